@@ -1,0 +1,86 @@
+"""Writing so that a file is either whole or not there, and errors of the disk name a remedy."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tomadapt.errors import OutputError
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Translate an operating-system error on writing ``path``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            f"no space left while writing {path}", remedy="free some space and run it again"
+        )
+    return OutputError(
+        f"cannot write {path}",
+        expected="a writable place",
+        got=error.strerror or type(error).__name__,
+        remedy="choose another output or mend its permissions",
+    )
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block ends well.
+
+    Raises
+    ------
+    OutputError
+        When the operating system refuses to write; nothing is left behind.
+    """
+    # The suffix stays last: numpy and matplotlib choose the format by it.
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically, UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically, indented, keys in their given order; NaN is refused."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def output_folder(path: Path, *, needed_bytes: int = 0) -> Path:
+    """Make an output folder, and check before work starts that it can hold what will come.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be made or written to, or the disk has too little room.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise output_error(path, error) from error
+    free = shutil.disk_usage(path).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"not enough room for {path}",
+            expected=f"{needed_bytes / 1e6:.0f} MB free",
+            got=f"{free / 1e6:.0f} MB",
+            remedy="free some space, choose another disk, or ask for fewer particles",
+        )
+    return path

@@ -1,0 +1,285 @@
+"""Stage 2, 3D-ADA: Algorithm 1 of Lin et al. 2019, and what guards it against collapse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tomadapt.learn.engine import (
+    EpochPlan,
+    load_checkpoint,
+    make_fabric,
+    save_checkpoint,
+    to_network,
+)
+from tomadapt.learn.method import Adaptation
+from tomadapt.learn.model import Model
+from tomadapt.learn.networks import discriminator
+from tomadapt.learn.source import EpochReport
+from tomadapt.learn.statistics import TargetStatistics, norm_layers, re_estimate_statistics
+from tomadapt.metrics import effective_classes
+from tomadapt.predict import predict
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+SOURCE, TARGET = 0, 1
+"""Domain labels, and the indices of D's two outputs."""
+
+
+class AdversarialOptions(BaseModel):
+    """Options of Algorithm 1; ``PAPER_RECIPE`` quotes the released code of Lin et al. 2019.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the target.
+    batch_size
+        m of Algorithm 1.
+    discriminator_steps
+        k of Algorithm 1: updates of D for one of F_t.
+    learning_rate, discriminator_learning_rate
+        Adam's, of F_t and of D.
+    beta1
+        Adam's first moment decay, of both.
+    weight_decay
+        L2 penalty in Adam, of both.
+    statistics
+        Of F_t's normalisation layers (the paper's network has none): ``target`` re-estimates them
+        on the target first and holds them; ``target_batch`` uses each target batch's own, and
+        running averages of them to predict; ``source`` holds the source's. F_s always keeps
+        the source's.
+    dropout
+        Whether dropout is active in F_s and F_t during adaptation, as in the released code.
+    seed
+        Of D's weights and of all draws.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    discriminator_steps: Annotated[int, Field(ge=1)] = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    discriminator_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    weight_decay: Annotated[float, Field(ge=0)] = 2e-5
+    statistics: Literal["target", "target_batch", "source"] = "target"
+    dropout: bool = True
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+PAPER_RECIPE = AdversarialOptions(
+    learning_rate=1e-5, discriminator_learning_rate=1e-5, beta1=0.99, statistics="source"
+)
+
+
+def discriminator_loss(D: nn.Module, source_features: Tensor, target_features: Tensor) -> Tensor:
+    """Eq. 2: −E[log D(F_t(x_t))] − E[log(1 − D(F_s(x_s)))], D the probability of *target*.
+
+    In the two-output form log D is a log-softmax, so neither term overflows.
+    """
+    loss = 0.0 * source_features.sum()
+    for features, domain in ((source_features, SOURCE), (target_features, TARGET)):
+        logits = D(features)
+        loss = loss + cross_entropy(logits, _domain(domain, logits))
+    return loss
+
+
+def feature_loss(D: nn.Module, target_features: Tensor) -> Tensor:
+    """Eq. 1: −E[log(1 − D(F_t(x_t)))], small where D takes target features for source."""
+    logits = D(target_features)
+    return cross_entropy(logits, _domain(SOURCE, logits))
+
+
+def _domain(domain: int, logits: Tensor) -> Tensor:
+    return torch.full((len(logits),), domain, device=logits.device)
+
+
+def algorithm_1(
+    source_model: Model,
+    source: Subtomograms,
+    target: Subtomograms,
+    options: AdversarialOptions,
+    *,
+    fabric: Fabric,
+    checkpoint: Path | None = None,
+    on_epoch: EpochReport = lambda _: None,
+) -> tuple[Model, list[dict[str, float]]]:
+    """Algorithm 1 of Lin et al. 2019: train F_t against D, with F_s and C fixed.
+
+    Step 5 of the printed algorithm ascends L_D, which contradicts Eq. 2; here D descends it.
+
+    Parameters
+    ----------
+    source_model
+        F_s and C; neither is changed.
+    source, target
+        Particles of both domains; no labels are used.
+    options
+        See :class:`AdversarialOptions`.
+    fabric
+        Device and processes.
+    checkpoint
+        As for :func:`tomadapt.learn.source.train_source`.
+    on_epoch
+        Called with each epoch's record: ``discriminator_loss``, ``feature_loss``,
+        ``discriminator_accuracy`` (towards 0.5 when the domains cannot be told apart) and
+        ``effective_classes`` of the target's predictions.
+
+    Returns
+    -------
+    Model
+        F_t and C.
+    list of dict
+        One record an epoch.
+    """
+    # F_s is frozen: its features are computed once, and only dropout is drawn afresh.
+    source_features = torch.from_numpy(predict(source_model, source, fabric=fabric).features)
+
+    adapted = source_model.copy(method="ada")
+    F_t = adapted.extractor.to(fabric.device)
+    if options.statistics != "source":
+        re_estimate_statistics(F_t, target, fabric)
+    torch.manual_seed(options.seed)
+    D: nn.Module = discriminator(F_t.n_features)
+    adam = {"betas": (options.beta1, 0.999), "weight_decay": options.weight_decay}
+    F_adam = torch.optim.Adam(F_t.parameters(), lr=options.learning_rate, **adam)
+    D_adam = torch.optim.Adam(D.parameters(), lr=options.discriminator_learning_rate, **adam)
+    F_wrapped, F_step = fabric.setup(F_t, F_adam)
+    D_wrapped, D_step = fabric.setup(D, D_adam)
+
+    history: list[dict[str, float]] = []
+    key = json.dumps([options.model_dump(), len(source), len(target)])
+    if saved := load_checkpoint(checkpoint, key=key):
+        for name, part in (("F_t", F_t), ("D", D), ("F_adam", F_adam), ("D_adam", D_adam)):
+            part.load_state_dict(saved[name])
+        history = saved["history"]
+    for epoch in range(len(history), options.epochs):
+        torch.manual_seed(options.seed * 1_000_003 + epoch)  # of dropout
+        _set_mode(F_wrapped, options)
+        plans = [
+            EpochPlan.draw(len(target), seed=options.seed, epoch=epoch, purpose=purpose)
+            for purpose in range(1, options.discriminator_steps + 2)
+        ]
+        for_D = zip(*(plan.batches(options.batch_size, fabric) for plan in plans[:-1]), strict=True)
+        rng = np.random.default_rng([options.seed, epoch, 0, fabric.global_rank])
+        record: dict[str, list[float]] = {}
+        for indices, D_batches in zip(
+            plans[-1].batches(options.batch_size, fabric), for_D, strict=True
+        ):
+            for D_indices in D_batches:  # steps 2–5: update D, F_t fixed
+                drawn = rng.integers(0, len(source), len(D_indices))
+                f_s = F_t.dropout(fabric.to_device(source_features[drawn]))
+                with torch.no_grad():
+                    f_t = F_wrapped(to_network(target.read(D_indices), fabric))
+                L_D = discriminator_loss(D_wrapped, f_s, f_t)
+                D_step.zero_grad()
+                fabric.backward(L_D)
+                D_step.step()
+                _note(record, discriminator_loss=L_D, discriminator_accuracy=_hits(D, f_s, f_t))
+            f_t = F_wrapped(to_network(target.read(indices), fabric))
+            L_F = feature_loss(D_wrapped, f_t)  # steps 6–7: update F_t, D fixed
+            F_step.zero_grad()
+            fabric.backward(L_F)
+            F_step.step()
+            _note(record, feature_loss=L_F)
+        labels = predict(adapted, target, fabric=fabric).labels
+        history.append({"epoch": epoch + 1} | {k: float(np.mean(v)) for k, v in record.items()})
+        history[-1]["effective_classes"] = effective_classes(labels, len(adapted.card.class_names))
+        state: dict[str, Any] = {"key": key, "history": history}
+        state |= {"F_t": F_t.state_dict(), "D": D.state_dict()}
+        state |= {"F_adam": F_adam.state_dict(), "D_adam": D_adam.state_dict()}
+        save_checkpoint(checkpoint, state, fabric)
+        on_epoch(history[-1])
+    F_t.eval()
+    return adapted, history
+
+
+def _set_mode(network: nn.Module, options: AdversarialOptions) -> None:
+    network.train(options.dropout)
+    for layer in norm_layers(network):
+        layer.train(options.statistics == "target_batch")
+
+
+@torch.no_grad()
+def _hits(D: nn.Module, f_s: Tensor, f_t: Tensor) -> Tensor:
+    """Fraction of a batch whose domain D names right."""
+    right_s = D(f_s).argmax(dim=1) == SOURCE
+    right_t = D(f_t).argmax(dim=1) == TARGET
+    return torch.cat([right_s, right_t]).float().mean()
+
+
+def _note(record: dict[str, list[float]], **values: Tensor) -> None:
+    for name, value in values.items():
+        record.setdefault(name, []).append(float(value.detach()))
+
+
+@dataclass(frozen=True)
+class AdversarialAdaptation:
+    """3D-ADA behind the interface of every method, with a check that it did not collapse.
+
+    Parameters
+    ----------
+    source_model
+        F_s and C.
+    options
+        See :class:`AdversarialOptions`.
+    fabric
+        Device and processes; chosen automatically when None.
+    """
+
+    source_model: Model
+    options: AdversarialOptions = AdversarialOptions()
+    fabric: Fabric | None = None
+    name: str = "ada"
+
+    def fit(
+        self,
+        source: LabelledSubtomograms,
+        target: Subtomograms,
+        *,
+        checkpoint: Path | None = None,
+        on_epoch: EpochReport = lambda _: None,
+    ) -> Adaptation:
+        """Run Algorithm 1; where its predictions collapse, fall back to the target's statistics.
+
+        Adversarial training may map all target features onto few classes without any loss
+        showing it. A label-free sign is the effective number of predicted classes
+        (``exp`` of the histogram's entropy): under half of what the model with re-estimated
+        statistics predicts counts as a collapse.
+        """
+        self.source_model.require_matching(source, "the source")
+        self.source_model.require_matching(target, "the target")
+        fabric = self.fabric or make_fabric()
+        model, history = algorithm_1(
+            self.source_model,
+            source.unlabelled(),
+            target,
+            self.options,
+            fabric=fabric,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
+        )
+        training = self.source_model.card.training | {
+            "adaptation": self.options.model_dump(mode="json"),
+            "adaptation_history": history,
+        }
+        safe = TargetStatistics(self.source_model, fabric).fit(source, target).model
+        n_classes = len(model.card.class_names)
+        expected = effective_classes(predict(safe, target, fabric=fabric).labels, n_classes)
+        got = history[-1]["effective_classes"]
+        if got < 0.5 * expected:
+            warning = (
+                f"adversarial training collapsed: its predictions use {got:.1f} effective classes, "
+                f"those with re-estimated statistics {expected:.1f}; the latter model is returned"
+            )
+            return Adaptation(safe.copy(training=training), history, warning)
+        return Adaptation(model.copy(training=training), history)

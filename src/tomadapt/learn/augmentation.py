@@ -1,0 +1,55 @@
+"""Augmentation that leaves the missing wedge where it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+
+
+def wedge_is_symmetric(acquisition: Acquisition | None) -> bool:
+    """Whether the tilt range is the same on both sides (to 1°); False where it is unknown."""
+    if acquisition is None:
+        return False
+    return abs(acquisition.tilt_angles_deg[0] + acquisition.tilt_angles_deg[-1]) <= 1.0
+
+
+def turn_and_shift(
+    volumes: torch.Tensor,
+    flips: NDArray[np.integer],
+    shifts: NDArray[np.integer],
+    *,
+    symmetric_wedge: bool,
+) -> torch.Tensor:
+    """Half-turns about the axes and whole-voxel shifts, exact and without interpolation.
+
+    A half-turn about the tilt axis y maps the missing wedge onto itself for every tilt range;
+    those about x and z do when the range is symmetric. Mirrors are not used: they change the hand.
+
+    Parameters
+    ----------
+    volumes
+        (b, d, d, d), [z, y, x].
+    flips
+        (b, 2) bits: a half-turn about y, a half-turn about z.
+    shifts
+        (b, 3) voxels, (z, y, x); what leaves on one side enters on the other.
+    symmetric_wedge
+        Whether half-turns about z (and, with both, x) are allowed.
+
+    Returns
+    -------
+    Tensor
+        (b, d, d, d).
+    """
+    b, d = volumes.shape[:2]
+    about_y = 1 - 2 * flips[:, 0]
+    about_z = 1 - 2 * flips[:, 1] if symmetric_wedge else np.ones(b, dtype=np.int64)
+    signs = np.stack([about_y, about_z, about_y * about_z], axis=1)  # of z, y, x
+    r = np.arange(d) - d // 2
+    index = torch.from_numpy((signs[:, :, None] * (r - shifts[:, :, None]) + d // 2) % d)
+    z, y, x = index.unbind(dim=1)  # (b, d) each
+    batch = torch.arange(b)[:, None, None, None]
+    return volumes[batch, z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]]

@@ -1,0 +1,109 @@
+"""What training loops share: the device, batches drawn from a seed, and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from tomadapt.io.atomic import atomic_path
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+
+def make_fabric(device: str = "auto") -> Fabric:
+    """Device, precision and processes: bf16 on a GPU, fp32 on a CPU; torchrun makes it parallel.
+
+    Parameters
+    ----------
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    """
+    accelerator = device
+    if device == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    precision: Any = "bf16-mixed" if accelerator == "cuda" else "32-true"
+    fabric = Fabric(accelerator=accelerator, devices="auto" if accelerator == "cuda" else 1, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """Everything random about one epoch, drawn at once for all particles.
+
+    So what happens to a particle does not depend on the batch it comes in, and an epoch can be
+    repeated after an interruption without any saved generator.
+
+    Attributes
+    ----------
+    order
+        (n,) the order of the particles.
+    noise_from
+        (n,) the particle whose noise each one is given, where noise is re-paired.
+    uniform
+        (n,) in [0, 1), from which an SNR is drawn.
+    flips
+        (n, 2) bits that choose one of the four half-turns.
+    shifts
+        (n, 3) voxels in −2 … 2, (z, y, x).
+    """
+
+    order: NDArray[np.int64]
+    noise_from: NDArray[np.int64]
+    uniform: NDArray[np.float64]
+    flips: NDArray[np.int64]
+    shifts: NDArray[np.int64]
+
+    @classmethod
+    def draw(cls, n: int, *, seed: int, epoch: int, purpose: int = 0) -> EpochPlan:
+        """Draw the plan of an epoch; ``purpose`` separates plans that must not coincide."""
+        rng = np.random.default_rng([seed, epoch, purpose])
+        return cls(
+            rng.permutation(n),
+            rng.permutation(n),
+            rng.uniform(size=n),
+            rng.integers(0, 2, (n, 2)),
+            rng.integers(-2, 3, (n, 3)),
+        )
+
+    def batches(self, size: int, fabric: Fabric) -> Iterator[NDArray[np.int64]]:
+        """Batches of this process's share; a last one too small for statistics is left out."""
+        share = self.order[fabric.global_rank :: fabric.world_size]
+        full = max(1, len(share) // size) * size
+        for first in range(0, min(full, len(share)), size):
+            yield share[first : first + size]
+
+
+def to_network(volumes: torch.Tensor, fabric: Fabric) -> torch.Tensor:
+    """(b, d, d, d) on the CPU → (b, 1, d, d, d) on the device, channels last (twice as fast)."""
+    moved: torch.Tensor = fabric.to_device(volumes[:, None])
+    return moved.contiguous(memory_format=torch.channels_last_3d)
+
+
+def evaluation_batches(
+    data: Subtomograms | LabelledSubtomograms, fabric: Fabric, *, size: int = 64
+) -> Iterator[torch.Tensor]:
+    """All particles in order, ready for a network."""
+    for first in range(0, len(data), size):
+        yield to_network(data.read(range(first, min(first + size, len(data)))), fabric)
+
+
+def save_checkpoint(path: Path | None, state: dict[str, Any], fabric: Fabric) -> None:
+    """Write a checkpoint atomically, from one process; nothing where ``path`` is None."""
+    if path is not None and fabric.global_rank == 0:
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+
+def load_checkpoint(path: Path | None, *, key: str) -> dict[str, Any] | None:
+    """Read the checkpoint of the run that ``key`` names; None where there is none to go on from."""
+    if path is None or not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    return state if state.get("key") == key else None

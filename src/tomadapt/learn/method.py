@@ -1,0 +1,70 @@
+"""The interface of every adaptation method, and the trivial one.
+
+A method is made from a source model and its options; ``fit(source, target)`` returns an adapted
+model. The target has no labels by its type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tomadapt.learn.model import Model
+from tomadapt.learn.source import EpochReport
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What a method gives back.
+
+    Attributes
+    ----------
+    model
+        To predict the target with.
+    history
+        One record an epoch, of label-free measures.
+    warning
+        Set when the method distrusts its own result and fell back to another model; says why.
+    """
+
+    model: Model
+    history: list[dict[str, float]] = field(default_factory=list)
+    warning: str | None = None
+
+
+class AdaptationMethod(Protocol):
+    """Adapts a source model to an unlabelled target."""
+
+    name: str
+
+    def fit(
+        self,
+        source: LabelledSubtomograms,
+        target: Subtomograms,
+        *,
+        checkpoint: Path | None = None,
+        on_epoch: EpochReport = lambda _: None,
+    ) -> Adaptation:
+        """Adapt; the source model given to the method is left as it was."""
+
+
+@dataclass(frozen=True)
+class SourceOnly:
+    """No adaptation: C(F_s(x))."""
+
+    source_model: Model
+    name: str = "source_only"
+
+    def fit(
+        self,
+        source: LabelledSubtomograms,
+        target: Subtomograms,
+        *,
+        checkpoint: Path | None = None,
+        on_epoch: EpochReport = lambda _: None,
+    ) -> Adaptation:
+        """Give the source model back, after checking that the target fits it."""
+        self.source_model.require_matching(target, "the target")
+        return Adaptation(self.source_model)

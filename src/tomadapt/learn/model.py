@@ -1,0 +1,185 @@
+"""Model files: weights as safetensors, and a card in JSON that says what the model expects."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.errors import InputError, MismatchError
+from tomadapt.io.atomic import atomic_path
+from tomadapt.learn.networks import EXTRACTORS, Extractor, classifier
+from tomadapt.subtomograms import Subtomograms
+
+FORMAT = "tomadapt-model-1"
+
+
+class ModelCard(BaseModel):
+    """What a model was made for.
+
+    Parameters
+    ----------
+    class_names
+        In the order of the classifier's outputs.
+    box, voxel_size_A
+        What it accepts, in voxels and Å.
+    network
+        A key of ``EXTRACTORS``.
+    acquisition
+        Of the source it was trained on.
+    method
+        ``source_only`` or the adaptation that made it.
+    training
+        Options and history, for provenance.
+    contrast, normalisation
+        Of the cubes it accepts.
+    package_version
+        The tomadapt that wrote it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str = FORMAT
+    class_names: tuple[str, ...]
+    box: int
+    voxel_size_A: float
+    network: str
+    acquisition: Acquisition | None
+    method: str = "source_only"
+    training: dict[str, Any] = {}
+    contrast: str = "density positive"
+    normalisation: str = "mean 0, standard deviation 1 of each cube"
+    package_version: str = version("tomadapt")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A feature extractor F and a classifier C with their card."""
+
+    card: ModelCard
+    extractor: Extractor
+    classifier: nn.Linear
+
+    @classmethod
+    def new(cls, card: ModelCard) -> Model:
+        """A model with fresh weights (from torch's global generator)."""
+        extractor = EXTRACTORS[card.network](card.box)
+        head = classifier(extractor.n_features, len(card.class_names))
+        extractor.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return cls(card, extractor, head)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All weights and statistics by name, on the CPU."""
+        parts = {"extractor": self.extractor, "classifier": self.classifier}
+        return {
+            f"{part}.{name}": tensor.detach().cpu().contiguous()
+            for part, module in parts.items()
+            for name, tensor in module.state_dict().items()
+        }
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Take weights as :meth:`state` gives them."""
+        for part, module in (("extractor", self.extractor), ("classifier", self.classifier)):
+            prefix = f"{part}."
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            module.load_state_dict(own)
+
+    def copy(self, **card_changes: Any) -> Model:
+        """A deep copy: no weight is shared with the original."""
+        twin = Model.new(self.card.model_copy(update=card_changes))
+        twin.load_state(self.state())
+        return twin
+
+    def save(self, path: Path) -> None:
+        """Write the model atomically.
+
+        Raises
+        ------
+        OutputError
+            When the file cannot be written.
+        """
+        with atomic_path(path) as temporary:
+            save_file(self.state(), temporary, {"tomadapt": self.card.model_dump_json()})
+
+    @classmethod
+    def load(cls, path: Path) -> Model:
+        """Read a model file; no code in it is executed.
+
+        Raises
+        ------
+        InputError
+            When the file is missing, damaged, of another format or of unknown networks.
+        """
+        if not path.is_file():
+            raise InputError(
+                f"no model at {path}", expected="a file", got="nothing", remedy="check the path"
+            )
+        try:
+            with safe_open(path, framework="pt") as file:
+                card_text = (file.metadata() or {}).get("tomadapt")
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{path} is not a model file",
+                expected="safetensors",
+                got=str(error),
+                remedy="train again, or copy the file again",
+            ) from error
+        if card_text is None:
+            raise InputError(
+                f"{path} has no tomadapt card",
+                expected="a file written by `tomadapt train` or `adapt`",
+                got="other safetensors",
+                remedy="train a model",
+            )
+        fields = json.loads(card_text)
+        if fields.get("format") != FORMAT:
+            raise InputError(
+                f"{path} is a model of another format",
+                expected=FORMAT,
+                got=fields.get("format"),
+                remedy=f"train it again with tomadapt {version('tomadapt')}",
+            )
+        try:
+            model = cls.new(ModelCard.model_validate(fields))
+            model.load_state(state)
+        except (ValidationError, KeyError, RuntimeError) as error:
+            raise InputError(
+                f"{path} does not hold the weights its card announces",
+                got=str(error).splitlines()[0],
+                remedy="train it again with this version",
+            ) from error
+        model.extractor.eval()
+        return model
+
+    def require_matching(self, data: Subtomograms, what: str) -> None:
+        """Refuse data that the model was not made for.
+
+        Raises
+        ------
+        MismatchError
+            When box or voxel size differ; both sides are named.
+        """
+        if data.box != self.card.box:
+            raise MismatchError(
+                f"{what} and the model differ in box",
+                expected=f"{self.card.box} voxels (model)",
+                got=f"{data.box} voxels ({what})",
+                remedy="extract or simulate with the model's box, or train a model for this one",
+            )
+        if abs(data.voxel_size_A / self.card.voxel_size_A - 1) > 0.01:
+            raise MismatchError(
+                f"{what} and the model differ in voxel size",
+                expected=f"{self.card.voxel_size_A:g} Å (model)",
+                got=f"{data.voxel_size_A:g} Å ({what})",
+                remedy="rescale the subtomograms, or train a model at their voxel size",
+            )

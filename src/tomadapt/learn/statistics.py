@@ -1,0 +1,73 @@
+"""Normalisation statistics re-estimated on the target (AdaBN, Li et al. 2016): no training.
+
+Batch normalisation carries means and variances of the source into the target, where they are
+wrong. A network without such layers is left as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from tomadapt.learn.engine import evaluation_batches, make_fabric
+from tomadapt.learn.method import Adaptation
+from tomadapt.learn.model import Model
+from tomadapt.learn.source import EpochReport
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+Norm = nn.modules.batchnorm._BatchNorm
+
+
+def norm_layers(network: nn.Module) -> list[Norm]:
+    """The batch-normalisation layers of a network."""
+    return [m for m in network.modules() if isinstance(m, Norm)]
+
+
+def re_estimate_statistics(network: nn.Module, target: Subtomograms, fabric: Fabric) -> None:
+    """Replace a network's running means and variances by averages over the target, in place."""
+    layers = norm_layers(network)
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    was_training = network.training
+    network.eval()  # dropout must not disturb the statistics
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain average over batches
+        layer.train()
+    with torch.no_grad(), fabric.autocast():
+        for x in evaluation_batches(target, fabric):
+            network(x)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    network.train(was_training)
+
+
+@dataclass(frozen=True)
+class TargetStatistics:
+    """The source model with the target's normalisation statistics."""
+
+    source_model: Model
+    fabric: Fabric | None = None
+    name: str = "target_statistics"
+
+    def fit(
+        self,
+        source: LabelledSubtomograms,
+        target: Subtomograms,
+        *,
+        checkpoint: Path | None = None,
+        on_epoch: EpochReport = lambda _: None,
+    ) -> Adaptation:
+        """Copy the source model and re-estimate the copy's statistics."""
+        self.source_model.require_matching(target, "the target")
+        fabric = self.fabric or make_fabric()
+        model = self.source_model.copy(method=self.name)
+        model.extractor.to(fabric.device)
+        re_estimate_statistics(model.extractor, target, fabric)
+        model.extractor.eval()
+        return Adaptation(model)

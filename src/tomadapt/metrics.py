@@ -1,0 +1,48 @@
+"""Measures of predictions against true labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.integer]
+
+
+def accuracy(predicted: Labels, true: Labels) -> float:
+    """Fraction of particles whose predicted class is the true one."""
+    return float(np.mean(predicted == true))
+
+
+def binomial_interval(fraction: float, n: int, *, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a binomial proportion (95 % for z = 1.96).
+
+    Returns
+    -------
+    tuple of float
+        Lowest and highest proportion.
+    """
+    centre = (fraction + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def confusion_matrix(predicted: Labels, true: Labels, n_classes: int) -> NDArray[np.int64]:
+    """Counts (classes, classes): rows are predicted, columns true (the paper's Fig. 5)."""
+    flat = np.bincount(predicted * n_classes + true, minlength=n_classes**2)
+    return np.asarray(flat.reshape(n_classes, n_classes))
+
+
+def recall_per_class(predicted: Labels, true: Labels, n_classes: int) -> NDArray[np.float64]:
+    """(classes,) fraction of each true class that was found; NaN for an absent class."""
+    counts = confusion_matrix(predicted, true, n_classes)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.diag(counts) / counts.sum(axis=0))
+
+
+def effective_classes(predicted: Labels, n_classes: int) -> float:
+    """exp of the entropy of the predicted class histogram: 1 when all particles get one label."""
+    p = np.bincount(predicted, minlength=n_classes) / len(predicted)
+    p = p[p > 0]
+    return float(np.exp(-(p * np.log(p)).sum()))

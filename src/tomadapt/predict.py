@@ -1,0 +1,92 @@
+"""C(F(x)) for every particle, in order."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from tomadapt.io.atomic import atomic_path
+from tomadapt.learn.engine import evaluation_batches, make_fabric
+from tomadapt.learn.model import Model
+from tomadapt.subtomograms import Subtomograms
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of some particles.
+
+    Attributes
+    ----------
+    class_names
+        The classes.
+    probabilities
+        (n, classes) float32, rows sum to 1.
+    features
+        (n, f) float32: F(x).
+    """
+
+    class_names: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) most probable classes."""
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """(n,) probability of the predicted class."""
+        return np.asarray(self.probabilities.max(axis=1))
+
+    def write_csv(self, path: Path) -> None:
+        """One row a particle, in order: index, label, probability, one column a class."""
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(["index", "label", "probability", *self.class_names])
+            for index, row in enumerate(self.probabilities):
+                best = int(row.argmax())
+                writer.writerow(
+                    [index, self.class_names[best], f"{row[best]:.4f}", *(f"{p:.4f}" for p in row)]
+                )
+
+
+def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -> Prediction:
+    """Predict every particle.
+
+    Parameters
+    ----------
+    model
+        F and C.
+    data
+        Particles of the model's box and voxel size.
+    fabric
+        Device and precision; chosen automatically when None.
+
+    Raises
+    ------
+    MismatchError
+        When the data do not fit the model.
+    """
+    model.require_matching(data, "the target")
+    fabric = fabric or make_fabric()
+    extractor = model.extractor.to(fabric.device).eval()
+    head = model.classifier.to(fabric.device).eval()
+    probabilities, features = [], []
+    with torch.inference_mode(), fabric.autocast():
+        for x in evaluation_batches(data, fabric):
+            f = extractor(x)
+            probabilities.append(head(f).float().softmax(dim=1).cpu())
+            features.append(f.float().cpu())
+    return Prediction(
+        model.card.class_names, torch.cat(probabilities).numpy(), torch.cat(features).numpy()
+    )

@@ -1,0 +1,371 @@
+"""Simulated sets on disk: made in shards, resumable after a kill, memory-mapped when read.
+
+A set is a folder. ``set.json`` says what it holds and is written last; ``shard-*.npy`` hold
+float16 arrays (n, 2, d, d, d) — signal and unit noise, so one set serves every SNR —
+and ``shard-*.npz`` the labels and poses. A shard is one block of indices of one class.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tomadapt.acquisition import NAMED_ACQUISITIONS, Acquisition
+from tomadapt.errors import InputError, MismatchError
+from tomadapt.io.atomic import atomic_path, output_folder, write_json
+from tomadapt.simulate.simulator import NULL_CLASS, Simulator
+from tomadapt.structures import template
+from tomadapt.subtomograms import Indices, LabelledSubtomograms
+
+FORMAT = "tomadapt-set-1"
+SHARD = 64
+"""Particles a shard: what a kill can lose, and small enough that a batch fits a core's cache."""
+
+
+class SimulationConfig(BaseModel):
+    """What to simulate.
+
+    Parameters
+    ----------
+    classes
+        Label → structure (a built-in name, a PDB ID, or the path of a model or map); a list when
+        labels and structures have the same names. ``null`` has no structure.
+    folder
+        A local folder where PDB IDs are looked up first.
+    acquisition
+        A named acquisition or a table of its parameters.
+    per_class
+        Particles of each class.
+    snr
+        The SNR at which the set is read unless another is asked for.
+    seed
+        See :mod:`tomadapt.simulate.randomness`.
+    box, voxel_size_A, resolution_A
+        Side in voxels; Å; Å (Gaussian with 2σ = resolution).
+    max_shift_fraction
+        Largest shift along each axis, as a fraction of the box.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: dict[str, str]
+    folder: Path | None = None
+    acquisition: Acquisition
+    per_class: Annotated[int, Field(gt=0, le=1_000_000)]
+    snr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    box: Annotated[int, Field(ge=24, le=64)] = 40
+    voxel_size_A: Annotated[float, Field(gt=0.5, lt=100)] = 9.2
+    resolution_A: Annotated[float, Field(gt=1, lt=200)] = 9.2
+    max_shift_fraction: Annotated[float, Field(ge=0, le=0.3)] = 0.1
+    weighting: Literal["mass", "electron"] = "mass"
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _list_of_names(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            repeated = sorted({str(v) for v in value if value.count(v) > 1})
+            if repeated:
+                raise ValueError(f"each class once; repeated: {', '.join(repeated)}")
+            return {_label(str(v)): str(v) for v in value}
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _some_structure(cls, value: dict[str, str]) -> dict[str, str]:
+        if not [label for label in value if label != NULL_CLASS]:
+            raise ValueError("at least one class with a structure is needed besides null")
+        return value
+
+    @field_validator("acquisition", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in NAMED_ACQUISITIONS:
+                raise ValueError(
+                    f"unknown acquisition {value!r}; named ones: {', '.join(NAMED_ACQUISITIONS)} "
+                    "(or give a table with defocus_um, …)"
+                )
+            return NAMED_ACQUISITIONS[value]
+        return value
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a particle's voxels depend on: all but the SNR they are read at."""
+        return self.model_dump(mode="json", exclude={"snr", "folder"})
+
+
+def _label(structure: str) -> str:
+    """`models/1bxn.pdb.gz` → `1bxn`; names and PDB IDs stay what they are."""
+    name = Path(structure).name
+    for suffix in (".gz", ".pdb", ".ent", ".cif", ".mmcif", ".mrc", ".map", ".ccp4", ".em"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+Progress = Callable[[int], None]
+"""Called with the number of particles just finished."""
+
+
+def make_templates(config: SimulationConfig) -> dict[str, NDArray[np.float32]]:
+    """Densities of all classes with a structure, checked before any simulation starts."""
+    return {
+        label: template(
+            structure,
+            voxel_size_A=config.voxel_size_A,
+            box=config.box,
+            resolution_A=config.resolution_A,
+            folder=config.folder,
+            weighting=config.weighting,
+        ).density
+        for label, structure in config.classes.items()
+        if label != NULL_CLASS
+    }
+
+
+def simulate_set(
+    config: SimulationConfig,
+    out: Path,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress = lambda _: None,
+) -> LabelledSubtomograms:
+    """Simulate a set, or finish one that was interrupted.
+
+    Parameters
+    ----------
+    config
+        What to simulate.
+    out
+        The set's folder. Shards that are already there are kept.
+    device
+        Where to compute.
+    progress
+        Told how many particles were finished, kept ones included.
+
+    Returns
+    -------
+    LabelledSubtomograms
+        The set at ``config.snr``.
+
+    Raises
+    ------
+    MismatchError
+        When the folder holds a set of another configuration.
+    ConfigError, InputError, OfflineError
+        From the structures.
+    OutputError
+        When the folder cannot be written or the disk is too small.
+    """
+    templates = make_templates(config)
+    total = config.per_class * len(config.classes)
+    started = out / "config.json"
+    if not started.exists():
+        output_folder(out, needed_bytes=total * 2 * 2 * config.box**3)
+        write_json(started, config.identity)
+    elif (found := json.loads(started.read_text())) != config.identity:
+        differing = [k for k, v in config.identity.items() if found.get(k) != v]
+        raise MismatchError(
+            f"{out} holds a set of another configuration (differs in {', '.join(differing)})",
+            remedy="choose another --out or delete that folder",
+        )
+    simulator = Simulator(
+        templates,
+        config.acquisition,
+        voxel_size_A=config.voxel_size_A,
+        seed=config.seed,
+        max_shift_fraction=config.max_shift_fraction,
+        device=device,
+    )
+    shards = list(_blocks(config))
+    for number, (label, class_name, indices) in enumerate(shards):
+        stem = out / f"shard-{number:05d}"
+        if not stem.with_suffix(".npz").exists():
+            _write_shard(simulator, stem, label, class_name, indices)
+        progress(len(indices))
+    ratios = np.concatenate(
+        [np.load(out / f"shard-{i:05d}.npz")["variance_ratio"] for i in range(len(shards))]
+    )
+    write_json(
+        out / "set.json",
+        {
+            "format": FORMAT,
+            "class_names": list(config.classes),
+            "box": config.box,
+            "voxel_size_A": config.voxel_size_A,
+            "contrast": "density positive",
+            "acquisition": config.acquisition.model_dump(mode="json"),
+            "snr": config.snr,
+            "snr_before_ctf_over_snr": round(float(np.nanmedian(ratios)), 3),
+            "seed": config.seed,
+            "shard_sizes": [len(indices) for _, _, indices in shards],
+            "config": config.model_dump(mode="json"),
+            "versions": versions(),
+        },
+    )
+    return open_set(out)
+
+
+def versions() -> dict[str, str]:
+    """Versions that results depend on, for provenance."""
+    names = ("tomadapt", "torch", "numpy", "scipy", "gemmi")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _blocks(config: SimulationConfig) -> Iterator[tuple[int, str, range]]:
+    for label, class_name in enumerate(config.classes):
+        for first in range(0, config.per_class, SHARD):
+            yield label, class_name, range(first, min(first + SHARD, config.per_class))
+
+
+BATCH = 16
+
+
+def _write_shard(
+    simulator: Simulator, stem: Path, label: int, class_name: str, indices: range
+) -> None:
+    volumes = np.empty((len(indices), 2, *(simulator.box,) * 3), np.float16)
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(indices), BATCH):
+            part = simulator.particles(class_name, indices[first : first + BATCH])
+            rows = slice(first, first + len(part.rotations))
+            volumes[rows, 0] = part.signal.half().cpu().numpy()
+            volumes[rows, 1] = part.noise.half().cpu().numpy()
+            parts.append(part)
+    with atomic_path(stem.with_suffix(".npy")) as temporary:
+        np.save(temporary, volumes)
+    # Written last: its presence marks the shard as whole.
+    with atomic_path(stem.with_suffix(".npz")) as temporary:
+        np.savez(
+            temporary,
+            labels=np.full(len(indices), label),
+            index_in_class=np.asarray(indices),
+            rotations=np.concatenate([p.rotations for p in parts]),
+            shifts=np.concatenate([p.shifts for p in parts]),
+            variance_ratio=np.concatenate([p.variance_ratio for p in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class SimulatedVolumes:
+    """The voxels of a simulated set, read at one SNR or mixed at any.
+
+    Attributes
+    ----------
+    path
+        The set's folder.
+    snr
+        The SNR at which :meth:`read` mixes.
+    meta
+        The content of ``set.json``.
+    """
+
+    path: Path
+    snr: float
+    meta: dict[str, Any]
+
+    def __len__(self) -> int:
+        """Give the number of particles."""
+        return int(self._ends[-1])
+
+    @property
+    def box(self) -> int:
+        """Side in voxels."""
+        return int(self.meta["box"])
+
+    @property
+    def voxel_size_A(self) -> float:
+        """Voxel size in Å."""
+        return float(self.meta["voxel_size_A"])
+
+    @cached_property
+    def acquisition(self) -> Acquisition:
+        """The acquisition that was simulated."""
+        return Acquisition.model_validate(self.meta["acquisition"])
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.meta["shard_sizes"])
+
+    @cached_property
+    def _shards(self) -> list[NDArray[np.float16]]:
+        paths = [self.path / f"shard-{i:05d}.npy" for i in range(len(self._ends))]
+        try:
+            return [np.load(path, mmap_mode="r") for path in paths]
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"the set {self.path} is damaged",
+                expected=f"{len(paths)} readable shards",
+                got=str(error),
+                remedy="delete the folder and simulate it again",
+            ) from error
+
+    def _part(self, indices: Indices, part: int) -> torch.Tensor:
+        rows = np.asarray(indices)
+        shard = np.searchsorted(self._ends, rows, side="right")
+        first = self._ends - self.meta["shard_sizes"]
+        cubes = [self._shards[s][row - first[s], part] for s, row in zip(shard, rows, strict=True)]
+        return torch.from_numpy(np.stack(cubes)).float()
+
+    def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
+        """Signal of some particles and noise of others, see :class:`MixableSource`."""
+        noise = self._part(noise_indices, 1) * snr.rsqrt()[:, None, None, None]
+        return noise.add_(self._part(indices, 0))
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """Particles as simulated, at this source's SNR."""
+        return self.mix(indices, indices, torch.full((len(indices),), self.snr))
+
+
+def open_set(path: Path, *, snr: float | None = None) -> LabelledSubtomograms:
+    """Open a simulated set.
+
+    Parameters
+    ----------
+    path
+        The set's folder.
+    snr
+        Read at this SNR instead of the set's own.
+
+    Raises
+    ------
+    InputError
+        When there is no set, or it is unfinished or of another format version.
+    """
+    meta_path = path / "set.json"
+    if not meta_path.is_file():
+        unfinished = (path / "config.json").is_file()
+        raise InputError(
+            f"{path} is not a finished set",
+            expected="a folder with set.json",
+            got="an interrupted simulation" if unfinished else "no set.json",
+            remedy="run the same `tomadapt simulate` again" if unfinished else "check the path",
+        )
+    try:
+        meta = json.loads(meta_path.read_text())
+    except ValueError as error:
+        raise InputError(f"{meta_path} is not JSON", got=str(error), remedy="simulate again") from error
+    if meta.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has another format",
+            expected=FORMAT,
+            got=meta.get("format"),
+            remedy="simulate it again with this version of tomadapt",
+        )
+    source = SimulatedVolumes(path, float(snr or meta["snr"]), meta)
+    labels = [np.load(path / f"shard-{i:05d}.npz")["labels"] for i in range(len(source._ends))]
+    return LabelledSubtomograms(
+        source, labels=np.concatenate(labels), class_names=meta["class_names"]
+    )

@@ -1,0 +1,186 @@
+"""Tilt-series projections of a template as central slices of its Fourier transform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import grid_sample, pad
+
+OVERSAMPLING = 2
+"""Zero-padding of a template before its transform; with the kernel's roll-off compensated,
+trilinear interpolation at this padding leaves under 1 % error in projections (tested)."""
+
+
+def template_transform(density: torch.Tensor) -> torch.Tensor:
+    """Fourier transform of a template, prepared for trilinear interpolation.
+
+    The density is divided by the real-space roll-off of the trilinear kernel (sinc² along each
+    axis), so that interpolated values carry no envelope.
+
+    Parameters
+    ----------
+    density
+        (d, d, d), indexed [z, y, x], centred on voxel d // 2.
+
+    Returns
+    -------
+    Tensor
+        (2, m, m, m // 2 + 1) with m = 2 d: real and imaginary part, indexed [kz, ky, kx], the
+        zero frequency of kz and ky at m // 2 and only kx ≥ 0 kept; phases refer to the centre.
+    """
+    d = density.shape[-1]
+    m = OVERSAMPLING * d
+    r = torch.arange(d, dtype=torch.float64) - d // 2
+    rolloff = torch.sinc(r / m).square()
+    corrected = density.double().cpu() / (
+        rolloff[:, None, None] * rolloff[None, :, None] * rolloff[None, None, :]
+    )
+    before = m // 2 - d // 2
+    padded = pad(corrected, (before, m - d - before) * 3)
+    ft = torch.fft.rfftn(torch.fft.ifftshift(padded))
+    ft = torch.fft.fftshift(ft, dim=(0, 1))
+    return torch.stack([ft.real, ft.imag]).to(torch.float32)
+
+
+@dataclass(frozen=True)
+class SliceGrid:
+    """The frequencies of an n × n image inside its Nyquist circle, half-plane ky ≥ 0.
+
+    Images are kept transposed, as [kx, ky] with ky halved, because the tilt axis is y: what
+    reconstruction mixes (kx, kz) stays together for each ky.
+
+    Attributes
+    ----------
+    n
+        Side of the image in pixels.
+    rows, columns
+        Indices (p,) of the points in an (n, n // 2 + 1) array indexed [kx, ky].
+    kx, ky
+        Their frequencies in cycles per pixel, (p,).
+    """
+
+    n: int
+    rows: torch.Tensor
+    columns: torch.Tensor
+    kx: torch.Tensor
+    ky: torch.Tensor
+
+    @classmethod
+    def inside_nyquist(cls, n: int, device: torch.device | str = "cpu") -> SliceGrid:
+        """All points with |k| < 1/2 cycle per pixel."""
+        kx = torch.fft.fftfreq(n)
+        ky = torch.fft.rfftfreq(n)
+        inside = torch.hypot(kx[:, None], ky[None, :]) < 0.5 - 1e-6
+        rows, columns = inside.nonzero(as_tuple=True)
+        grid = (rows, columns, kx[rows], ky[columns])
+        return cls(n, *(t.to(device) for t in grid))
+
+    def scatter(self, values: torch.Tensor) -> torch.Tensor:
+        """Values (..., p) into half-transforms (..., n, n // 2 + 1), zero beyond Nyquist."""
+        columns = self.n // 2 + 1
+        out = values.new_zeros(*values.shape[:-1], self.n * columns)
+        out[..., self.rows * columns + self.columns] = values
+        return out.unflatten(-1, (self.n, columns))
+
+
+def central_slices(
+    transform: torch.Tensor,
+    rotations: torch.Tensor,
+    shifts: torch.Tensor,
+    tilt_angles_deg: torch.Tensor,
+    grid: SliceGrid,
+) -> torch.Tensor:
+    r"""Fourier transforms of the projections of a rotated, shifted template at each tilt.
+
+    With the specimen turned by θ about y and projected along z, the image's frequency
+    :math:`(k_x, k_y)` is the specimen's :math:`k' = (k_x \cos θ, k_y, k_x \sin θ)`, where a
+    template of pose (R, s) has the transform :math:`e^{-2πi k'·s}\,\hat T(R^{-1} k')`
+    (projection-slice theorem).
+
+    Parameters
+    ----------
+    transform
+        From :func:`template_transform`, (2, m, m, m // 2 + 1).
+    rotations
+        (b, 3, 3) matrices acting on (x, y, z).
+    shifts
+        (b, 3) in voxels, (x, y, z).
+    tilt_angles_deg
+        (t,) degrees.
+    grid
+        Where to sample.
+
+    Returns
+    -------
+    Tensor
+        (b, t, p) complex64; the phase's origin is the centre of the image.
+    """
+    m = transform.shape[1]
+    theta = torch.deg2rad(tilt_angles_deg)
+    zero = torch.zeros_like(theta)
+    tilted_x = torch.stack([theta.cos(), zero, theta.sin()], dim=-1)  # (t, 3): where kx points
+    # R⁻¹ v for an orthogonal R is v·R, row-wise.
+    along_x = torch.einsum("tj,bjk->btk", tilted_x, rotations)  # (b, t, 3)
+    along_y = rotations[:, 1, :]  # (b, 3): R⁻¹ applied to the y axis
+    b, t, p = rotations.shape[0], theta.shape[0], grid.kx.shape[0]
+    # Component by component, so that each array written is contiguous: q in units of the padded
+    # transform's samples, folded to qx >= 0 by Hermitian symmetry.
+    sample = rotations.new_empty(b, t, p, 3)
+    kx, ky = grid.kx * m, grid.ky * m
+    qx = along_x[:, :, None, 0] * kx + along_y[:, None, None, 0] * ky
+    folded = torch.where(qx < 0, -1.0, 1.0)
+    half = m // 2
+    sample[..., 0] = qx.abs().mul_(2 / half).sub_(1)
+    for axis in (1, 2):
+        q = along_x[:, :, None, axis] * kx + along_y[:, None, None, axis] * ky
+        sample[..., axis] = q.mul_(folded).mul_(2 / (m - 1)).add_(2 * half / (m - 1) - 1)
+    values = grid_sample(
+        transform.expand(b, -1, -1, -1, -1),
+        sample.view(b, 1, t, p, 3),
+        align_corners=True,
+        padding_mode="border",
+    )  # (b, 2, 1, t, p)
+    slices = torch.complex(values[:, 0, 0], values[:, 1, 0].mul_(folded))  # (b, t, p)
+    return slices.mul_(shift_phase(shifts, tilted_x, grid))
+
+
+def shift_phase(shifts: torch.Tensor, tilted_x: torch.Tensor, grid: SliceGrid) -> torch.Tensor:
+    """Phase factors (b, t, p) that move each particle by its shift (b, 3), seen at each tilt."""
+    in_image_x = shifts @ tilted_x.T  # (b, t)
+    # kx and ky each take few values: exponentials of those, then an outer product by gathering.
+    kx = torch.fft.fftfreq(grid.n, device=shifts.device)
+    ky = torch.fft.rfftfreq(grid.n, device=shifts.device)
+    turn = -2 * torch.pi
+    x_angle = turn * in_image_x[..., None] * kx  # (b, t, n)
+    y_angle = turn * shifts[:, 1, None] * ky  # (b, n // 2 + 1)
+    x_phase = torch.polar(torch.ones_like(x_angle), x_angle)
+    y_phase = torch.polar(torch.ones_like(y_angle), y_angle)
+    x_phase = x_phase.index_select(-1, grid.rows)
+    return x_phase.mul_(y_phase.index_select(-1, grid.columns)[:, None])
+
+
+def cropped_images(half_transform: torch.Tensor, n: int) -> torch.Tensor:
+    """Images from padded half-transforms, cropped to their central n × n pixels.
+
+    Parameters
+    ----------
+    half_transform
+        (..., padded, padded // 2 + 1), [kx, ky].
+    n
+        Side to keep.
+
+    Returns
+    -------
+    Tensor
+        (..., n, n) real, [x, y], with the centre still stored at index 0.
+    """
+    padded = half_transform.shape[-2]
+    rows = _crop_wrapped(torch.fft.ifft(half_transform, dim=-2), n, dim=-2)
+    return _crop_wrapped(torch.fft.irfft(rows, n=padded, dim=-1), n, dim=-1)
+
+
+def _crop_wrapped(x: torch.Tensor, n: int, *, dim: int) -> torch.Tensor:
+    """The n samples around index 0 of a periodic axis, index 0 staying where it is."""
+    before = n // 2
+    return torch.cat([x.narrow(dim, 0, n - before), x.narrow(dim, -before, before)], dim=dim)

@@ -1,0 +1,77 @@
+"""The random draws of one simulated particle: pose, shift and image noise.
+
+Each draw is keyed by the seed, the class name, the particle's index in that class, and what it is
+for. So a particle is the same whatever the batch size, the number of workers, or the other
+classes that are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+POSE, NOISE = 0, 1
+
+
+def particle_generator(seed: int, class_name: str, index: int, purpose: int) -> np.random.Generator:
+    """The generator of one purpose (``POSE`` or ``NOISE``) of one particle."""
+    class_key = zlib.crc32(class_name.encode())
+    sequence = np.random.SeedSequence(seed, spawn_key=(class_key, index, purpose))
+    return np.random.Generator(np.random.SFC64(sequence))
+
+
+def draw_poses(
+    seed: int, class_name: str, indices: Sequence[int], *, max_shift_voxels: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Uniform poses on SO(3) and shifts uniform in a cube.
+
+    Parameters
+    ----------
+    seed, class_name, indices
+        Which particles, see :func:`particle_generator`.
+    max_shift_voxels
+        Largest shift along each axis.
+
+    Returns
+    -------
+    rotations
+        (n, 3, 3) matrices acting on (x, y, z).
+    shifts
+        (n, 3) in voxels, (x, y, z).
+    """
+    rotations = np.empty((len(indices), 3, 3), np.float32)
+    shifts = np.empty((len(indices), 3), np.float32)
+    for row, index in enumerate(indices):
+        generator = particle_generator(seed, class_name, index, POSE)
+        rotations[row] = Rotation.random(rng=generator).as_matrix()
+        shifts[row] = generator.uniform(-max_shift_voxels, max_shift_voxels, 3)
+    return rotations, shifts
+
+
+def draw_noise(
+    seed: int, class_name: str, indices: Sequence[int], *, shape: tuple[int, ...]
+) -> torch.Tensor:
+    """Unit white Gaussian noise for the tilt images, (n, *shape) float32.
+
+    The bits come from numpy's SFC64, keyed by particle; the Box–Muller transform is done for all
+    particles at once, which is three times as fast as numpy's own normal deviates.
+    """
+    size = math.prod(shape)
+    pairs = (size + 1) // 2
+    bits = np.empty((len(indices), 2, pairs), np.uint32)
+    for row, index in enumerate(indices):
+        generator = particle_generator(seed, class_name, index, NOISE)
+        bits[row] = np.frombuffer(generator.bytes(8 * pairs), np.uint32).reshape(2, pairs)
+    # As signed 32-bit integers the bits are uniform in [−2³¹, 2³¹); the offset keeps log(0) away.
+    uniform = torch.from_numpy(bits.view(np.int32)).to(torch.float32).add_(2.0**31 + 0.5)
+    uniform.mul_(2.0**-32)
+    radius = uniform[:, 0].clamp_min_(2.0**-33).log_().mul_(-2).clamp_min_(0).sqrt_()
+    angle = uniform[:, 1].mul_(2 * math.pi)
+    normal = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+    return normal.flatten(1)[:, :size].reshape(len(indices), *shape)

@@ -1,0 +1,300 @@
+"""Reading density maps (MRC/CCP4 and EM files) and making templates of them."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tomadapt.errors import InputError
+from tomadapt.structures.atoms import bare_name, read_bytes
+from tomadapt.structures.density import resolution_sigma_A
+from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
+
+MRC_SUFFIXES = (".mrc", ".map", ".ccp4")
+MAP_SUFFIXES = (*MRC_SUFFIXES, ".em")
+
+_MRC_HEADER_BYTES = 1024
+_EM_HEADER_BYTES = 512
+_EM_TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
+_EM_LITTLE_ENDIAN = (1, 6)  # VAX, PC; the others (OS-9, Convex, SGI, Sun, Mac) are big-endian
+# Background noise of a map is what lies within this many standard deviations of its border.
+_NOISE_DEVIATIONS = 3.0
+_MAD_TO_SIGMA = 1.4826
+# Connected pieces with less than this fraction of the heaviest one's mass are no structure.
+_DUST_FRACTION = 0.01
+# Density below this fraction of the maximum does not count for whether a map fits into a box.
+_EXTENT_FRACTION = 0.05
+
+
+def read_map(
+    path: str | Path, *, voxel_size_A: float | None = None
+) -> tuple[NDArray[np.float32], float]:
+    """Read a density map.
+
+    Parameters
+    ----------
+    path
+        A ``.mrc``, ``.map``, ``.ccp4`` or ``.em`` file, or one of these with ``.gz``.
+    voxel_size_A
+        The voxel size in Å, if the file does not say it or says it wrongly: a stated value is
+        taken instead of the file's. A file's 0 and 1 mean that nobody set it.
+
+    Returns
+    -------
+    The density (nz, ny, nx), z, y, x whatever the file's axis order, and the voxel size in Å. An
+    ``.em`` file has no voxel size: it is NaN unless stated.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged or of another kind; the volume is not three-dimensional, is
+        constant or holds NaN or Inf; the voxel size is unknown, not positive or differs between
+        axes.
+    """
+    path = Path(path)
+    suffix = bare_name(path)[1]
+    if suffix not in MAP_SUFFIXES:
+        raise InputError(
+            f"{path} has an unknown file name extension",
+            expected=f"{', '.join(MAP_SUFFIXES)}, each with or without .gz",
+            got=suffix or "none",
+            remedy="rename the file after its format, or convert it",
+        )
+    if voxel_size_A is not None and not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
+        raise InputError(f"voxel size stated for {path}", expected="a positive Å", got=voxel_size_A)
+    if suffix == ".em":
+        volume = _read_em(path)
+        voxel = math.nan if voxel_size_A is None else voxel_size_A
+    else:
+        volume, sizes = _read_mrc(path)
+        voxel = _check_voxel(path, sizes) if voxel_size_A is None else voxel_size_A
+    if not np.isfinite(volume).all():
+        raise InputError(
+            f"map {path} holds NaN or Inf",
+            expected="finite values",
+            got=f"{int((~np.isfinite(volume)).sum())} bad voxels",
+            remedy="repair the map or write it again",
+        )
+    if np.ptp(volume) == 0:
+        raise InputError(
+            f"map {path} is constant",
+            expected="a structure",
+            got=f"{float(volume.flat[0]):g} everywhere",
+            remedy="check that this is the file that was meant",
+        )
+    return volume.astype(np.float32), float(voxel)
+
+
+def map_template(
+    path: str | Path,
+    *,
+    voxel_size_A: float,
+    box: int,
+    resolution_A: float | None = None,
+    map_voxel_size_A: float | None = None,
+) -> NDArray[np.float32]:
+    """Make a template of a density map.
+
+    The background (median of the outermost shell of voxels) is subtracted, and what is negative or
+    within three standard deviations (1.4826 × median absolute deviation) of the shell's noise is
+    set to zero: of a map with noise, negative values alone would leave a positive haze. So is dust:
+    connected pieces with less than 1 % of the mass of the heaviest one. The rest is centred on its
+    mass (of voxels above 5 % of the maximum), blurred, resampled and scaled.
+
+    Parameters
+    ----------
+    path
+        The map; its density must be positive.
+    voxel_size_A, box
+        Voxel size in Å and box edge in voxels of the template.
+    resolution_A
+        Blur with a Gaussian of σ = ``resolution_A`` / 2, on top of whatever resolution the map has
+        (a file does not say it). None: only the anti-alias low-pass at the template's Nyquist
+        frequency.
+    map_voxel_size_A
+        The map's voxel size in Å if the file does not say it.
+
+    Returns
+    -------
+    Density (box, box, box), z, y, x, with maximum 1.
+
+    Raises
+    ------
+    InputError
+        The map cannot be read, has no known voxel size, or looks inverted.
+    ConfigError
+        The structure does not fit into the box.
+    """
+    volume, voxel = read_map(path, voxel_size_A=map_voxel_size_A)
+    if math.isnan(voxel):
+        raise InputError(
+            f"{path} does not say its voxel size (.em files cannot)",
+            expected="a voxel size in Å",
+            remedy="state the map's voxel size",
+        )
+    foreground = remove_background(volume, what=str(path))
+    centre = centre_of_mass(foreground)
+    inside = np.nonzero(foreground > _EXTENT_FRACTION * foreground.max())
+    extent = max(float(np.abs(where - c).max()) for where, c in zip(inside, centre, strict=True))
+    require_box(f"the structure in {path}", extent * voxel, voxel_size_A, box)
+    z, y, x = centre.tolist()
+    template = resample(
+        foreground,
+        voxel,
+        to_voxel_size_A=voxel_size_A,
+        box=box,
+        centre=(z, y, x),
+        blur_sigma_A=0.0 if resolution_A is None else resolution_sigma_A(resolution_A),
+    )
+    return np.asarray(template / template.max())
+
+
+def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
+    """Subtract the border's median; set to zero what is negative, within its noise, or dust.
+
+    Parameters
+    ----------
+    volume
+        Density (nz, ny, nx).
+    what
+        Where it came from, for the message.
+
+    Returns
+    -------
+    Density of the same shape, nowhere negative.
+
+    Raises
+    ------
+    InputError
+        The strongest deviation from the background is negative, or nothing stands out from it.
+    """
+    border = np.ones(volume.shape, dtype=bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    background = float(np.median(volume[border]))
+    noise = _MAD_TO_SIGMA * float(np.median(np.abs(volume[border] - background)))
+    signal = volume - background
+    if -float(signal.min()) > float(signal.max()):
+        raise InputError(
+            f"map {what} looks inverted",
+            expected="positive density: the structure brighter than its surroundings",
+            got=f"deviations from the border between {signal.min():g} and {signal.max():g}",
+            remedy="multiply the map by -1",
+        )
+    signal[signal <= _NOISE_DEVIATIONS * noise] = 0
+    if not signal.any():
+        raise InputError(
+            f"map {what} holds nothing that stands out from its border",
+            expected="a structure surrounded by background",
+            got=f"all within {_NOISE_DEVIATIONS:g} standard deviations of the border's noise",
+            remedy="give a map with a margin of background around the structure",
+        )
+    pieces, count = ndimage.label(signal)
+    mass = ndimage.sum_labels(signal, pieces, np.arange(count + 1))
+    signal[mass[pieces] < _DUST_FRACTION * mass.max()] = 0
+    return signal.astype(np.float32)
+
+
+def _check_voxel(path: Path, sizes: tuple[float, float, float]) -> float:
+    """Return the voxel size of a file, if it is one."""
+    low, high = min(sizes), max(sizes)
+    shown = " × ".join(f"{size:g}" for size in sizes)
+    if not math.isfinite(high) or low <= 0 or (abs(low - 1) < 1e-6 and abs(high - 1) < 1e-6):
+        raise InputError(
+            f"map {path} does not say its voxel size",
+            expected="a positive voxel size other than 1 (0 and 1 are what unset headers hold)",
+            got=f"{shown} Å",
+            remedy="set it in the file's header, or state the map's voxel size",
+        )
+    if high - low > 1e-3 * high:
+        raise InputError(
+            f"map {path} has anisotropic voxels",
+            expected="the same voxel size along x, y and z",
+            got=f"{shown} Å",
+            remedy="resample the map to cubic voxels",
+        )
+    return sum(sizes) / 3
+
+
+def _read_mrc(path: Path) -> tuple[Array, tuple[float, float, float]]:
+    """Read an MRC/CCP4 file: its volume as z, y, x and its voxel sizes x, y, z in Å."""
+
+    def damaged(reason: str) -> InputError:
+        return InputError(
+            f"{path} is not a complete MRC/CCP4 volume",
+            expected="an MRC2014 or CCP4 file with one real-valued 3-D map",
+            got=reason,
+            remedy="copy or download the file again, or convert it",
+        )
+
+    if not path.is_file():
+        read_bytes(path, what="map")  # says what is wrong
+    # The mark is looked at before mrcfile is: rubbish in a header announces terabytes.
+    try:
+        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+            start = file.read(_MRC_HEADER_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(str(error)) from None
+    if start[208:211] != b"MAP":
+        raise damaged("no 'MAP' mark in the header")
+    try:
+        with warnings.catch_warnings():
+            # Permissive: extra bytes at the end and odd labels harm nobody. What does is checked.
+            warnings.simplefilter("ignore")
+            with mrcfile.open(path, permissive=True) as mrc:
+                header, data = mrc.header, mrc.data
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise damaged(str(error)) from None
+    if data is None:
+        raise damaged("fewer data than its header announces, or an unknown mode")
+    if data.ndim != 3 or np.iscomplexobj(data):
+        raise damaged(f"{data.dtype} data of shape {data.shape}")
+    axes = [int(header.maps), int(header.mapr), int(header.mapc)]  # of data: slowest to fastest
+    if axes == [0, 0, 0]:
+        axes = [3, 2, 1]
+    if sorted(axes) != [1, 2, 3]:
+        raise damaged(f"axis order {axes[::-1]}")
+    volume = data.transpose([axes.index(axis) for axis in (3, 2, 1)])
+    cell, grid = header.cella, (int(header.mx), int(header.my), int(header.mz))
+    lengths = (float(cell.x), float(cell.y), float(cell.z))
+    sizes = [length / n if n > 0 else 0.0 for length, n in zip(lengths, grid, strict=True)]
+    return volume, (sizes[0], sizes[1], sizes[2])
+
+
+def _read_em(path: Path) -> NDArray[Any]:
+    """Read an EM file (TOM toolbox, PyTom, Dynamo): its volume as z, y, x.
+
+    The header has 512 bytes: byte 0 is the machine (6 PC and 1 VAX little-endian; 0 OS-9, 2
+    Convex, 3 SGI, 4 Sun, 5 Mac big-endian), bytes 1 and 2 are unused, byte 3 is the data type (1
+    int8, 2 int16, 4 int32, 5 float32, 8 complex64, 9 float64), bytes 4-15 are nx, ny, nz as int32,
+    bytes 16-95 a comment, 96-255 forty int32 parameters of the microscope (programs disagree on
+    them; none is a dependable voxel size), 256-511 free. The data follow, x fastest.
+    """
+    content = read_bytes(path, what="map")
+
+    def damaged(expected: str, got: Any) -> InputError:
+        return InputError(
+            f"{path} is not a complete EM volume",
+            expected=expected,
+            got=got,
+            remedy="copy the file again, or convert it to MRC",
+        )
+
+    if len(content) < _EM_HEADER_BYTES:
+        raise damaged(f"a header of {_EM_HEADER_BYTES} bytes", f"{len(content)} bytes")
+    if content[3] not in _EM_TYPES or content[0] > 6:
+        raise damaged("machine 0-6 and real data (type 1, 2, 4, 5 or 9)", list(content[:4]))
+    order = "<" if content[0] in _EM_LITTLE_ENDIAN else ">"
+    nx, ny, nz = (int(n) for n in np.frombuffer(content, order + "i4", 3, 4))
+    kind = np.dtype(order + _EM_TYPES[content[3]])
+    if min(nx, ny, nz) < 1 or len(content) != _EM_HEADER_BYTES + nx * ny * nz * kind.itemsize:
+        raise damaged(f"{nx} × {ny} × {nz} voxels of {kind}", f"{len(content)} bytes")
+    return np.frombuffer(content, kind, offset=_EM_HEADER_BYTES).reshape(nz, ny, nx)

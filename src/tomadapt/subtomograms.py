@@ -1,0 +1,182 @@
+"""Subtomograms as everyone downstream sees them: with labels, or without.
+
+A method that adapts is given :class:`Subtomograms`, which have no labels; only training and
+evaluation see :class:`LabelledSubtomograms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.errors import ConfigError, InputError
+
+Indices = Sequence[int] | NDArray[np.integer]
+
+
+class VolumeSource(Protocol):
+    """Where cubes of voxels come from; they are read when asked for, never all at once."""
+
+    voxel_size_A: float
+    box: int
+    acquisition: Acquisition | None
+
+    def __len__(self) -> int:
+        """Give the number of cubes."""
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, d, d, d) float32, [z, y, x], density positive, any scale."""
+
+
+class MixableSource(VolumeSource, Protocol):
+    """A source that keeps signal and unit noise apart, so that any SNR can be mixed."""
+
+    def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
+        """``signal[indices] + noise[noise_indices] / sqrt(snr)``, (b, d, d, d) float32."""
+
+
+def standardise(volumes: torch.Tensor) -> torch.Tensor:
+    """Give each cube of (b, d, d, d) mean 0 and standard deviation 1 (a constant one becomes 0)."""
+    flat = volumes.flatten(1)
+    mean = flat.mean(dim=1, keepdim=True)
+    centred = flat - mean
+    deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
+    return (centred / deviation.clamp_min(1e-12)).view_as(volumes)
+
+
+class Subtomograms:
+    """Particles without labels.
+
+    Parameters
+    ----------
+    source
+        Where the voxels come from.
+    rows
+        Which of its cubes, in order; all when None.
+    """
+
+    def __init__(self, source: VolumeSource, rows: Indices | None = None) -> None:
+        self.source = source
+        self.rows = np.arange(len(source)) if rows is None else np.asarray(rows, dtype=np.int64)
+        if len(self.rows) == 0:
+            raise InputError(
+                "no subtomograms", expected="at least one", got=0, remedy="check the input"
+            )
+
+    @property
+    def box(self) -> int:
+        """Side of each cube in voxels."""
+        return self.source.box
+
+    @property
+    def voxel_size_A(self) -> float:
+        """Voxel size in Å."""
+        return self.source.voxel_size_A
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """How they were recorded, where it is known."""
+        return self.source.acquisition
+
+    def __len__(self) -> int:
+        """Give the number of particles."""
+        return len(self.rows)
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """Particles by position: (b, d, d, d) float32, mean 0 and standard deviation 1 each."""
+        return standardise(self.source.read(self.rows[np.asarray(indices)]))
+
+    def subset(self, indices: Indices) -> Self:
+        """The particles at these positions, in this order."""
+        return type(self)(self.source, self.rows[np.asarray(indices)])
+
+
+class LabelledSubtomograms(Subtomograms):
+    """Particles with their classes.
+
+    Parameters
+    ----------
+    source, rows
+        As for :class:`Subtomograms`.
+    labels
+        (len(source),) indices into ``class_names``.
+    class_names
+        The classes in order.
+    """
+
+    def __init__(
+        self,
+        source: VolumeSource,
+        rows: Indices | None = None,
+        *,
+        labels: NDArray[np.integer],
+        class_names: Sequence[str],
+    ) -> None:
+        super().__init__(source, rows)
+        self.class_names = tuple(class_names)
+        self._source_labels = np.asarray(labels, dtype=np.int64)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) class indices."""
+        return self._source_labels[self.rows]
+
+    def unlabelled(self) -> Subtomograms:
+        """The same particles for those who must not see labels."""
+        return Subtomograms(self.source, self.rows)
+
+    def subset(self, indices: Indices) -> Self:
+        """The particles at these positions, in this order."""
+        return type(self)(
+            self.source,
+            self.rows[np.asarray(indices)],
+            labels=self._source_labels,
+            class_names=self.class_names,
+        )
+
+    def read_mixed(
+        self, indices: Indices, noise_from: Indices, snr: NDArray[np.floating]
+    ) -> torch.Tensor:
+        """Signal of some particles with noise of others at stated SNRs, standardised.
+
+        Parameters
+        ----------
+        indices, noise_from
+            (b,) positions in this object: whose signal, whose noise.
+        snr
+            (b,) positive.
+
+        Raises
+        ------
+        ConfigError
+            When signal and noise of these particles are not kept apart.
+        """
+        if not hasattr(self.source, "mix"):
+            raise ConfigError(
+                "these subtomograms do not keep signal and noise apart",
+                expected="a simulated set",
+                remedy="train at the data's own SNR (no snr_range, no repair_noise)",
+            )
+        mixed: torch.Tensor = self.source.mix(
+            self.rows[np.asarray(indices)],
+            self.rows[np.asarray(noise_from)],
+            torch.as_tensor(snr, dtype=torch.float32),
+        )
+        return standardise(mixed)
+
+    def split(self, fraction: float, *, seed: int) -> tuple[Self, Self]:
+        """Two parts, the second with ``fraction`` of each class (at least one particle)."""
+        rng = np.random.default_rng(seed)
+        second = []
+        for label in range(len(self.class_names)):
+            members = rng.permutation(np.flatnonzero(self.labels == label))
+            if len(members):
+                second.append(members[: max(1, round(fraction * len(members)))])
+        chosen = np.sort(np.concatenate(second))
+        rest = np.setdiff1d(np.arange(len(self)), chosen)
+        return self.subset(rest), self.subset(chosen)

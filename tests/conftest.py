@@ -1,0 +1,18 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Give the reference data folder (``TOMADAPT_DATA``), or skip where there is none."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("TOMADAPT_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"reference data missing: {folder} is no folder; set TOMADAPT_DATA")
+    return folder

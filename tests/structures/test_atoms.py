@@ -1,0 +1,278 @@
+"""Reading atomic models: assemblies, conformers, formats and damaged files."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+from tomadapt.errors import ConfigError, InputError
+from tomadapt.structures import read_atomic_model
+
+
+def atom(
+    serial: int | str,
+    name: str,
+    residue: str,
+    chain: str,
+    number: int,
+    xyz: tuple[float, float, float],
+    *,
+    altloc: str = " ",
+    occupancy: float = 1.0,
+    element: str = "C",
+    record: str = "ATOM",
+) -> str:
+    """Write one PDB atom record; ``chain`` may have two letters (hybrid-36 files)."""
+    x, y, z = xyz
+    return (
+        f"{record:<6}{serial:>5} {name:^4}{altloc}{residue:>3}{chain:>2}{number:>4}    "
+        f"{x:8.3f}{y:8.3f}{z:8.3f}{occupancy:6.2f}{20:6.2f}          {element:>2}\n"
+    )
+
+
+def biomt(*translations: float, chains: str = "A", more: str = "") -> str:
+    """Write REMARK 350 with one operator for each translation along x."""
+    lines = [f"REMARK 350 APPLY THE FOLLOWING TO CHAINS: {chains}\n", more]
+    for number, shift in enumerate(translations, start=1):
+        for row in range(3):
+            values = [1.0 if row == column else 0.0 for column in range(3)]
+            matrix = "".join(f"{value:10.6f}" for value in values)
+            vector = f"{shift if row == 0 else 0:15.5f}"
+            lines.append(f"REMARK 350   BIOMT{row + 1} {number:3d}{matrix}{vector}\n")
+    return "".join(lines)
+
+
+def write(folder: Path, text: str, name: str = "model.pdb") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+CARBON = atom(1, "CA", "ALA", "A", 1, (1, 2, 3))
+
+
+def test_fields_of_a_pdb_file(tmp_path: Path) -> None:
+    path = write(tmp_path, CARBON + atom(2, "N", "ALA", "A", 1, (4, 5, 6), element="N") + "END\n")
+    model = read_atomic_model(path)
+    assert model.name == "model"
+    np.testing.assert_allclose(model.positions_A, [[1, 2, 3], [4, 5, 6]])
+    np.testing.assert_allclose(model.masses_da, [12.011, 14.007], atol=2e-3)
+    assert model.atomic_numbers.tolist() == [6, 7]
+    assert model.occupancies.tolist() == [1, 1]
+    assert model.b_factors.tolist() == [20, 20]
+
+
+def test_hydrogens_and_waters_are_removed(tmp_path: Path) -> None:
+    text = (
+        CARBON
+        + atom(2, "HA", "ALA", "A", 1, (1, 2, 4), element="H")
+        + atom(3, "D", "ALA", "A", 1, (1, 2, 5), element="D")
+        + atom(4, "O", "HOH", "A", 2, (9, 9, 9), element="O", record="HETATM")
+        + atom(5, "MG", "MG", "A", 3, (7, 7, 7), element="MG", record="HETATM")
+    )
+    assert read_atomic_model(write(tmp_path, text)).atomic_numbers.tolist() == [6, 12]
+
+
+def test_first_conformer_is_kept_whole(tmp_path: Path) -> None:
+    text = (
+        atom(1, "N", "SER", "A", 1, (0, 0, 0), element="N")
+        + atom(2, "CB", "SER", "A", 1, (1, 0, 0), altloc="A", occupancy=0.4)
+        + atom(3, "CB", "SER", "A", 1, (2, 0, 0), altloc="B", occupancy=0.6)
+        # Another type of residue at the same place is a conformer too.
+        + atom(4, "CB", "CYS", "A", 1, (3, 0, 0), altloc="C", occupancy=0.0)
+        # A residue of which B is the first conformer.
+        + atom(5, "CB", "SER", "A", 2, (4, 0, 0), altloc="B", occupancy=0.5)
+        # Half occupied without being a conformer: stays half.
+        + atom(6, "CB", "SER", "A", 3, (5, 0, 0), occupancy=0.5)
+    )
+    model = read_atomic_model(write(tmp_path, text))
+    assert model.positions_A[:, 0].tolist() == [0, 1, 4, 5]
+    assert model.occupancies.tolist() == [1, 1, 1, 0.5]
+
+
+def test_only_the_first_model_is_read(tmp_path: Path) -> None:
+    text = f"MODEL        1\n{CARBON}ENDMDL\nMODEL        2\n{CARBON}ENDMDL\n"
+    assert len(read_atomic_model(write(tmp_path, text)).masses_da) == 1
+
+
+def test_hybrid_36_serials_and_two_letter_chains(tmp_path: Path) -> None:
+    text = (
+        atom("99999", "CA", "ALA", "AA", 1, (1, 0, 0))
+        + atom("A0000", "CA", "ALA", "Aa", 1, (2, 0, 0))
+        + atom("A0001", "CA", "ALA", "BA", 1, (3, 0, 0))
+    )
+    path = write(tmp_path, text)
+    assert len(read_atomic_model(path).masses_da) == 3
+    assert read_atomic_model(path, chains=["Aa"]).positions_A[:, 0].tolist() == [2]
+    with pytest.raises(ConfigError, match=r"no chain AB.*AA, Aa, BA"):
+        read_atomic_model(path, chains=["AB"])
+
+
+def test_unknown_element_counts_as_carbon(tmp_path: Path) -> None:
+    model = read_atomic_model(write(tmp_path, atom(1, "X1", "UNL", "A", 1, (0, 0, 0), element="X")))
+    assert model.atomic_numbers.tolist() == [6]
+    assert model.masses_da[0] == pytest.approx(12.011, abs=1e-3)
+
+
+class TestAssembly:
+    def text(self) -> str:
+        head = "REMARK 350 BIOMOLECULE: 1\n" + biomt(0, 10) + "REMARK 350\n"
+        head += "REMARK 350 BIOMOLECULE: 2\n" + biomt(0, 20, 40, chains="A, B")
+        return head + CARBON + atom(2, "CA", "ALA", "B", 1, (5, 5, 5))
+
+    def test_first_by_default(self, tmp_path: Path) -> None:
+        model = read_atomic_model(write(tmp_path, self.text()))
+        np.testing.assert_allclose(model.positions_A, [[1, 2, 3], [11, 2, 3]])
+
+    def test_named(self, tmp_path: Path) -> None:
+        model = read_atomic_model(write(tmp_path, self.text()), assembly="2")
+        assert sorted(model.positions_A[:, 0]) == [1, 5, 21, 25, 41, 45]
+
+    def test_deposited(self, tmp_path: Path) -> None:
+        model = read_atomic_model(write(tmp_path, self.text()), assembly="deposited")
+        assert model.positions_A[:, 0].tolist() == [1, 5]
+
+    def test_unknown_lists_the_known(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="one of 1, 2, deposited; got 3") as caught:
+            read_atomic_model(write(tmp_path, self.text()), assembly="3")
+        assert "\n" not in str(caught.value)
+
+    def test_old_style_continued_chain_list(self, tmp_path: Path) -> None:
+        """As in 1mnf, where gemmi alone would lose the chains on the second line."""
+        head = "REMARK 350 BIOMOLECULE: 1\n"
+        head += biomt(0, chains="A,", more="REMARK 350 B, C\n")
+        atoms = "".join(atom(i, "CA", "ALA", c, 1, (i, 0, 0)) for i, c in enumerate("ABCD"))
+        model = read_atomic_model(write(tmp_path, head + atoms))
+        assert model.positions_A[:, 0].tolist() == [0, 1, 2]
+
+    def test_rotation_acts_on_column_vectors(self, tmp_path: Path) -> None:
+        head = (
+            "REMARK 350 BIOMOLECULE: 1\nREMARK 350 APPLY THE FOLLOWING TO CHAINS: A\n"
+            "REMARK 350   BIOMT1   1  0.000000 -1.000000  0.000000        0.00000\n"
+            "REMARK 350   BIOMT2   1  1.000000  0.000000  0.000000        0.00000\n"
+            "REMARK 350   BIOMT3   1  0.000000  0.000000  1.000000        7.00000\n"
+        )
+        model = read_atomic_model(write(tmp_path, head + CARBON))
+        np.testing.assert_allclose(model.positions_A, [[-2, 1, 10]])
+
+    def test_mmcif(self, tmp_path: Path) -> None:
+        """Operators apply to label chains; one that has only waters (B) is no obstacle."""
+        text = """data_x
+loop_
+_atom_site.group_PDB
+_atom_site.id
+_atom_site.type_symbol
+_atom_site.label_atom_id
+_atom_site.label_alt_id
+_atom_site.label_comp_id
+_atom_site.label_asym_id
+_atom_site.label_entity_id
+_atom_site.label_seq_id
+_atom_site.Cartn_x
+_atom_site.Cartn_y
+_atom_site.Cartn_z
+_atom_site.occupancy
+_atom_site.auth_seq_id
+_atom_site.auth_asym_id
+ATOM 1 C CA . ALA A 1 1 1 2 3 1 1 LONG
+HETATM 2 O O . HOH B 2 . 4 5 6 1 101 LONG
+_pdbx_struct_assembly.id XAU
+loop_
+_pdbx_struct_assembly_gen.assembly_id
+_pdbx_struct_assembly_gen.oper_expression
+_pdbx_struct_assembly_gen.asym_id_list
+XAU (1-2) A,B
+loop_
+_pdbx_struct_oper_list.id
+_pdbx_struct_oper_list.matrix[1][1]
+_pdbx_struct_oper_list.matrix[1][2]
+_pdbx_struct_oper_list.matrix[1][3]
+_pdbx_struct_oper_list.vector[1]
+_pdbx_struct_oper_list.matrix[2][1]
+_pdbx_struct_oper_list.matrix[2][2]
+_pdbx_struct_oper_list.matrix[2][3]
+_pdbx_struct_oper_list.vector[2]
+_pdbx_struct_oper_list.matrix[3][1]
+_pdbx_struct_oper_list.matrix[3][2]
+_pdbx_struct_oper_list.matrix[3][3]
+_pdbx_struct_oper_list.vector[3]
+1 1 0 0 0 0 1 0 0 0 0 1 0
+2 1 0 0 100 0 1 0 0 0 0 1 0
+"""
+        path = write(tmp_path, text, "x.cif")
+        for assembly in (None, "XAU"):
+            model = read_atomic_model(path, assembly=assembly)
+            np.testing.assert_allclose(model.positions_A, [[1, 2, 3], [101, 2, 3]])
+        text = text.replace("(1-2) A,B", "(2)(1,2) A").replace(
+            "100 0 1 0 0 0 0 1 0", "100 0 0 1 0 0 1 0 0"
+        )
+        model = read_atomic_model(write(tmp_path, text, "y.cif"))  # operator 2 now swaps y and z
+        np.testing.assert_allclose(model.positions_A, [[101, 3, 2], [201, 2, 3]])
+        bad = write(tmp_path, text.replace("(2)(1,2)", "(1-3)"), "z.cif")
+        with pytest.raises(InputError, match="operator '3' is not defined"):
+            read_atomic_model(bad)
+        packed = tmp_path / "x.cif.gz"
+        packed.write_bytes(gzip.compress(text.encode()))
+        assert len(read_atomic_model(packed).masses_da) == 2
+
+
+class TestBadFiles:
+    def refused(self, path: Path, match: str) -> None:
+        with pytest.raises(InputError, match=match) as caught:
+            read_atomic_model(path)
+        assert "\n" not in str(caught.value)
+        assert path.name in str(caught.value)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        self.refused(tmp_path / "none.pdb", "does not exist")
+
+    def test_truncated_at_a_line_end(self, tmp_path: Path) -> None:
+        """A gzip file that still gives whole lines: gemmi alone would read fewer atoms."""
+        path = tmp_path / "cut.pdb.gz"
+        path.write_bytes(gzip.compress(CARBON.encode() * 1000)[:-8])
+        self.refused(path, "not a complete gzip file")
+
+    def test_not_gzip(self, tmp_path: Path) -> None:
+        self.refused(write(tmp_path, CARBON, "a.pdb.gz"), "not a complete gzip file")
+
+    def test_unknown_extension(self, tmp_path: Path) -> None:
+        self.refused(write(tmp_path, CARBON, "a.txt"), r"expected \.pdb.*got \.txt")
+
+    @pytest.mark.parametrize("name", ["a.pdb", "a.cif"])
+    @pytest.mark.parametrize("text", ["", "<html>\nnot a model</html>\n", "data_x\n_a.b 1\n"])
+    def test_no_model(self, tmp_path: Path, name: str, text: str) -> None:
+        self.refused(write(tmp_path, text, name), "holds no atoms|cannot be read as")
+
+    def test_only_waters(self, tmp_path: Path) -> None:
+        text = atom(1, "O", "HOH", "A", 1, (1, 1, 1), element="O", record="HETATM")
+        self.refused(write(tmp_path, text), "no atoms that count")
+
+    def test_zero_occupancy(self, tmp_path: Path) -> None:
+        text = atom(1, "CA", "ALA", "A", 1, (1, 1, 1), occupancy=0)
+        self.refused(write(tmp_path, text), "has no mass")
+
+    @pytest.mark.parametrize("word", ["     nan", "********", "   x.xxx"])
+    def test_coordinates_that_are_no_numbers(self, tmp_path: Path, word: str) -> None:
+        self.refused(write(tmp_path, CARBON.replace("   1.000", word, 1)), "not numbers")
+
+    def test_missing_coordinate_in_mmcif(self, tmp_path: Path) -> None:
+        structure = gemmi.read_pdb_string(CARBON)
+        text = structure.make_mmcif_document().as_string().replace(" 1 2 3 ", " ? 2 3 ")
+        assert " ? 2 3 " in text
+        self.refused(write(tmp_path, text, "a.cif"), "non-finite")
+
+
+@pytest.mark.data
+def test_every_reference_model_opens(data_folder: Path) -> None:
+    counts = {p.name: read_atomic_model(p) for p in sorted((data_folder / "models").glob("*.gz"))}
+    assert len(counts) == 26
+    # The 180-mer of 60 operators; the dimer of one; the old-style chain list; two L8S8 halves.
+    assert len(counts["1f2n.cif.gz"].masses_da) > 250_000
+    assert len(counts["4zxb.cif.gz"].masses_da) > 25_000
+    assert len(counts["1mnf.pdb.gz"].masses_da) > 53_000
+    assert len(counts["1bxn.pdb.gz"].masses_da) == 36_288
+    assert len(counts["4v8r_hybrid36.pdb.gz"].masses_da) == 128_780
