@@ -22,9 +22,17 @@ Indices = Sequence[int] | NDArray[np.integer]
 class VolumeSource(Protocol):
     """Where cubes of voxels come from; they are read when asked for, never all at once."""
 
-    voxel_size_A: float
-    box: int
-    acquisition: Acquisition | None
+    @property
+    def voxel_size_A(self) -> float:
+        """Voxel size in Å."""
+
+    @property
+    def box(self) -> int:
+        """Side of each cube in voxels."""
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """How they were recorded, where it is known."""
 
     def __len__(self) -> int:
         """Give the number of cubes."""
@@ -168,6 +176,15 @@ class LabelledSubtomograms(Subtomograms):
             torch.as_tensor(snr, dtype=torch.float32),
         )
         return standardise(mixed)
+
+    def first_of_each_class(self, n: int) -> tuple[Self, Self | None]:
+        """The first n particles of each class, and the rest (None where there is none)."""
+        rank = np.empty(len(self), dtype=np.int64)
+        for label in range(len(self.class_names)):
+            members = np.flatnonzero(self.labels == label)
+            rank[members] = np.arange(len(members))
+        rest = np.flatnonzero(rank >= n)
+        return self.subset(np.flatnonzero(rank < n)), self.subset(rest) if len(rest) else None
 
     def split(self, fraction: float, *, seed: int) -> tuple[Self, Self]:
         """Two parts, the second with ``fraction`` of each class (at least one particle)."""

@@ -68,10 +68,10 @@ class AdversarialOptions(BaseModel):
     batch_size: Annotated[int, Field(ge=2)] = 64
     discriminator_steps: Annotated[int, Field(ge=1)] = 1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    discriminator_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    discriminator_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     weight_decay: Annotated[float, Field(ge=0)] = 2e-5
-    statistics: Literal["target", "target_batch", "source"] = "target"
+    statistics: Literal["target_batch", "target", "source"] = "target_batch"
     dropout: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -150,7 +150,10 @@ def algorithm_1(
         re_estimate_statistics(F_t, target, fabric)
     torch.manual_seed(options.seed)
     D: nn.Module = discriminator(F_t.n_features)
-    adam = {"betas": (options.beta1, 0.999), "weight_decay": options.weight_decay}
+    adam: dict[str, Any] = {
+        "betas": (options.beta1, 0.999),
+        "weight_decay": options.weight_decay,
+    }
     F_adam = torch.optim.Adam(F_t.parameters(), lr=options.learning_rate, **adam)
     D_adam = torch.optim.Adam(D.parameters(), lr=options.discriminator_learning_rate, **adam)
     F_wrapped, F_step = fabric.setup(F_t, F_adam)
@@ -271,6 +274,7 @@ class AdversarialAdaptation:
         training = self.source_model.card.training | {
             "adaptation": self.options.model_dump(mode="json"),
             "adaptation_history": history,
+            "adaptation_warning": None,
         }
         safe = TargetStatistics(self.source_model, fabric).fit(source, target).model
         n_classes = len(model.card.class_names)
@@ -281,5 +285,6 @@ class AdversarialAdaptation:
                 f"adversarial training collapsed: its predictions use {got:.1f} effective classes, "
                 f"those with re-estimated statistics {expected:.1f}; the latter model is returned"
             )
+            training["adaptation_warning"] = warning
             return Adaptation(safe.copy(training=training), history, warning)
         return Adaptation(model.copy(training=training), history)

@@ -28,7 +28,9 @@ def make_fabric(device: str = "auto") -> Fabric:
     if device == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     precision: Any = "bf16-mixed" if accelerator == "cuda" else "32-true"
-    fabric = Fabric(accelerator=accelerator, devices="auto" if accelerator == "cuda" else 1, precision=precision)
+    fabric = Fabric(
+        accelerator=accelerator, devices="auto" if accelerator == "cuda" else 1, precision=precision
+    )
     fabric.launch()
     return fabric
 

@@ -61,7 +61,8 @@ def lecun_normal(module: nn.Module) -> None:
     if isinstance(module, nn.Conv3d | nn.Linear):
         fan_in = module.weight[0].numel()
         nn.init.normal_(module.weight, std=1 / math.sqrt(fan_in))
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class ResidualBlock(nn.Module):

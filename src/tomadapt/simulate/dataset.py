@@ -356,7 +356,9 @@ def open_set(path: Path, *, snr: float | None = None) -> LabelledSubtomograms:
     try:
         meta = json.loads(meta_path.read_text())
     except ValueError as error:
-        raise InputError(f"{meta_path} is not JSON", got=str(error), remedy="simulate again") from error
+        raise InputError(
+            f"{meta_path} is not JSON", got=str(error), remedy="simulate again"
+        ) from error
     if meta.get("format") != FORMAT:
         raise InputError(
             f"{path} has another format",

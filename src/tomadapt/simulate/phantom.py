@@ -26,7 +26,9 @@ class GaussianPhantom:
     sigma: float
 
     @classmethod
-    def random(cls, seed: int = 0, *, count: int = 24, radius: float = 8.0, sigma: float = 1.2) -> GaussianPhantom:
+    def random(
+        cls, seed: int = 0, *, count: int = 24, radius: float = 8.0, sigma: float = 1.2
+    ) -> GaussianPhantom:
         """Centres uniform in a ball of ``radius`` voxels."""
         rng = np.random.default_rng(seed)
         direction = rng.normal(size=(count, 3))
@@ -48,7 +50,9 @@ class GaussianPhantom:
         c, s = np.cos(np.deg2rad(tilt_deg)), np.sin(np.deg2rad(tilt_deg))
         about_y = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
         turned = self.posed(about_y, np.zeros(3))
-        return np.einsum("my,mx->yx", turned._profile(n, 1), turned._profile(n, 0)).astype(np.float32)
+        return np.einsum("my,mx->yx", turned._profile(n, 1), turned._profile(n, 0)).astype(
+            np.float32
+        )
 
     def _profile(self, n: int, axis: int) -> Array:
         distance = np.arange(n) - n // 2 - self.centres[:, axis, None]  # (m, n)

@@ -81,7 +81,7 @@ class SliceGrid:
         columns = self.n // 2 + 1
         out = values.new_zeros(*values.shape[:-1], self.n * columns)
         out[..., self.rows * columns + self.columns] = values
-        return out.unflatten(-1, (self.n, columns))
+        return out.view(*values.shape[:-1], self.n, columns)
 
 
 def central_slices(

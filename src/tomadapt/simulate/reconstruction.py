@@ -109,5 +109,5 @@ class DirectFourierInversion:
             torch.mm(self.matrix, columns[i], out=planes[i])
         volume = torch.fft.irfftn(spectrum, s=(n, n, n), dim=(1, 2, 3))  # (b, z, x, y)
         volume = volume.flatten(1).index_select(1, self.order).view(b, n, n, n)  # (b, z, y, x)
-        return volume.mul_(n**0.5)
-
+        scaled: torch.Tensor = volume.mul_(n**0.5)
+        return scaled

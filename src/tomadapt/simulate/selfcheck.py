@@ -37,7 +37,9 @@ class Check:
         return bool(self.lowest <= self.measured <= self.highest)
 
 
-def run_checks(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int = 0) -> list[Check]:
+def run_checks(
+    acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int = 0
+) -> list[Check]:
     """Run every check for an acquisition and a box.
 
     Parameters
@@ -166,9 +168,11 @@ def ctf_zeros(acquisition: Acquisition, *, highest: float) -> NDArray[np.float64
     found: list[float] = []
     for multiple in range(-400, 401):
         # −b u² + a u + offset − mπ = 0 with u = k².
-        for u in np.roots([-b, a, offset - multiple * np.pi]) if b else [
-            (multiple * np.pi - offset) / a if a else np.nan
-        ]:
+        for u in (
+            np.roots([-b, a, offset - multiple * np.pi])
+            if b
+            else [(multiple * np.pi - offset) / a if a else np.nan]
+        ):
             if np.isreal(u) and 0 < np.real(u) <= highest**2:
                 found.append(float(np.sqrt(np.real(u))))
     return np.unique(np.round(found, 12))
@@ -299,9 +303,13 @@ def check_pose(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed:
         candidates = np.stack([exact, *(phantom.posed(r, shift).density(box) for r in rivals)])
         seen = np.fft.ifftn(np.fft.fftn(candidates, axes=(1, 2, 3)) * measured, axes=(1, 2, 3)).real
         seen -= seen.mean(axis=(1, 2, 3), keepdims=True)
-        score = (seen * volume).sum(axis=(1, 2, 3)) / np.linalg.norm(seen.reshape(len(seen), -1), axis=1)
+        score = (seen * volume).sum(axis=(1, 2, 3)) / np.linalg.norm(
+            seen.reshape(len(seen), -1), axis=1
+        )
         won.append(int(np.argmax(score)) == 0)
-    return Check("pose", "clean volumes that match their own pose best", float(np.mean(won)), 1.0, 1.0)
+    return Check(
+        "pose", "clean volumes that match their own pose best", float(np.mean(won)), 1.0, 1.0
+    )
 
 
 def check_parseval(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int) -> Check:
@@ -326,4 +334,6 @@ def check_parseval(acquisition: Acquisition, *, box: int, voxel_size_A: float, s
         posed = phantom.posed(rotation, shift)
         exact = np.stack([posed.projection(box, a) for a in acquisition.tilt_angles_deg])
         ratios.append(in_fourier[particle] / exact.var())
-    return Check("parseval", "variance in Fourier space / in images", float(np.mean(ratios)), 0.98, 1.02)
+    return Check(
+        "parseval", "variance in Fourier space / in images", float(np.mean(ratios)), 0.98, 1.02
+    )

@@ -55,14 +55,14 @@ class AtomicModel:
     """
 
     name: str
-    positions_A: NDArray[np.float64]  # noqa: N815
+    positions_A: NDArray[np.float64]
     masses_da: NDArray[np.float64]
     occupancies: NDArray[np.float64]
     atomic_numbers: NDArray[np.int64]
     b_factors: NDArray[np.float64]
 
     @property
-    def centre_of_mass_A(self) -> NDArray[np.float64]:  # noqa: N802
+    def centre_of_mass_A(self) -> NDArray[np.float64]:
         """Centre of mass (3,), x, y, z, in Å, weighted by mass times occupancy."""
         weights = self.masses_da * self.occupancies
         return np.asarray(weights @ self.positions_A / weights.sum())

@@ -40,7 +40,7 @@ Weighting = Literal["mass", "electron"]
 _ATOMS_AT_ONCE = 20_000
 
 
-def resolution_sigma_A(resolution_A: float) -> float:  # noqa: N802
+def resolution_sigma_A(resolution_A: float) -> float:
     """Give the 1-D standard deviation in Å of the Gaussian that stands for a resolution.
 
     The convention is that of Situs' ``pdb2vol`` (Wriggers): resolution = 2σ.
@@ -67,7 +67,7 @@ def required_box(model: AtomicModel, voxel_size_A: float) -> int:
     return box_for_extent(extent_A(model), voxel_size_A)
 
 
-def extent_A(model: AtomicModel) -> float:  # noqa: N802
+def extent_A(model: AtomicModel) -> float:
     """Give the half-width in Å, about the centre of mass, of the cube that must fit into a box."""
     offsets = model.positions_A - model.centre_of_mass_A
     distances = np.linalg.norm(offsets, axis=1)

@@ -59,9 +59,9 @@ class BuiltinMap:
     """
 
     density: NDArray[np.float32]
-    voxel_size_A: float  # noqa: N815
-    resolution_A: float  # noqa: N815
-    extent_A: float  # noqa: N815
+    voxel_size_A: float
+    resolution_A: float
+    extent_A: float
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Template:
 
     name: str
     density: NDArray[np.float32]
-    voxel_size_A: float  # noqa: N815
-    resolution_A: float  # noqa: N815
+    voxel_size_A: float
+    resolution_A: float
     source: str
-    radius_A: float  # noqa: N815
+    radius_A: float
 
 
 def load_builtin(name: str) -> BuiltinMap:

@@ -138,9 +138,7 @@ def recentre_on_mass(density: Array, *, threshold: float = WEAK_FRACTION) -> NDA
     return resample(density, 1.0, to_voxel_size_A=1.0, box=density.shape[0], centre=(z, y, x))
 
 
-def radius_A(  # noqa: N802
-    density: Array, voxel_size_A: float, *, threshold: float = WEAK_FRACTION
-) -> float:
+def radius_A(density: Array, voxel_size_A: float, *, threshold: float = WEAK_FRACTION) -> float:
     """Give the smallest radius about voxel ``n // 2`` that holds 99 % of the mass.
 
     Parameters

@@ -1,0 +1,389 @@
+"""The command line: parsing, and printing errors on one line. The work is done elsewhere.
+
+Imports of the package's own modules are inside the commands, so that ``--help`` is immediate.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tomadapt.subtomograms import LabelledSubtomograms
+
+app = typer.Typer(
+    name="tomadapt",
+    help="Label macromolecules in cryo-electron tomograms with training data from elsewhere.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Snr = Annotated[
+    float | None, typer.Option(help="Read a simulated set at this SNR instead of its own.")
+]
+VoxelSize = Annotated[
+    float | None, typer.Option("--voxel-size", help="Å; where the target's file carries none.")
+]
+ContrastOption = Annotated[
+    str, typer.Option(help="Sign of the target's density: measure, positive or negative.")
+]
+Recipe = Annotated[str, typer.Option(help="default, or paper (Lin et al. 2019).")]
+
+
+@app.command()
+def simulate(
+    config: Annotated[Path, typer.Argument(help="TOML: classes, acquisition, per_class, snr, …")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Simulate a set of subtomograms; run again after an interruption to finish it."""
+    from tomadapt.config import load_config
+    from tomadapt.learn.engine import make_fabric
+    from tomadapt.progress import progress_bar
+    from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+
+    settings = load_config(config, SimulationConfig)
+    total = settings.per_class * len(settings.classes)
+    fabric = make_fabric(_one_of("--device", device, DEVICES))
+    with progress_bar("simulate", total, unit="subtomograms") as advance:
+        simulate_set(settings, out, device=fabric.device, progress=advance)
+    typer.echo(out)
+
+
+@app.command()
+def train(
+    source: Annotated[Path, typer.Argument(metavar="SET", help="A simulated set.")],
+    out: Out,
+    recipe: Recipe = "default",
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    snr: Snr = None,
+    snr_range: Annotated[
+        tuple[float, float] | None, typer.Option(help="Draw each sample's SNR between these.")
+    ] = None,
+    repair_noise: Annotated[
+        bool, typer.Option("--repair-noise", help="Pair signal with fresh noise every epoch.")
+    ] = False,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Half-turns that keep the wedge, and shifts.")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a source model (F and C) on a labelled set."""
+    from tomadapt.config import parse
+    from tomadapt.learn.engine import make_fabric
+    from tomadapt.learn.source import PAPER_TRAINING, SourceTraining, train_source
+    from tomadapt.progress import progress_bar
+
+    base = PAPER_TRAINING if _one_of("--recipe", recipe, RECIPES) == "paper" else SourceTraining()
+    chosen: dict[str, Any] = {"seed": seed}
+    chosen |= {"repair_noise": repair_noise, "augment": augment, "snr_range": snr_range}
+    if epochs is not None:
+        chosen["epochs"] = epochs
+    options = parse(base.model_dump() | chosen, SourceTraining, where="train")
+    data = _open_set(source, snr)
+    _require_writable(out)
+    fabric = make_fabric(_one_of("--device", device, DEVICES))
+    checkpoint = out.with_suffix(".checkpoint.pt")
+    with progress_bar("train", options.epochs, unit="epochs") as advance:
+        model, history = train_source(
+            data,
+            options,
+            fabric=fabric,
+            checkpoint=checkpoint,
+            on_epoch=lambda e: advance(1, f"loss {e['loss']:.3f}"),
+        )
+    model.save(out)
+    checkpoint.unlink(missing_ok=True)
+    typer.echo(f"{out}: validation accuracy {history[-1]['validation_accuracy']:.3f}")
+
+
+@app.command()
+def adapt(
+    model: Annotated[Path, typer.Argument(help="A source model.")],
+    source: Annotated[Path, typer.Option(help="The set it was trained on.")],
+    target: Annotated[
+        Path, typer.Option(help="Set, .mrc stack, folder of .mrc cubes, .npy or .npz.")
+    ],
+    out: Out,
+    recipe: Recipe = "default",
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    source_snr: Snr = None,
+    target_snr: Snr = None,
+    voxel_size: VoxelSize = None,
+    contrast: ContrastOption = "measure",
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Adapt a source model to an unlabelled target by 3D-ADA (Algorithm 1)."""
+    from tomadapt.config import parse
+    from tomadapt.learn.adversarial import (
+        PAPER_RECIPE,
+        AdversarialAdaptation,
+        AdversarialOptions,
+    )
+    from tomadapt.learn.engine import make_fabric
+    from tomadapt.learn.model import Model
+    from tomadapt.progress import progress_bar
+
+    base = PAPER_RECIPE if _one_of("--recipe", recipe, RECIPES) == "paper" else AdversarialOptions()
+    chosen: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
+    options = parse(base.model_dump() | chosen, AdversarialOptions, where="adapt")
+    source_model = Model.load(model)
+    source_data = _open_set(source, source_snr)
+    target_data = _open_target(target, voxel_size, contrast, target_snr)
+    _require_writable(out)
+    fabric = make_fabric(_one_of("--device", device, DEVICES))
+    checkpoint = out.with_suffix(".checkpoint.pt")
+    with progress_bar("adapt", options.epochs, unit="epochs") as advance:
+        adaptation = AdversarialAdaptation(source_model, options, fabric).fit(
+            source_data,
+            target_data,
+            checkpoint=checkpoint,
+            on_epoch=lambda e: advance(1, f"D {e['discriminator_accuracy']:.2f}"),
+        )
+    adaptation.model.save(out)
+    checkpoint.unlink(missing_ok=True)
+    if adaptation.warning:
+        typer.echo(f"warning: {adaptation.warning}", err=True)
+    typer.echo(out)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A source or adapted model.")],
+    target: Annotated[Path, typer.Argument(help="Set, .mrc stack, folder, .npy or .npz.")],
+    out: Annotated[Path, typer.Option("--out", help="A .csv file, one row a particle.")],
+    snr: Snr = None,
+    voxel_size: VoxelSize = None,
+    contrast: ContrastOption = "measure",
+    device: Device = "auto",
+) -> None:
+    """Label every particle of a target, in order."""
+    from tomadapt.learn.engine import make_fabric
+    from tomadapt.learn.model import Model
+    from tomadapt.predict import predict as predict_all
+
+    loaded = Model.load(model)
+    data = _open_target(target, voxel_size, contrast, snr)
+    _require_writable(out)
+    fabric = make_fabric(_one_of("--device", device, DEVICES))
+    predict_all(loaded, data, fabric=fabric).write_csv(out)
+    typer.echo(f"{out}: {len(data)} particles")
+
+
+@app.command()
+def report(
+    source_model: Annotated[Path, typer.Argument(help="The model before adaptation.")],
+    adapted_model: Annotated[Path, typer.Argument(help="The model after it.")],
+    source: Annotated[Path, typer.Option(help="The set the source model was trained on.")],
+    target: Annotated[Path, typer.Option(help="The target; labels are used if it is a set.")],
+    out: Annotated[Path, typer.Option("--out", help="An .html file.")],
+    source_snr: Snr = None,
+    target_snr: Snr = None,
+    voxel_size: VoxelSize = None,
+    contrast: ContrastOption = "measure",
+    title: Annotated[str, typer.Option(help="Heading.")] = "tomadapt report",
+) -> None:
+    """Write a self-contained HTML report of a source and an adapted model on a target."""
+    from tomadapt.learn.model import Model
+    from tomadapt.report.collect import evaluate, report_content
+    from tomadapt.report.page import write_report
+
+    before, after = Model.load(source_model), Model.load(adapted_model)
+    source_data = _open_set(source, source_snr)
+    labelled = (target / "set.json").exists()
+    target_data = (
+        _open_set(target, target_snr)
+        if labelled
+        else _open_target(target, voxel_size, contrast, target_snr)
+    )
+    _require_writable(out)
+    evaluation = evaluate({"source_only": before, after.card.method: after}, target_data)
+    content = report_content(
+        before,
+        after,
+        source=source_data,
+        target=target_data,
+        evaluations=(evaluation, None),
+        title=title,
+    )
+    write_report(content, out)
+    typer.echo(out)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="TOML: structures, source, target, train, adapt.")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Do all of it, from structures to a report; run again to finish an interrupted run."""
+    from tomadapt.config import RunConfig, load_config
+
+    _run(load_config(config, RunConfig), out, device)
+
+
+@app.command()
+def demo(
+    out: Out,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Run the main job on the built-in structures: a few minutes on two CPU cores."""
+    from tomadapt.pipeline import demo_config
+
+    _run(demo_config(seed), out, device)
+
+
+@app.command("self-check")
+def self_check(
+    acquisition: Annotated[
+        str, typer.Option(help="A named acquisition, or a TOML file of one.")
+    ] = "batch_b",
+    box: Annotated[int, typer.Option(min=24, max=64)] = 40,
+    voxel_size: Annotated[float, typer.Option(help="Å.", min=0.5)] = 9.2,
+    seed: Seed = 0,
+) -> None:
+    """Check the simulator's physics on this machine; exits with 1 when a check fails."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tomadapt.acquisition import NAMED_ACQUISITIONS, Acquisition
+    from tomadapt.config import load_config
+    from tomadapt.simulate.selfcheck import run_checks
+
+    recorded = NAMED_ACQUISITIONS.get(acquisition) or load_config(Path(acquisition), Acquisition)
+    checks = run_checks(recorded, box=box, voxel_size_A=voxel_size, seed=seed)
+    table = Table("", "check", "measured", "accepted", title=f"{recorded.name}, box {box}")
+    for check in checks:
+        mark = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
+        accepted = f"{check.lowest:g} … {check.highest:g}"
+        table.add_row(mark, check.claim, f"{check.measured:.4g}", accepted)
+    Console().print(table)
+    if not all(check.passed for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def benchmark(
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    box: Annotated[int, typer.Option(min=24, max=64)] = 40,
+    device: Device = "auto",
+) -> None:
+    """Measure subtomograms per second of simulation, training and prediction."""
+    import json
+
+    from tomadapt.benchmark import benchmark as measure
+    from tomadapt.io.atomic import write_json
+
+    if json_out is not None:
+        _require_writable(json_out)
+    figures = measure(box=box, device=_one_of("--device", device, DEVICES))
+    if json_out is not None:
+        write_json(json_out, figures)
+    typer.echo(json.dumps(figures, indent=1))
+
+
+@app.command()
+def structures() -> None:
+    """List the built-in structures."""
+    from tomadapt.structures import BUILTIN
+
+    for name, info in BUILTIN.items():
+        typer.echo(f"{name:<14} {info.pdb_id:<6} {info.description}")
+
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+RECIPES = ("default", "paper")
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    from tomadapt.errors import ConfigError
+
+    if value not in allowed:
+        raise ConfigError(
+            f"{option} has an unknown value",
+            expected=" or ".join(allowed),
+            got=value,
+            remedy="choose one of these",
+        )
+    if value == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                "--device cuda, but torch sees no GPU",
+                got=f"torch {torch.__version__}",
+                remedy="use --device cpu, or install a CUDA build of torch",
+            )
+    return value
+
+
+def _run(config: Any, out: Path, device: str) -> None:
+    from tomadapt.pipeline import run as run_pipeline
+
+    summary = run_pipeline(config, out, device=_one_of("--device", device, DEVICES))
+    for method, scores in summary["target"].items():
+        if "held_out" in scores:
+            typer.echo(f"{method:<18} accuracy on held-out target: {scores['held_out']:.3f}")
+    if summary["adaptation_warning"]:
+        typer.echo(f"warning: {summary['adaptation_warning']}", err=True)
+    typer.echo(out / "report.html")
+
+
+def _open_set(path: Path, snr: float | None) -> LabelledSubtomograms:
+    from tomadapt.simulate.dataset import open_set
+
+    return open_set(path, snr=_positive_snr(snr))
+
+
+def _open_target(path: Path, voxel_size: float | None, contrast: str, snr: float | None) -> Any:
+    from tomadapt.io.volumes import open_target
+
+    chosen: Any = _one_of("--contrast", contrast, ("measure", "positive", "negative"))
+    return open_target(path, voxel_size_A=voxel_size, contrast=chosen, snr=_positive_snr(snr))
+
+
+def _positive_snr(snr: float | None) -> float | None:
+    from tomadapt.errors import ConfigError
+
+    if snr is not None and not 0 < snr < float("inf"):
+        raise ConfigError(
+            "an SNR is a positive number", expected="> 0", got=snr, remedy="choose another SNR"
+        )
+    return snr
+
+
+def _require_writable(out: Path) -> None:
+    """Find out before work starts that an output file can be written."""
+    from tomadapt.errors import OutputError
+    from tomadapt.io.atomic import output_folder
+
+    if out.is_dir():
+        raise OutputError(
+            f"cannot write {out}", expected="a file", got="a folder", remedy="name a file in it"
+        )
+    output_folder(out.parent)
+
+
+def main() -> None:
+    """Entry point: errors that name a remedy are printed on one line, without a traceback."""
+    from tomadapt.errors import TomadaptError
+
+    try:
+        app()
+    except TomadaptError as error:
+        typer.echo(f"tomadapt: error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("tomadapt: interrupted; run the same command again to go on", err=True)
+        sys.exit(130)

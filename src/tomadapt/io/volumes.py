@@ -1,0 +1,292 @@
+"""Subtomograms from other programs' files: arrays, MRC stacks, folders of MRC cubes.
+
+The sign of the density is measured before anything is done with it, unless it is stated.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import mrcfile
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.simulate.dataset import open_set
+from tomadapt.subtomograms import Indices, Subtomograms, standardise
+
+Contrast = Literal["measure", "positive", "negative"]
+
+
+@dataclass(frozen=True)
+class ArrayVolumes:
+    """Cubes held in an array or a memory map.
+
+    Attributes
+    ----------
+    cubes
+        (n, d, d, d), [z, y, x], as in the file.
+    voxel_size_A
+        In Å.
+    sign
+        +1 where the file's density is positive, −1 where it is negative.
+    acquisition
+        How they were recorded, where known.
+    """
+
+    cubes: NDArray[np.floating]
+    voxel_size_A: float
+    sign: int = 1
+    acquisition: Acquisition | None = None
+
+    def __len__(self) -> int:
+        """Give the number of cubes."""
+        return len(self.cubes)
+
+    @property
+    def box(self) -> int:
+        """Side in voxels."""
+        return int(self.cubes.shape[-1])
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, d, d, d) float32, density positive."""
+        rows = np.asarray(indices)
+        return self.sign * torch.from_numpy(np.asarray(self.cubes[rows], dtype=np.float32))
+
+
+def open_target(
+    path: Path,
+    *,
+    voxel_size_A: float | None = None,
+    contrast: Contrast = "measure",
+    snr: float | None = None,
+) -> Subtomograms:
+    """Open particles to be labelled; whatever labels they have are left behind.
+
+    Parameters
+    ----------
+    path
+        A simulated set, an ``.mrc``/``.mrcs`` stack of cubes, a folder of ``.mrc`` cubes (taken in
+        the order of their names), or an ``.npy``/``.npz`` array (n, d, d, d). An ``.npz`` must
+        hold exactly one such array.
+    voxel_size_A
+        In Å; needed where the file carries none.
+    contrast
+        ``positive`` or ``negative`` states the sign of the density; ``measure`` takes it for
+        positive and refuses the file when its particles' centres are darker than their
+        surroundings.
+    snr
+        Only for a simulated set: the SNR to read it at.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, damaged, not a stack of cubes, or holds NaN or constant cubes.
+    ConfigError
+        When the voxel size is unknown, or the contrast measured is not the one assumed.
+    MismatchError
+        When a stated voxel size differs from the file's.
+    """
+    if path.is_dir() and ((path / "set.json").exists() or (path / "config.json").exists()):
+        return open_set(path, snr=snr).unlabelled()
+    cubes, found_A = _read_cubes(path)
+    size = _agreed_voxel_size(path, found_A, voxel_size_A)
+    _refuse_bad_values(path, cubes)
+    sign = -1 if contrast == "negative" else 1
+    source = ArrayVolumes(cubes, size, sign)
+    if contrast == "measure":
+        _refuse_inverted(path, source)
+    return Subtomograms(source)
+
+
+def _read_cubes(path: Path) -> tuple[NDArray[np.floating], float | None]:
+    if not path.exists():
+        raise InputError(
+            f"no such target: {path}", expected="a file or folder", remedy="check the path"
+        )
+    if path.is_dir():
+        return _read_folder(path)
+    if path.suffix in (".mrc", ".mrcs", ".map", ".st"):
+        data, voxel = _read_mrc(path)
+        return _as_stack(path, data), voxel
+    if path.suffix == ".npy":
+        try:
+            return _as_stack(path, np.load(path, mmap_mode="r")), None
+        except (ValueError, OSError, EOFError) as error:
+            raise _damaged(path, ".npy array", error) from error
+    if path.suffix == ".npz":
+        return _read_npz(path), None
+    raise InputError(
+        f"unknown kind of target: {path}",
+        expected="a set, .mrc/.mrcs stack, folder of .mrc cubes, .npy or .npz",
+        got=path.suffix or "no extension",
+        remedy="convert it to one of these",
+    )
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> InputError:
+    return InputError(
+        f"cannot read {path}",
+        expected=f"a whole {kind}",
+        got=f"{type(error).__name__}: {error}",
+        remedy="copy or export the file again",
+    )
+
+
+def _read_npz(path: Path) -> NDArray[np.floating]:
+    try:
+        with np.load(path) as archive:
+            names = [name for name in archive.files if archive[name].ndim == 4]
+            if len(names) == 1:
+                return _as_stack(path, archive[names[0]])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(path, ".npz archive", error) from error
+    raise InputError(
+        f"{path} must hold exactly one array (n, d, d, d)",
+        expected="one",
+        got=f"{len(names)} ({', '.join(names) or 'none'})",
+        remedy="save the one to be labelled as .npy",
+    )
+
+
+def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
+                if mrc.data is None:
+                    raise ValueError("its header does not describe its data")
+                size = float(mrc.voxel_size.x)
+                data = mrc.data
+    except (ValueError, OSError) as error:
+        raise _damaged(path, "MRC file", error) from error
+    # 0 and 1 Å are what programs write when they do not know.
+    return data, None if size in (0.0, 1.0) or not np.isfinite(size) else size
+
+
+def _read_folder(path: Path) -> tuple[NDArray[np.floating], float | None]:
+    files = sorted(p for p in path.iterdir() if p.suffix in (".mrc", ".map"))
+    if not files:
+        raise InputError(
+            f"no .mrc cubes in {path}", expected="at least one", got=0, remedy="check the folder"
+        )
+    cubes: list[NDArray[np.float32]] = []
+    sizes: set[float | None] = set()
+    for file in files:
+        data, voxel = _read_mrc(file)
+        if data.ndim != 3 or len(set(data.shape)) != 1 or cubes and data.shape != cubes[0].shape:
+            raise InputError(
+                f"{file} is not a cube like the others",
+                expected=cubes[0].shape if cubes else "three equal sides",
+                got=data.shape,
+                remedy="extract all particles with one box",
+            )
+        cubes.append(np.asarray(data, dtype=np.float32))
+        sizes.add(None if voxel is None else round(voxel, 3))
+    if len(sizes) > 1:
+        raise MismatchError(
+            f"the cubes in {path} differ in voxel size",
+            expected="one voxel size",
+            got=", ".join(map(str, sizes)),
+            remedy="mend the headers or split the folder",
+        )
+    return np.stack(cubes), sizes.pop()
+
+
+def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(n, d, d, d) from that shape, from one cube, or from cubes written one after another."""
+    if data.ndim == 3 and data.shape[1] == data.shape[2] and data.shape[0] % data.shape[1] == 0:
+        data = data.reshape(-1, *(data.shape[1],) * 3)
+    if data.ndim != 4 or len(set(data.shape[1:])) != 1:
+        raise InputError(
+            f"{path} is not a stack of cubes",
+            expected="an array (n, d, d, d)",
+            got=f"shape {data.shape}",
+            remedy="extract subtomograms as cubes",
+        )
+    if np.iscomplexobj(data) or data.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path} does not hold real numbers",
+            expected="float or integer voxels",
+            got=data.dtype,
+            remedy="save it as float32",
+        )
+    return data
+
+
+def _agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None) -> float:
+    if stated_A is None and found_A is None:
+        raise ConfigError(
+            f"the voxel size of {path} is unknown",
+            expected="--voxel-size in Å",
+            got="none in the file",
+            remedy="give --voxel-size",
+        )
+    if stated_A is not None and not 0.1 < stated_A < 1000:
+        raise ConfigError(
+            "voxel size out of range",
+            expected="between 0.1 and 1000 Å",
+            got=stated_A,
+            remedy="give --voxel-size in Å",
+        )
+    if found_A is not None and stated_A is not None and abs(found_A / stated_A - 1) > 0.01:
+        raise MismatchError(
+            f"the voxel size of {path} is not the one stated",
+            expected=f"{stated_A:g} Å (stated)",
+            got=f"{found_A:g} Å (file)",
+            remedy="leave --voxel-size out, or mend the header",
+        )
+    return float(stated_A if stated_A is not None else found_A)  # type: ignore[arg-type]
+
+
+def _refuse_bad_values(path: Path, cubes: NDArray[np.floating]) -> None:
+    for index, cube in enumerate(cubes):
+        wrong = None
+        if not np.isfinite(cube).all():
+            wrong = "NaN or infinite voxels"
+        elif cube.min() == cube.max():
+            wrong = "all voxels equal"
+        if wrong:
+            raise InputError(
+                f"subtomogram {index} of {path} cannot be used",
+                expected="finite, varying voxels",
+                got=wrong,
+                remedy="extract it again or leave it out",
+            )
+
+
+def measured_contrast(data: Subtomograms, *, at_most: int = 500) -> float:
+    """How many standard errors the particles' centres are brighter than their surroundings.
+
+    The mean over a central ball (radius d/6) less that over a shell (d/3 … d/2), averaged over
+    up to ``at_most`` particles. Clearly positive: density positive; clearly negative: inverted.
+    """
+    d = data.box
+    r = torch.arange(d) - d // 2
+    radius = (r[:, None, None] ** 2 + r[None, :, None] ** 2 + r[None, None, :] ** 2).sqrt()
+    centre, shell = radius <= d / 6, (radius >= d / 3) & (radius <= d / 2)
+    differences = []
+    for first in range(0, min(len(data), at_most), 64):
+        cubes = standardise(data.read(range(first, min(first + 64, len(data), at_most))))
+        differences.append(cubes[:, centre].mean(dim=1) - cubes[:, shell].mean(dim=1))
+    difference = torch.cat(differences)
+    if len(difference) < 2:
+        return 0.0
+    return float(difference.mean() / (difference.std() / len(difference) ** 0.5))
+
+
+def _refuse_inverted(path: Path, source: ArrayVolumes) -> None:
+    z = measured_contrast(Subtomograms(source))
+    if z < -3:
+        raise ConfigError(
+            f"the density of {path} seems inverted",
+            expected="particles brighter than their surroundings",
+            got=f"centres darker by {-z:.1f} standard errors",
+            remedy="give --contrast negative (or --contrast positive to insist)",
+        )

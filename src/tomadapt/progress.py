@@ -1,0 +1,70 @@
+"""Progress on the terminal: a bar with rate and time left; plain lines where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class Advance(Protocol):
+    """Tells a bar that some more is done."""
+
+    def __call__(self, n: int, note: str = "") -> None:
+        """Advance by ``n``; ``note`` is shown beside the bar."""
+
+
+class RateColumn(ProgressColumn):
+    """Things finished a second."""
+
+    def render(self, task: Task) -> Text:
+        """Give the rate, or nothing before there is one."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g}/s", style="cyan")
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, total: int, *, unit: str = "") -> Iterator[Advance]:
+    """A bar on standard error for the length of a block.
+
+    Parameters
+    ----------
+    title
+        What is being done.
+    total
+        How many things there are.
+    unit
+        What they are, for the line that is left behind.
+    """
+    console = Console(stderr=True, highlight=False)
+    started = time.perf_counter()
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total, note="")
+
+        def advance(n: int, note: str = "") -> None:
+            progress.update(task, advance=n, note=note)
+
+        yield advance
+    seconds = time.perf_counter() - started
+    console.print(f"[green]✓[/] {title}: {total} {unit} in {seconds:.1f} s")

@@ -1,0 +1,1 @@
+"""From predictions and records to figures and one self-contained HTML file."""

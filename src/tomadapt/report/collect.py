@@ -1,0 +1,96 @@
+"""Fills a report's content from models, sets and predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tomadapt.learn.model import Model
+from tomadapt.predict import Prediction, predict
+from tomadapt.report.content import Domain, Evaluation, ReportContent
+from tomadapt.simulate.dataset import SimulatedVolumes, versions
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+EXAMPLES = 3
+"""Slices shown of each class."""
+
+
+def describe_domain(title: str, data: Subtomograms) -> Domain:
+    """Introduce a domain: its acquisition, SNRs and some central slices of each class."""
+    groups = {"unlabelled": np.arange(len(data))}
+    if isinstance(data, LabelledSubtomograms):
+        groups = {
+            name: np.flatnonzero(data.labels == label)
+            for label, name in enumerate(data.class_names)
+        }
+    examples = {
+        name: data.read(rows[:EXAMPLES])[:, data.box // 2].numpy()
+        for name, rows in groups.items()
+        if len(rows)
+    }
+    snr = before_ctf = None
+    if isinstance(data.source, SimulatedVolumes):
+        snr = data.source.snr
+        before_ctf = snr * float(data.source.meta["snr_before_ctf_over_snr"])
+    return Domain(
+        title=title,
+        n_particles=len(data),
+        box=data.box,
+        voxel_size_A=data.voxel_size_A,
+        acquisition=data.acquisition,
+        snr=snr,
+        snr_before_ctf=before_ctf,
+        examples=examples,
+    )
+
+
+def evaluate(models: dict[str, Model], data: Subtomograms) -> Evaluation:
+    """Predict some particles with each model."""
+    labels = data.labels if isinstance(data, LabelledSubtomograms) else None
+    predictions: dict[str, Prediction] = {name: predict(m, data) for name, m in models.items()}
+    return Evaluation(predictions, labels)
+
+
+def report_content(
+    source_model: Model,
+    adapted_model: Model,
+    *,
+    source: LabelledSubtomograms,
+    target: Subtomograms,
+    evaluations: tuple[Evaluation, Evaluation | None],
+    source_held_out: tuple[float, int] | None = None,
+    title: str = "tomadapt report",
+    seconds: dict[str, float] | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> ReportContent:
+    """Put a report's content together.
+
+    Parameters
+    ----------
+    source_model, adapted_model
+        Before and after; their cards carry the training histories.
+    source, target
+        The two domains' particles.
+    evaluations
+        Of target particles that adaptation saw, and of held-out ones (None where there are none).
+    source_held_out
+        Accuracy and number of held-out source particles.
+    title, seconds, provenance
+        Printed as they are.
+    """
+    training = adapted_model.card.training
+    return ReportContent(
+        title=title,
+        class_names=source_model.card.class_names,
+        source=describe_domain("source", source),
+        target=describe_domain("target", target),
+        source_history=training.get("history", []),
+        adaptation_history=training.get("adaptation_history", []),
+        source_held_out=source_held_out,
+        transductive=evaluations[0],
+        held_out=evaluations[1],
+        warning=training.get("adaptation_warning"),
+        seconds=seconds or {},
+        provenance={"versions": versions(), **(provenance or {})},
+    )
