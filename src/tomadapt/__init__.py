@@ -1,5 +1,4 @@
-"""Labels macromolecules in cellular cryo-electron tomograms when the training data come from
-another source than the tomograms.
+"""Labels macromolecules in cryo-electron tomograms with training data from another source.
 
 The public names, in the order of the data: structure → density → tilt series → subtomograms →
 source model → adapted model → predictions → report. They are loaded when first used.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated, Any, Literal, Self
 
@@ -108,7 +109,7 @@ class Acquisition(BaseModel):
             raise ValueError(f"tilt_angles_deg needs at least 3 angles; got {len(angles)}")
         if not all(math.isfinite(a) and -90 <= a <= 90 for a in angles):
             raise ValueError("tilt_angles_deg must lie between -90 and 90")
-        if any(b <= a for a, b in zip(angles, angles[1:], strict=False)):
+        if any(b <= a for a, b in itertools.pairwise(angles)):
             raise ValueError(
                 f"tilt_angles_deg must increase strictly; got {angles[0]:g} … {angles[-1]:g} "
                 "(sort them)"

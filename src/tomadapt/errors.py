@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each says what is wrong, what was expected, what was got, and the remedy.
+"""Errors that a user can act on: what is wrong, what was expected, what was got, the remedy.
 
 The command line prints one such error on one line, without a traceback, and exits with the
 class's ``exit_code``. Exit codes are part of the documented interface (``docs/cli.md``).

@@ -32,7 +32,8 @@ def fourier_shell_correlation(
     keep = shell < n // 2 if measured is None else (shell < n // 2) & measured
 
     def total(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(shell[keep], weights=x[keep], minlength=n // 2)
+        sums = np.bincount(shell[keep], weights=x[keep], minlength=n // 2)
+        return np.asarray(sums, dtype=np.float64)
 
     power = total(np.abs(fa) ** 2) * total(np.abs(fb) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -42,7 +42,7 @@ def recall_per_class(predicted: Labels, true: Labels, n_classes: int) -> NDArray
 
 
 def effective_classes(predicted: Labels, n_classes: int) -> float:
-    """exp of the entropy of the predicted class histogram: 1 when all particles get one label."""
+    """Exponential of the entropy of the predicted histogram; 1 when all get one label."""
     p = np.bincount(predicted, minlength=n_classes) / len(predicted)
     p = p[p > 0]
     return float(np.exp(-(p * np.log(p)).sum()))

@@ -125,8 +125,11 @@ def run(config: RunConfig, out: Path, *, device: str = "auto") -> dict[str, Any]
             evaluations=(transductive, held_out),
             source_held_out=source_held_out,
             title=config.title,
-            seconds={name: record["seconds"] for name, record in clock.records.items()},
-            provenance={"seed": config.seed, "configuration": config.model_dump(mode="json")},
+            provenance={
+                "seed": config.seed,
+                "seconds": {name: record["seconds"] for name, record in clock.records.items()},
+                "configuration": config.model_dump(mode="json"),
+            },
         )
         write_report(content, out / "report.html")
     summary["adaptation_warning"] = adapted.card.training.get("adaptation_warning")

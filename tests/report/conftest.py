@@ -28,7 +28,9 @@ def _labels_with_errors(labels: np.ndarray, n_classes: int, n_right: int, seed: 
     rng = np.random.default_rng(seed)
     wrong = rng.permutation(len(labels))[n_right:]
     given = labels.copy()
-    given[wrong] = (labels[wrong] + rng.choice([1, 1, 2], len(wrong))) % n_classes
+    given[wrong] = (
+        labels[wrong] + rng.choice([1, 1, min(2, n_classes - 1)], len(wrong))
+    ) % n_classes
     return given
 
 

@@ -15,6 +15,7 @@ import pytest
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import OutputError
 from tomadapt.metrics import recall_per_class
+from tomadapt.report import result_figures
 from tomadapt.report.numbers import compare, headlines, score_of, summary
 from tomadapt.report.page import (
     _ACQUISITION_ROWS,
@@ -61,6 +62,12 @@ def labelled_page(make_content):
 @pytest.fixture(scope="module")
 def unlabelled_page(make_content):
     return render(make_content(labelled=False, n_held_out=0))
+
+
+@pytest.fixture
+def _no_tsne(monkeypatch):
+    """Spare the time of t-SNE where a test is about something else."""
+    monkeypatch.setattr(result_figures, "embed", lambda features: features[:, :2])
 
 
 def test_numbers_by_hand(labelled_page):
@@ -162,6 +169,7 @@ def test_unlabelled_target_is_said_in_words(make_content, unlabelled_page):
     assert "50.0 % 39.3" not in text
 
 
+@pytest.mark.usefixtures("_no_tsne")
 def test_held_out_labels_alone_are_enough(make_content):
     content = make_content()
     content = dataclasses.replace(
@@ -173,6 +181,7 @@ def test_held_out_labels_alone_are_enough(make_content):
     assert "colours are predicted classes" in text
 
 
+@pytest.mark.usefixtures("_no_tsne")
 def test_names_are_escaped(make_content):
     nasty = "<script>alert(1)</script>"
     content = make_content((nasty, 'b" onerror="x', "c&d"), n=12)
@@ -191,6 +200,7 @@ def test_names_are_escaped(make_content):
     assert _Page(text).text.count(nasty) >= 7
 
 
+@pytest.mark.usefixtures("_no_tsne")
 def test_warning_is_prominent(make_content, labelled_page):
     text = render(make_content(warning="it collapsed onto 1.3 classes"))
     assert text.index('role="alert"') < text.index('class="cards"')
@@ -245,6 +255,7 @@ def test_comparison_counts_both_directions(make_content):
     assert compare(first, first, np.array([0, 1, 0, 0])).verdict == 0
 
 
+@pytest.mark.usefixtures("_no_tsne")
 def test_missing_records_are_said(make_content):
     content = dataclasses.replace(
         make_content(n_held_out=0),
@@ -281,6 +292,7 @@ def test_same_content_same_page(make_content, labelled_page):
     assert render(make_content()) == labelled_page
 
 
+@pytest.mark.usefixtures("_no_tsne")
 def test_many_classes(make_content, tmp_path):
     write_report(make_content(MANY, n=69, n_held_out=0), tmp_path / "many.html")
     text = (tmp_path / "many.html").read_text(encoding="utf-8")
@@ -288,6 +300,7 @@ def test_many_classes(make_content, tmp_path):
     assert len(text) < 4e6
 
 
+@pytest.mark.usefixtures("_no_tsne")
 def test_a_place_that_cannot_be_written(make_content, tmp_path):
     with pytest.raises(OutputError):
         write_report(make_content(n=16, n_held_out=0), tmp_path / "missing" / "report.html")

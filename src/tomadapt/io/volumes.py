@@ -180,7 +180,7 @@ def _read_folder(path: Path) -> tuple[NDArray[np.floating], float | None]:
     sizes: set[float | None] = set()
     for file in files:
         data, voxel = _read_mrc(file)
-        if data.ndim != 3 or len(set(data.shape)) != 1 or cubes and data.shape != cubes[0].shape:
+        if data.ndim != 3 or len({*data.shape, *(cubes[0].shape if cubes else ())}) != 1:
             raise InputError(
                 f"{file} is not a cube like the others",
                 expected=cubes[0].shape if cubes else "three equal sides",

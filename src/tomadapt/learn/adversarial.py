@@ -76,6 +76,7 @@ class AdversarialOptions(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+DEFAULT_RECIPE = AdversarialOptions()
 PAPER_RECIPE = AdversarialOptions(
     learning_rate=1e-5, discriminator_learning_rate=1e-5, beta1=0.99, statistics="source"
 )
@@ -240,7 +241,7 @@ class AdversarialAdaptation:
     """
 
     source_model: Model
-    options: AdversarialOptions = AdversarialOptions()
+    options: AdversarialOptions = DEFAULT_RECIPE
     fabric: Fabric | None = None
     name: str = "ada"
 

@@ -33,8 +33,9 @@ EpochReport = Callable[[dict[str, float]], None]
 
 
 class SourceTraining(BaseModel):
-    """Options of stage 1. The defaults are for the ``default`` network; ``PAPER_TRAINING`` quotes
-    the released code of Lin et al. 2019.
+    """Options of stage 1, by default for the ``default`` network.
+
+    ``PAPER_TRAINING`` quotes the released code of Lin et al. 2019.
 
     Parameters
     ----------

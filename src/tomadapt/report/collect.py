@@ -12,20 +12,21 @@ from tomadapt.report.content import Domain, Evaluation, ReportContent
 from tomadapt.simulate.dataset import SimulatedVolumes, versions
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
-EXAMPLES = 3
-"""Slices shown of each class."""
+EXAMPLES, UNLABELLED_EXAMPLES = 3, 16
+"""Slices shown of each class, and of a target without classes."""
 
 
 def describe_domain(title: str, data: Subtomograms) -> Domain:
     """Introduce a domain: its acquisition, SNRs and some central slices of each class."""
-    groups = {"unlabelled": np.arange(len(data))}
+    groups, shown = {"unlabelled": np.arange(len(data))}, UNLABELLED_EXAMPLES
     if isinstance(data, LabelledSubtomograms):
+        shown = EXAMPLES
         groups = {
             name: np.flatnonzero(data.labels == label)
             for label, name in enumerate(data.class_names)
         }
     examples = {
-        name: data.read(rows[:EXAMPLES])[:, data.box // 2].numpy()
+        name: data.read(rows[:shown])[:, data.box // 2].numpy()
         for name, rows in groups.items()
         if len(rows)
     }
@@ -61,7 +62,6 @@ def report_content(
     evaluations: tuple[Evaluation, Evaluation | None],
     source_held_out: tuple[float, int] | None = None,
     title: str = "tomadapt report",
-    seconds: dict[str, float] | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> ReportContent:
     """Put a report's content together.
@@ -76,9 +76,10 @@ def report_content(
         Of target particles that adaptation saw, and of held-out ones (None where there are none).
     source_held_out
         Accuracy and number of held-out source particles.
-    title, seconds, provenance
-        Printed as they are.
+    title, provenance
+        Printed as they are; ``provenance["seconds"]`` are the stages' wall times.
     """
+    extra = dict(provenance or {})
     training = adapted_model.card.training
     return ReportContent(
         title=title,
@@ -91,6 +92,6 @@ def report_content(
         transductive=evaluations[0],
         held_out=evaluations[1],
         warning=training.get("adaptation_warning"),
-        seconds=seconds or {},
-        provenance={"versions": versions(), **(provenance or {})},
+        seconds=extra.pop("seconds", {}),
+        provenance={"versions": versions(), **extra},
     )

@@ -43,17 +43,17 @@ class GaussianPhantom:
     def density(self, n: int) -> NDArray[np.float32]:
         """(n, n, n) density, [z, y, x]; each Gaussian integrates to 1."""
         gx, gy, gz = (self._profile(n, axis) for axis in range(3))
-        return np.einsum("mz,my,mx->zyx", gz, gy, gx).astype(np.float32)
+        return np.asarray(np.einsum("mz,my,mx->zyx", gz, gy, gx), dtype=np.float32)
 
     def projection(self, n: int, tilt_deg: float) -> NDArray[np.float32]:
         """(n, n) line integrals along z after a turn by ``tilt_deg`` about +y, [y, x]."""
         c, s = np.cos(np.deg2rad(tilt_deg)), np.sin(np.deg2rad(tilt_deg))
         about_y = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
         turned = self.posed(about_y, np.zeros(3))
-        return np.einsum("my,mx->yx", turned._profile(n, 1), turned._profile(n, 0)).astype(
-            np.float32
-        )
+        image = np.einsum("my,mx->yx", turned._profile(n, 1), turned._profile(n, 0))
+        return np.asarray(image, dtype=np.float32)
 
     def _profile(self, n: int, axis: int) -> Array:
         distance = np.arange(n) - n // 2 - self.centres[:, axis, None]  # (m, n)
-        return np.exp(-0.5 * (distance / self.sigma) ** 2) / (self.sigma * np.sqrt(2 * np.pi))
+        height = 1 / (self.sigma * np.sqrt(2 * np.pi))
+        return np.asarray(height * np.exp(-0.5 * (distance / self.sigma) ** 2))

@@ -18,6 +18,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.fsc import fourier_shell_correlation
 from tomadapt.simulate import optics
 from tomadapt.simulate.phantom import GaussianPhantom
+from tomadapt.simulate.projection import SliceGrid, central_slices
 from tomadapt.simulate.simulator import Simulator
 
 
@@ -100,8 +101,9 @@ def _poses(n: int, box: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np
 def _images(simulator: Simulator, half_transforms: torch.Tensor) -> torch.Tensor:
     """Half-transforms (b, t, n, n // 2 + 1) → images (b, t, n, n), [y, x], centred."""
     n = simulator.box
-    images = torch.fft.irfft2(half_transforms, s=(n, n))
-    return torch.fft.fftshift(images, dim=(-2, -1)).transpose(-2, -1)
+    images: torch.Tensor = torch.fft.irfft2(half_transforms, s=(n, n))
+    centred: torch.Tensor = torch.fft.fftshift(images, dim=(-2, -1))
+    return centred.transpose(-2, -1)
 
 
 def check_snr(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int) -> Check:
@@ -115,7 +117,9 @@ def check_snr(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: 
         images = simulator.tilt_images("phantom", range(24), rotations, shifts)
         half = images.signal + images.noise / stated**0.5
         realisations.append(_images(simulator, half).flatten(1).double())
-    rho = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(*realisations)])
+    rho = torch.stack(
+        [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(*realisations, strict=True)]
+    )
     mean_rho = float(rho.mean())
     ratio = mean_rho / (1 - mean_rho) / stated
     return Check("snr", "SNR from noise pairs / stated SNR", ratio, 0.95, 1.05)
@@ -137,11 +141,9 @@ def check_thon_rings(
     )
     size = 256
     transfer = optics.contrast_transfer(stigmatic, n=size, pixel_size_A=voxel_size_A)
-    from tomadapt.simulate.projection import SliceGrid, central_slices
-
     grid = SliceGrid.inside_nyquist(size)
     slices = central_slices(
-        simulator._transforms["point"], torch.eye(3)[None], torch.zeros(1, 3), torch.zeros(1), grid
+        simulator.transforms["point"], torch.eye(3)[None], torch.zeros(1, 3), torch.zeros(1), grid
     )
     recorded = slices[0, 0] * transfer.T[grid.rows, grid.columns]
     power = recorded.abs().square().numpy()
@@ -225,7 +227,7 @@ def check_empty_wedge(
 def check_full_signal(
     acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int
 ) -> Check:
-    """Amplitude of the volumes over that of the truth at measured frequencies up to half Nyquist."""
+    """Amplitude of the volumes over that of the truth at measured frequencies up to ½ Nyquist."""
     volumes, truth, measured = _clean_volumes(
         acquisition, box=box, voxel_size_A=voxel_size_A, seed=seed
     )
@@ -313,22 +315,20 @@ def check_pose(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed:
 
 
 def check_parseval(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int) -> Check:
-    """Variance of projections from Fourier space over that from exact images (before the CTF)."""
+    """Variance of projections from Fourier space over that from exact images."""
     phantom = _phantom(box)
     simulator = Simulator(
         {"phantom": phantom.density(box)}, acquisition, voxel_size_A=voxel_size_A, seed=seed
     )
     rotations, shifts = _poses(2, box, seed)
-    from tomadapt.simulate.projection import central_slices
-
     slices = central_slices(
-        simulator._transforms["phantom"],
+        simulator.transforms["phantom"],
         torch.from_numpy(rotations),
         torch.from_numpy(shifts),
         simulator.tilts,
         simulator.grid,
     )
-    in_fourier = simulator._slice_variance(slices).numpy()
+    in_fourier = simulator.slice_variance(slices).numpy()
     ratios = []
     for particle, (rotation, shift) in enumerate(zip(rotations, shifts, strict=True)):
         posed = phantom.posed(rotation, shift)

@@ -139,7 +139,7 @@ class Simulator:
         self.transfer_at_slices = self._transfer(self.padded)[self.grid.rows, self.grid.columns]
         self.noise_filter = self._noise_filter()
         self.reconstruct = DirectFourierInversion.for_tilts(self.tilts, self.box, self.device)
-        self._transforms = {
+        self.transforms = {
             name: template_transform(torch.from_numpy(density)).to(self.device)
             for name, density in templates.items()
             if name != NULL_CLASS
@@ -176,27 +176,27 @@ class Simulator:
         noise = torch.fft.rfft2(white.to(self.device)) * self.noise_filter
         if class_name == NULL_CLASS:
             return TiltImages(torch.zeros_like(noise), noise, torch.full((b,), torch.nan))
-        if class_name not in self._transforms:
+        if class_name not in self.transforms:
             raise ConfigError(
                 f"unknown class {class_name!r}",
-                expected=f"one of {', '.join([*self._transforms, NULL_CLASS])}",
+                expected=f"one of {', '.join([*self.transforms, NULL_CLASS])}",
                 remedy="add its template",
             )
         slices = central_slices(
-            self._transforms[class_name],
+            self.transforms[class_name],
             torch.from_numpy(rotations).to(self.device),
             torch.from_numpy(shifts).to(self.device),
             self.tilts,
             self.grid,
         )  # (b, t, p)
-        before = self._slice_variance(slices)
+        before = self.slice_variance(slices)
         padded = self.grid.scatter(slices * self.transfer_at_slices)
         images = cropped_images(padded, n)  # (b, t, n, n), [x, y]
         after = images.square().mean(dim=(1, 2, 3)) - images.mean(dim=(1, 2, 3)).square()  # (b,)
         images.div_(after.sqrt()[:, None, None, None])
         return TiltImages(torch.fft.rfft2(images), noise, (before / after).cpu())
 
-    def _slice_variance(self, slices: torch.Tensor) -> torch.Tensor:
+    def slice_variance(self, slices: torch.Tensor) -> torch.Tensor:
         """Variance of the projections over the box, by Parseval's theorem, (b,)."""
         pixels = self.box**2
         # Columns other than ky = 0 stand for two frequencies each.
@@ -204,7 +204,8 @@ class Simulator:
         power = (slices.real.square() + slices.imag.square()) @ multiplicity  # (b, t)
         mean_square = power.mean(dim=1) / self.padded**2 / pixels
         mean = slices[:, :, 0].real.mean(dim=1) / pixels  # point 0 is the zero frequency
-        return mean_square - mean.square()
+        variance: torch.Tensor = mean_square - mean.square()
+        return variance
 
     def particles(self, class_name: str, indices: Sequence[int]) -> SimulatedParticles:
         """Simulate particles of a class by their indices.
