@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError
@@ -81,6 +90,12 @@ class FileDomain(BaseModel):
     contrast: Contrast = "measure"
 
 
+def _kind_of_target(value: Any) -> str:
+    # Told apart by `path`, so that an error speaks of the kind that was meant, not of both.
+    has_path = "path" in value if isinstance(value, dict) else isinstance(value, FileDomain)
+    return "file" if has_path else "simulated"
+
+
 class RunConfig(BaseModel):
     """Everything from structures to a report.
 
@@ -100,18 +115,12 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     structures: Structures
     source: SimulatedDomain
-    target: SimulatedDomain | FileDomain
+    target: Annotated[
+        Annotated[SimulatedDomain, Tag("simulated")] | Annotated[FileDomain, Tag("file")],
+        Discriminator(_kind_of_target),
+    ]
     train: SourceTraining = SourceTraining()
     adapt: AdversarialOptions = AdversarialOptions()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _target_kind(cls, data: Any) -> Any:
-        # Chosen here so that an error speaks of the kind that was meant, not of both.
-        if isinstance(data, dict) and isinstance(data.get("target"), dict):
-            kind = FileDomain if "path" in data["target"] else SimulatedDomain
-            return {**data, "target": kind.model_validate(data["target"])}
-        return data
 
     @model_validator(mode="after")
     def _simulations_are_valid(self) -> Self:
@@ -148,15 +157,29 @@ def load_config(path: Path, kind: type[Parsed]) -> Parsed:
     """
     if not path.is_file():
         raise InputError(
-            f"no configuration at {path}", expected="a TOML file", remedy="check the path"
+            f"no configuration at {path}",
+            expected="a TOML file",
+            got="a folder" if path.is_dir() else "nothing",
+            remedy="check the path",
         )
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is not valid TOML", got=str(error), remedy="mend that line"
+            f"{path} is not valid TOML",
+            expected="lines such as snr = 0.1",
+            got=str(error),
+            remedy="mend that line",
         ) from error
-    _resolve_paths(data, path.parent)
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}",
+            expected="a readable TOML file",
+            got=error.strerror,
+            remedy="check its permissions",
+        ) from error
+    # Absolute, so that a run is the same run from whichever folder it is started.
+    _resolve_paths(data, path.parent.resolve())
     return parse(data, kind, where=str(path))
 
 
@@ -165,35 +188,85 @@ def parse(data: dict[str, Any], kind: type[Parsed], *, where: str) -> Parsed:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _first_mistake(error, kind, where) from error
+        raise _first_mistake(error, kind, data, where) from error
 
 
-def _first_mistake(error: ValidationError, kind: type[BaseModel], where: str) -> ConfigError:
+def _first_mistake(
+    error: ValidationError, kind: type[BaseModel], data: dict[str, Any], where: str
+) -> ConfigError:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    keys = _keys_in_file(first["loc"], first["input"], data, missing=first["type"] == "missing")
+    place = ".".join(keys)
     if first["type"] == "extra_forbidden":
-        name = str(first["loc"][-1])
-        known = sorted(_all_keys(kind))
-        near = difflib.get_close_matches(name, known, n=1)
+        here = _keys_of_table(kind, keys[:-1])
+        # A key of another table is suggested only where none of this one is near.
+        near = [
+            *difflib.get_close_matches(keys[-1], sorted(here), n=1),
+            *difflib.get_close_matches(keys[-1], sorted(_all_keys(kind)), n=1),
+        ]
         return ConfigError(
             f"{where}: unknown key {place!r}",
-            expected=f"{near[0]!r}?" if near else f"one of {', '.join(known)}",
+            expected=f"{near[0]!r}?" if near else f"one of {', '.join(sorted(here))}",
             remedy="mend the spelling or delete the line",
         )
     message = first["msg"].removeprefix("Value error, ")
     got = None if first["type"] in ("missing", "value_error") else repr(first["input"])[:80]
     return ConfigError(
-        f"{where}: {place or kind.__name__}: {message}", got=got, remedy="mend that value"
+        f"{where}: {place or kind.__name__}: {message}",
+        got=got,
+        remedy="add it" if first["type"] == "missing" else "mend that value",
     )
 
 
+def _keys_in_file(
+    location: tuple[int | str, ...], value: Any, data: dict[str, Any], *, missing: bool
+) -> list[str]:
+    """The keys that lead to a mistake, without the names pydantic gives members of a union.
+
+    What only a stage finds wrong (:meth:`SimulatedDomain.simulation`) has a location within that
+    stage; it is looked for in every table.
+    """
+    if location and location[0] not in data and not missing:
+        for section, table in data.items():
+            keys, found = _walk(location, table)
+            if len(keys) and found == value:
+                return [section, *keys]
+    keys, _ = _walk(location, data)
+    if missing or not keys:
+        keys += [str(part) for part in location[-1:] if str(part) not in keys[-1:]]
+    return keys
+
+
+def _walk(location: tuple[int | str, ...], data: Any) -> tuple[list[str], Any]:
+    keys: list[str] = []
+    for part in location:
+        inside = isinstance(data, dict) and part in data
+        if inside or (isinstance(data, list | tuple) and isinstance(part, int)):
+            keys.append(str(part))
+            data = data[part]
+    return keys, data
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for part in get_args(annotation) for model in _models_in(part)}
+
+
+def _keys_of_table(kind: type[BaseModel], keys: list[str]) -> set[str]:
+    """What may stand in the table that ``keys`` lead to."""
+    models = {kind}
+    for key in keys:
+        fields = [m.model_fields[key] for m in models if key in m.model_fields]
+        models = {inner for field in fields for inner in _models_in(field.annotation)}
+    return {name for model in models for name in model.model_fields}
+
+
 def _all_keys(kind: type[BaseModel]) -> set[str]:
-    keys: set[str] = set()
-    for name, field in kind.model_fields.items():
-        keys.add(name)
-        for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                keys |= _all_keys(candidate)
+    keys = set(kind.model_fields)
+    for field in kind.model_fields.values():
+        for model in _models_in(field.annotation):
+            keys |= _all_keys(model)
     return keys
 
 
@@ -202,18 +275,24 @@ PATH_KEYS = {"folder", "path"}
 
 def _resolve_paths(data: dict[str, Any], base: Path) -> None:
     for key, value in data.items():
-        if isinstance(value, dict):
-            _resolve_paths(value, base)
-            if key == "classes":
-                data[key] = {label: _resolve_structure(str(s), base) for label, s in value.items()}
+        if key == "classes" and isinstance(value, dict):
+            data[key] = {label: _resolve_structure(spec, base) for label, spec in value.items()}
         elif key == "classes" and isinstance(value, list):
-            data[key] = [_resolve_structure(str(s), base) for s in value]
+            data[key] = [_resolve_structure(spec, base) for spec in value]
+        elif isinstance(value, dict):
+            _resolve_paths(value, base)
         elif key in PATH_KEYS and isinstance(value, str):
-            data[key] = str(base / os.path.expandvars(Path(value).expanduser()))
+            data[key] = _resolve(value, base)
 
 
-def _resolve_structure(spec: str, base: Path) -> str:
+def _resolve_structure(spec: Any, base: Path) -> Any:
     """Names and PDB IDs stay what they are; whatever looks like a path is one."""
-    if "/" not in spec and not Path(spec).suffix:
+    if not isinstance(spec, str) or ("/" not in spec and not Path(spec).suffix):
         return spec
-    return str(base / os.path.expandvars(Path(spec).expanduser()))
+    return _resolve(spec, base)
+
+
+def _resolve(path: str, base: Path) -> str:
+    with contextlib.suppress(RuntimeError):  # no such user: it stays `~name`, and is not found
+        path = str(Path(path).expanduser())
+    return str(base / os.path.expandvars(path))

@@ -22,7 +22,7 @@ import torch
 from lightning_fabric import Fabric
 
 from tomadapt.config import FileDomain, RunConfig, load_config
-from tomadapt.errors import MismatchError
+from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.atomic import output_folder, write_json
 from tomadapt.io.volumes import open_target
 from tomadapt.learn.adversarial import AdversarialAdaptation
@@ -92,11 +92,13 @@ def run(config: RunConfig, out: Path, *, device: str = "auto") -> dict[str, Any]
     """
     from tomadapt.report.page import write_report
 
-    _claim(out, config)
+    _require_own(out, config)
     clock = StageClock(out / "stages.json")
     fabric = make_fabric(device)
     with clock.stage("simulate"):
         domains = _simulate(config, out, fabric)
+    # Only now: until there are particles a mistake in the configuration can still be mended.
+    write_json(out / "config.json", config.model_dump(mode="json"))
     with clock.stage("train"):
         source_model = _train(config, out, domains, fabric)
     with clock.stage("adapt"):
@@ -141,16 +143,18 @@ def run(config: RunConfig, out: Path, *, device: str = "auto") -> dict[str, Any]
     return summary
 
 
-def _claim(out: Path, config: RunConfig) -> None:
-    """Make the folder this run's, or go on with it if it is."""
+def _require_own(out: Path, config: RunConfig) -> None:
+    """Refuse the folder of another run; check that there is room where there is none yet."""
     wanted = config.model_dump(mode="json")
     mark = out / "config.json"
     if mark.exists():
-        found = json.loads(mark.read_text())
+        found = _read_record(mark)
         if found != wanted:
-            differing = sorted(k for k in wanted if found.get(k) != wanted[k])
+            differing = sorted(k for k in {*wanted, *found} if found.get(k) != wanted.get(k))
             raise MismatchError(
-                f"{out} holds a run of another configuration (differs in {', '.join(differing)})",
+                f"{out} holds a run of another configuration",
+                expected="the same configuration",
+                got=f"a difference in {', '.join(differing)}",
                 remedy="choose another --out or delete that folder",
             )
         return
@@ -160,7 +164,22 @@ def _claim(out: Path, config: RunConfig) -> None:
             particles = simulation.per_class * len(simulation.classes)
             needed += particles * 2 * 2 * simulation.box**3
     output_folder(out, needed_bytes=needed)
-    write_json(mark, wanted)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read one of the run's own JSON files."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError(f"it is a {type(record).__name__}")
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged",
+            expected="a JSON object",
+            got=str(error),
+            remedy="delete that folder, or choose another --out",
+        ) from error
+    return record
 
 
 class StageClock:
@@ -170,7 +189,7 @@ class StageClock:
         self.path = path
         self.records: dict[str, dict[str, float]] = {}
         if path.exists():
-            self.records = json.loads(path.read_text())
+            self.records = _read_record(path)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -190,6 +209,14 @@ def peak_memory_mb() -> float:
 
 
 def _simulate(config: RunConfig, out: Path, fabric: Fabric) -> Domains:
+    if isinstance(config.target, FileDomain):
+        # Before anything is simulated: what is wrong with it is told at once.
+        target = open_target(
+            config.target.path,
+            voxel_size_A=config.target.voxel_size_A,
+            contrast=config.target.contrast,
+        )
+        _require_matching(config, target)
     made = {}
     for name, simulation in (
         ("source", config.source_simulation()),
@@ -204,14 +231,20 @@ def _simulate(config: RunConfig, out: Path, fabric: Fabric) -> Domains:
             )
     source, source_held_out = made["source"].first_of_each_class(config.source.per_class)
     if isinstance(config.target, FileDomain):
-        target = open_target(
-            config.target.path,
-            voxel_size_A=config.target.voxel_size_A,
-            contrast=config.target.contrast,
-        )
         return Domains(source, source_held_out, target, None, target)
     seen, held_out = made["target"].first_of_each_class(config.target.per_class)
     return Domains(source, source_held_out, seen, held_out, made["target"])
+
+
+def _require_matching(config: RunConfig, target: Subtomograms) -> None:
+    box, voxel = config.structures.box, config.structures.voxel_size_A
+    if target.box != box or abs(target.voxel_size_A / voxel - 1) > 0.01:
+        raise MismatchError(
+            "the target and [structures] differ in box or voxel size",
+            expected=f"{box}³ voxels of {voxel:g} Å ([structures])",
+            got=f"{target.box}³ voxels of {target.voxel_size_A:g} Å (target)",
+            remedy="set box and voxel_size_A of [structures] to the target's",
+        )
 
 
 def _train(config: RunConfig, out: Path, domains: Domains, fabric: Fabric) -> Model:

@@ -59,7 +59,9 @@ def progress_bar(title: str, total: int, *, unit: str = "") -> Iterator[Advance]
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    # Without a terminal there is nothing to draw on, and nothing but the last line is written.
+    drawn = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not drawn) as progress:
         task = progress.add_task(title, total=total, note="")
 
         def advance(n: int, note: str = "") -> None:

@@ -14,11 +14,17 @@ from typing import Any
 from tomadapt.errors import OutputError
 
 
-def output_error(path: Path, error: OSError) -> OutputError:
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def output_error(path: Path | str, error: OSError) -> OutputError:
     """Translate an operating-system error on writing ``path``."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_SPACE:
         return OutputError(
-            f"no space left while writing {path}", remedy="free some space and run it again"
+            f"no space left while writing {path}",
+            expected="room on the disk",
+            got=error.strerror,
+            remedy="free some space and run it again",
         )
     return OutputError(
         f"cannot write {path}",

@@ -94,7 +94,16 @@ def open_target(
         When a stated voxel size differs from the file's.
     """
     if path.is_dir() and ((path / "set.json").exists() or (path / "config.json").exists()):
-        return open_set(path, snr=snr).unlabelled()
+        data = open_set(path, snr=snr).unlabelled()
+        _agreed_voxel_size(path, data.voxel_size_A, voxel_size_A)
+        return data
+    if snr is not None:
+        raise ConfigError(
+            f"an SNR was given for {path}",
+            expected="a simulated set, whose signal and noise are kept apart",
+            got="a file of recorded particles",
+            remedy="leave the SNR out",
+        )
     cubes, found_A = _read_cubes(path)
     size = _agreed_voxel_size(path, found_A, voxel_size_A)
     _refuse_bad_values(path, cubes)
@@ -112,15 +121,13 @@ def _read_cubes(path: Path) -> tuple[NDArray[np.floating], float | None]:
         )
     if path.is_dir():
         return _read_folder(path)
-    if path.suffix in (".mrc", ".mrcs", ".map", ".st"):
+    suffix = path.suffix.lower()
+    if suffix in (".mrc", ".mrcs", ".map", ".st"):
         data, voxel = _read_mrc(path)
         return _as_stack(path, data), voxel
-    if path.suffix == ".npy":
-        try:
-            return _as_stack(path, np.load(path, mmap_mode="r")), None
-        except (ValueError, OSError, EOFError) as error:
-            raise _damaged(path, ".npy array", error) from error
-    if path.suffix == ".npz":
+    if suffix == ".npy":
+        return _as_stack(path, _read_npy(path)), None
+    if suffix == ".npz":
         return _read_npz(path), None
     raise InputError(
         f"unknown kind of target: {path}",
@@ -137,6 +144,14 @@ def _damaged(path: Path, kind: str, error: Exception) -> InputError:
         got=f"{type(error).__name__}: {error}",
         remedy="copy or export the file again",
     )
+
+
+def _read_npy(path: Path) -> NDArray[np.floating]:
+    try:
+        # Not np.load: it would also open an archive, or a pickle, under this name.
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(path, ".npy array", error) from error
 
 
 def _read_npz(path: Path) -> NDArray[np.floating]:
@@ -171,7 +186,7 @@ def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
 
 
 def _read_folder(path: Path) -> tuple[NDArray[np.floating], float | None]:
-    files = sorted(p for p in path.iterdir() if p.suffix in (".mrc", ".map"))
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".mrc", ".map"))
     if not files:
         raise InputError(
             f"no .mrc cubes in {path}", expected="at least one", got=0, remedy="check the folder"
@@ -201,9 +216,11 @@ def _read_folder(path: Path) -> tuple[NDArray[np.floating], float | None]:
 
 def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
     """(n, d, d, d) from that shape, from one cube, or from cubes written one after another."""
-    if data.ndim == 3 and data.shape[1] == data.shape[2] and data.shape[0] % data.shape[1] == 0:
-        data = data.reshape(-1, *(data.shape[1],) * 3)
-    if data.ndim != 4 or len(set(data.shape[1:])) != 1:
+    if data.ndim == 3 and data.size and data.shape[1] == data.shape[2]:
+        side = data.shape[1]
+        if data.shape[0] % side == 0:
+            data = data.reshape(-1, side, side, side)
+    if data.ndim != 4 or not data.size or len(set(data.shape[1:])) != 1:
         raise InputError(
             f"{path} is not a stack of cubes",
             expected="an array (n, d, d, d)",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import nn
 
 from tomadapt.acquisition import Acquisition
@@ -108,7 +108,9 @@ class Model:
             When the file cannot be written.
         """
         with atomic_path(path) as temporary:
-            save_file(self.state(), temporary, {"tomadapt": self.card.model_dump_json()})
+            # Through bytes, so that the file has the user's own permissions and not 0600.
+            card = {"tomadapt": self.card.model_dump_json()}
+            temporary.write_bytes(serialise(self.state(), card))
 
     @classmethod
     def load(cls, path: Path) -> Model:

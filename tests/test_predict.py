@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import torch
+
+from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.learn.engine import make_fabric
+from tomadapt.learn.model import Model, ModelCard
+from tomadapt.predict import predict
+from tomadapt.subtomograms import Subtomograms
+
+
+def setup():
+    torch.manual_seed(0)
+    card = ModelCard(
+        class_names=("a", "b"), box=24, voxel_size_A=10.0, network="default", acquisition=None
+    )
+    cubes = np.random.default_rng(0).normal(size=(70, 24, 24, 24)).astype(np.float32)
+    return Model.new(card), Subtomograms(ArrayVolumes(cubes, 10.0))
+
+
+def test_rows_follow_the_particles():
+    model, data = setup()
+    fabric = make_fabric("cpu")
+    whole = predict(model, data, fabric=fabric)
+    assert whole.probabilities.shape == (70, 2)
+    assert whole.features.shape == (70, 128)
+    np.testing.assert_allclose(whole.probabilities.sum(axis=1), 1, atol=1e-6)
+    chosen = predict(model, data.subset([69, 3]), fabric=fabric)
+    np.testing.assert_allclose(chosen.probabilities, whole.probabilities[[69, 3]], atol=1e-6)
+    by_hand = model.classifier(torch.from_numpy(whole.features)).softmax(dim=1)
+    np.testing.assert_allclose(by_hand.detach().numpy(), whole.probabilities, atol=1e-5)
+
+
+def test_csv_has_one_row_a_particle_in_order(tmp_path):
+    model, data = setup()
+    prediction = predict(model, data, fabric=make_fabric("cpu"))
+    path = tmp_path / "p.csv"
+    prediction.write_csv(path)
+    rows = list(csv.DictReader(path.open()))
+    assert list(rows[0]) == ["index", "label", "probability", "a", "b"]
+    assert [int(r["index"]) for r in rows] == list(range(70))
+    assert [r["label"] for r in rows] == ["ab"[i] for i in prediction.labels]
+    assert all(abs(float(r["a"]) + float(r["b"]) - 1) < 2e-4 for r in rows)
