@@ -83,7 +83,7 @@ def benchmark(*, box: int = 40, seconds: float = 6.0, device: str = "auto") -> d
         "device": str(fabric.device),
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "dtype": "bfloat16" if "bf16" in str(fabric._precision.precision) else "float32",
+        "dtype": "bfloat16 (mixed)" if fabric.device.type == "cuda" else "float32",
         "box": box,
         "tilts": len(BATCH_B.tilt_angles_deg),
         "batch": TRAINING_BATCH,

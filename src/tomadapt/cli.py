@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from tomadapt.errors import TomadaptError
     from tomadapt.subtomograms import LabelledSubtomograms
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Snr = Annotated[
     float | None, typer.Option(help="Read a simulated set at this SNR instead of its own.")
 ]
@@ -52,7 +53,7 @@ def simulate(
 
     settings = load_config(config, SimulationConfig)
     total = settings.per_class * len(settings.classes)
-    fabric = make_fabric(_one_of("--device", device, DEVICES))
+    fabric = make_fabric(_device(device))
     with progress_bar("simulate", total, unit="subtomograms") as advance:
         simulate_set(settings, out, device=fabric.device, progress=advance)
     typer.echo(out)
@@ -90,8 +91,8 @@ def train(
         chosen["epochs"] = epochs
     options = parse(base.model_dump() | chosen, SourceTraining, where="train")
     data = _open_set(source, snr)
+    fabric = make_fabric(_device(device))
     _require_writable(out)
-    fabric = make_fabric(_one_of("--device", device, DEVICES))
     checkpoint = out.with_suffix(".checkpoint.pt")
     with progress_bar("train", options.epochs, unit="epochs") as advance:
         model, history = train_source(
@@ -140,8 +141,8 @@ def adapt(
     source_model = Model.load(model)
     source_data = _open_set(source, source_snr)
     target_data = _open_target(target, voxel_size, contrast, target_snr)
+    fabric = make_fabric(_device(device))
     _require_writable(out)
-    fabric = make_fabric(_one_of("--device", device, DEVICES))
     checkpoint = out.with_suffix(".checkpoint.pt")
     with progress_bar("adapt", options.epochs, unit="epochs") as advance:
         adaptation = AdversarialAdaptation(source_model, options, fabric).fit(
@@ -174,8 +175,8 @@ def predict(
 
     loaded = Model.load(model)
     data = _open_target(target, voxel_size, contrast, snr)
+    fabric = make_fabric(_device(device))
     _require_writable(out)
-    fabric = make_fabric(_one_of("--device", device, DEVICES))
     predict_all(loaded, data, fabric=fabric).write_csv(out)
     typer.echo(f"{out}: {len(data)} particles")
 
@@ -199,6 +200,7 @@ def report(
     from tomadapt.report.page import write_report
 
     before, after = Model.load(source_model), Model.load(adapted_model)
+    _require_same_classes(before.card.class_names, after.card.class_names, "the adapted model")
     source_data = _open_set(source, source_snr)
     labelled = (target / "set.json").exists()
     target_data = (
@@ -206,6 +208,8 @@ def report(
         if labelled
         else _open_target(target, voxel_size, contrast, target_snr)
     )
+    if labelled:
+        _require_same_classes(before.card.class_names, target_data.class_names, "the target")
     _require_writable(out)
     evaluation = evaluate({"source_only": before, after.card.method: after}, target_data)
     content = report_content(
@@ -261,7 +265,11 @@ def self_check(
     from tomadapt.config import load_config
     from tomadapt.simulate.selfcheck import run_checks
 
-    recorded = NAMED_ACQUISITIONS.get(acquisition) or load_config(Path(acquisition), Acquisition)
+    recorded = NAMED_ACQUISITIONS.get(acquisition)
+    if recorded is None and not Path(acquisition).suffix and not Path(acquisition).exists():
+        _one_of("--acquisition", acquisition, (*NAMED_ACQUISITIONS, "a TOML file"))
+    if recorded is None:
+        recorded = load_config(Path(acquisition), Acquisition)
     checks = run_checks(recorded, box=box, voxel_size_A=voxel_size, seed=seed)
     table = Table("", "check", "measured", "accepted", title=f"{recorded.name}, box {box}")
     for check in checks:
@@ -285,9 +293,10 @@ def benchmark(
     from tomadapt.benchmark import benchmark as measure
     from tomadapt.io.atomic import write_json
 
+    chosen = _device(device)
     if json_out is not None:
         _require_writable(json_out)
-    figures = measure(box=box, device=_one_of("--device", device, DEVICES))
+    figures = measure(box=box, device=chosen)
     if json_out is not None:
         write_json(json_out, figures)
     typer.echo(json.dumps(figures, indent=1))
@@ -302,7 +311,7 @@ def structures() -> None:
         typer.echo(f"{name:<14} {info.pdb_id:<6} {info.description}")
 
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda")
 RECIPES = ("default", "paper")
 
 
@@ -316,14 +325,22 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
             got=value,
             remedy="choose one of these",
         )
-    if value == "cuda":
+    return value
+
+
+def _device(value: str) -> str:
+    from tomadapt.errors import ConfigError
+
+    if _one_of("--device", value, DEVICES) in ("cuda", "mps"):
         import torch
 
-        if not torch.cuda.is_available():
+        backend = torch.cuda if value == "cuda" else torch.backends.mps
+        if not backend.is_available():
             raise ConfigError(
-                "--device cuda, but torch sees no GPU",
+                f"--device {value}, but torch sees no such GPU",
+                expected="a GPU and a build of torch for it",
                 got=f"torch {torch.__version__}",
-                remedy="use --device cpu, or install a CUDA build of torch",
+                remedy="use --device cpu, or install another build of torch",
             )
     return value
 
@@ -331,7 +348,7 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
 def _run(config: Any, out: Path, device: str) -> None:
     from tomadapt.pipeline import run as run_pipeline
 
-    summary = run_pipeline(config, out, device=_one_of("--device", device, DEVICES))
+    summary = run_pipeline(config, out, device=_device(device))
     for method, scores in summary["target"].items():
         if "held_out" in scores:
             typer.echo(f"{method:<18} accuracy on held-out target: {scores['held_out']:.3f}")
@@ -351,6 +368,18 @@ def _open_target(path: Path, voxel_size: float | None, contrast: str, snr: float
 
     chosen: Any = _one_of("--contrast", contrast, ("measure", "positive", "negative"))
     return open_target(path, voxel_size_A=voxel_size, contrast=chosen, snr=_positive_snr(snr))
+
+
+def _require_same_classes(names: tuple[str, ...], others: tuple[str, ...], what: str) -> None:
+    from tomadapt.errors import MismatchError
+
+    if names != others:
+        raise MismatchError(
+            f"{what} and the source model differ in classes",
+            expected=", ".join(names),
+            got=", ".join(others),
+            remedy="use the same classes in the same order",
+        )
 
 
 def _positive_snr(snr: float | None) -> float | None:
@@ -382,8 +411,38 @@ def main() -> None:
     try:
         app()
     except TomadaptError as error:
-        typer.echo(f"tomadapt: error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("tomadapt: interrupted; run the same command again to go on", err=True)
-        sys.exit(130)
+        _exit_with(error)
+    except OSError as error:
+        _exit_with(_of_the_system(error))
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer turns Ctrl-C into this code without a word
+            typer.echo("tomadapt: interrupted; run the same command again to go on", err=True)
+        raise
+
+
+INTERRUPTED = 130
+
+
+def _exit_with(error: TomadaptError) -> NoReturn:
+    typer.echo(f"tomadapt: error: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _of_the_system(error: OSError) -> TomadaptError:
+    """What the operating system refused and no module has put into better words.
+
+    All outputs are written through :mod:`tomadapt.io.atomic`, so that what is left is a full disk
+    (temporary files, standard output) or an input.
+    """
+    from tomadapt.errors import InputError
+    from tomadapt.io.atomic import NO_SPACE, output_error
+
+    name = error.filename or "standard output or a temporary file"
+    if error.errno in NO_SPACE:
+        return output_error(str(name), error)
+    return InputError(
+        f"cannot use {name}",
+        expected="a readable file",
+        got=error.strerror or type(error).__name__,
+        remedy="check the path, its permissions and that the file is whole",
+    )

@@ -194,7 +194,8 @@ def parse(data: dict[str, Any], kind: type[Parsed], *, where: str) -> Parsed:
 def _first_mistake(
     error: ValidationError, kind: type[BaseModel], data: dict[str, Any], where: str
 ) -> ConfigError:
-    first = error.errors()[0]
+    # A misspelt key is also a missing one: the misspelling is what to speak of.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     keys = _keys_in_file(first["loc"], first["input"], data, missing=first["type"] == "missing")
     place = ".".join(keys)
     if first["type"] == "extra_forbidden":

@@ -13,7 +13,6 @@ from typing import Any
 
 from tomadapt.errors import OutputError
 
-
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

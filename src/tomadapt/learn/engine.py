@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,25 @@ from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 
 def make_fabric(device: str = "auto") -> Fabric:
-    """Device, precision and processes: bf16 on a GPU, fp32 on a CPU; torchrun makes it parallel.
+    """Device, precision and processes: bf16 on a GPU, fp32 on a CPU.
+
+    One process unless ``torchrun`` started several (on one node or many); nothing is ever
+    launched from here, so that a command is never run twice by surprise.
 
     Parameters
     ----------
     device
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
     """
     accelerator = device
     if device == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     precision: Any = "bf16-mixed" if accelerator == "cuda" else "32-true"
-    fabric = Fabric(
-        accelerator=accelerator, devices="auto" if accelerator == "cuda" else 1, precision=precision
-    )
-    fabric.launch()
+    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=nodes, precision=precision)
+    if fabric.world_size > 1:
+        fabric.launch()
     return fabric
 
 
@@ -76,7 +81,8 @@ class EpochPlan:
 
     def batches(self, size: int, fabric: Fabric) -> Iterator[NDArray[np.int64]]:
         """Batches of this process's share; a last one too small for statistics is left out."""
-        share = self.order[fabric.global_rank :: fabric.world_size]
+        even = len(self.order) - len(self.order) % fabric.world_size  # all processes step together
+        share = self.order[: max(even, 1)][fabric.global_rank :: fabric.world_size]
         full = max(1, len(share) // size) * size
         for first in range(0, min(full, len(share)), size):
             yield share[first : first + size]
