@@ -31,7 +31,7 @@ _HOME = {
     "TargetStatistics": "tomadapt.learn.statistics",
     "AdversarialOptions": "tomadapt.learn.adversarial",
     "AdversarialAdaptation": "tomadapt.learn.adversarial",
-    "predict": "tomadapt.predict",
+    "predict": "tomadapt.prediction",
     "write_report": "tomadapt.report.page",
     "RunConfig": "tomadapt.config",
     "run": "tomadapt.pipeline",

@@ -27,9 +27,10 @@ def tilt_range(first_deg: float, last_deg: float, step_deg: float) -> TiltAngles
     Raises
     ------
     ValueError
-        When the range is empty or the step is not positive.
+        When the range is empty, or the step is not positive, or a number is not finite.
     """
-    if step_deg <= 0 or last_deg <= first_deg:
+    finite = all(map(math.isfinite, (first_deg, last_deg, step_deg)))
+    if not finite or step_deg <= 0 or last_deg <= first_deg:
         raise ValueError(
             f"a tilt range runs upwards with a positive step; got first {first_deg}, "
             f"last {last_deg}, step {step_deg}"
@@ -54,7 +55,8 @@ class Acquisition(BaseModel):
     astigmatism_um
         Half the difference of the two principal defoci, in µm.
     astigmatism_angle_deg
-        Direction of the larger defocus, from the image's y axis, in degrees.
+        Direction of the larger defocus, from the image's x axis towards y, in degrees (as in
+        CTFFIND and RELION).
     amplitude_contrast
         Fraction of amplitude contrast.
     tilt_angles_deg
@@ -72,7 +74,7 @@ class Acquisition(BaseModel):
     300.0
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = "custom"
     voltage_kv: Annotated[float, Field(gt=10, le=3000)] = 300.0
@@ -97,7 +99,7 @@ class Acquisition(BaseModel):
                 )
             try:
                 angles = tilt_range(*(float(table[key]) for key in ("first", "last", "step")))
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
                 raise ValueError(f"tilt_angles_deg: {error}") from error
             return {**data, "tilt_angles_deg": angles}
         return data

@@ -171,7 +171,7 @@ def predict(
     """Label every particle of a target, in order."""
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
-    from tomadapt.predict import predict as predict_all
+    from tomadapt.prediction import predict as predict_all
 
     loaded = Model.load(model)
     data = _open_target(target, voxel_size, contrast, snr)

@@ -194,8 +194,12 @@ def parse(data: dict[str, Any], kind: type[Parsed], *, where: str) -> Parsed:
 def _first_mistake(
     error: ValidationError, kind: type[BaseModel], data: dict[str, Any], where: str
 ) -> ConfigError:
-    # A misspelt key is also a missing one: the misspelling is what to speak of.
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    # A misspelt key is also a missing one: the misspelling is what to speak of. Of the members of
+    # a union the one that the value fits best fails deepest.
+    first = min(
+        error.errors(),
+        key=lambda e: (e["type"] != "extra_forbidden", -len(_walk(e["loc"], data)[0])),
+    )
     keys = _keys_in_file(first["loc"], first["input"], data, missing=first["type"] == "missing")
     place = ".".join(keys)
     if first["type"] == "extra_forbidden":
@@ -230,7 +234,7 @@ def _keys_in_file(
     if location and location[0] not in data and not missing:
         for section, table in data.items():
             keys, found = _walk(location, table)
-            if len(keys) and found == value:
+            if keys and repr(found) == repr(value):  # nan is not nan
                 return [section, *keys]
     keys, _ = _walk(location, data)
     if missing or not keys:

@@ -31,7 +31,7 @@ from tomadapt.learn.model import Model
 from tomadapt.learn.source import train_source
 from tomadapt.learn.statistics import TargetStatistics
 from tomadapt.metrics import accuracy, binomial_interval, recall_per_class
-from tomadapt.predict import Prediction, predict
+from tomadapt.prediction import Prediction, predict
 from tomadapt.progress import progress_bar
 from tomadapt.report.collect import report_content
 from tomadapt.report.content import Evaluation

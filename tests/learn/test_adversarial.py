@@ -19,7 +19,7 @@ from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.networks import EXTRACTORS
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.learn.statistics import TargetStatistics
-from tomadapt.predict import predict
+from tomadapt.prediction import predict
 
 
 def softmax(x):

@@ -8,7 +8,7 @@ from tomadapt.errors import ConfigError
 from tomadapt.learn.engine import EpochPlan
 from tomadapt.learn.source import PAPER_TRAINING, SourceTraining, train_source
 from tomadapt.metrics import accuracy
-from tomadapt.predict import predict
+from tomadapt.prediction import predict
 
 
 def test_learns_planted_classes(make_domain, fabric):

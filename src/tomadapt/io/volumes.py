@@ -269,6 +269,8 @@ def _refuse_bad_values(path: Path, cubes: NDArray[np.floating]) -> None:
             wrong = "NaN or infinite voxels"
         elif cube.min() == cube.max():
             wrong = "all voxels equal"
+        elif max(abs(float(cube.min())), abs(float(cube.max()))) > float(np.finfo(np.float32).max):
+            wrong = "voxels beyond the range of float32"
         if wrong:
             raise InputError(
                 f"subtomogram {index} of {path} cannot be used",

@@ -27,7 +27,7 @@ from tomadapt.learn.networks import discriminator
 from tomadapt.learn.source import EpochReport
 from tomadapt.learn.statistics import TargetStatistics, norm_layers, re_estimate_statistics
 from tomadapt.metrics import effective_classes
-from tomadapt.predict import predict
+from tomadapt.prediction import predict
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 SOURCE, TARGET = 0, 1

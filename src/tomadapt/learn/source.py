@@ -25,7 +25,7 @@ from tomadapt.learn.engine import (
 )
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.metrics import accuracy
-from tomadapt.predict import predict
+from tomadapt.prediction import predict
 from tomadapt.subtomograms import LabelledSubtomograms
 
 EpochReport = Callable[[dict[str, float]], None]

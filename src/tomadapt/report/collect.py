@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tomadapt.learn.model import Model
-from tomadapt.predict import Prediction, predict
+from tomadapt.prediction import Prediction, predict
 from tomadapt.report.content import Domain, Evaluation, ReportContent
 from tomadapt.simulate.dataset import SimulatedVolumes, versions
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.metrics import accuracy, binomial_interval, effective_classes
-from tomadapt.predict import Prediction
+from tomadapt.prediction import Prediction
 from tomadapt.report.content import Evaluation, ReportContent
 from tomadapt.report.style import (
     SOURCE_ONLY,

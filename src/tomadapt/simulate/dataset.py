@@ -15,6 +15,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -75,10 +76,11 @@ class SimulationConfig(BaseModel):
     @classmethod
     def _list_of_names(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
-            repeated = sorted({str(v) for v in value if value.count(v) > 1})
+            labels = [_label(str(v)) for v in value]
+            repeated = sorted({label for label in labels if labels.count(label) > 1})
             if repeated:
                 raise ValueError(f"each class once; repeated: {', '.join(repeated)}")
-            return {_label(str(v)): str(v) for v in value}
+            return dict(zip(labels, map(str, value), strict=True))
         return value
 
     @field_validator("classes")
@@ -174,7 +176,7 @@ def simulate_set(
     if not started.exists():
         output_folder(out, needed_bytes=total * 2 * 2 * config.box**3)
         write_json(started, config.identity)
-    elif (found := json.loads(started.read_text())) != config.identity:
+    elif (found := _read_json(started)) != config.identity:
         differing = [k for k, v in config.identity.items() if found.get(k) != v]
         raise MismatchError(
             f"{out} holds a set of another configuration (differs in {', '.join(differing)})",
@@ -191,12 +193,10 @@ def simulate_set(
     shards = list(_blocks(config))
     for number, (label, class_name, indices) in enumerate(shards):
         stem = out / f"shard-{number:05d}"
-        if not stem.with_suffix(".npz").exists():
+        if not all(stem.with_suffix(suffix).exists() for suffix in (".npy", ".npz")):
             _write_shard(simulator, stem, label, class_name, indices)
         progress(len(indices))
-    ratios = np.concatenate(
-        [np.load(out / f"shard-{i:05d}.npz")["variance_ratio"] for i in range(len(shards))]
-    )
+    ratios = _column(out, "variance_ratio", shards=len(shards))
     write_json(
         out / "set.json",
         {
@@ -258,6 +258,39 @@ def _write_shard(
         )
 
 
+DAMAGE = (OSError, ValueError, EOFError, KeyError, BadZipFile)
+"""What numpy raises on files that are missing, cut short, or something else."""
+
+
+def _damaged(path: Path, shards: int, error: Exception) -> InputError:
+    return InputError(
+        f"the set {path} is damaged",
+        expected=f"{shards} readable shards",
+        got=str(error),
+        remedy="delete the folder and simulate it again",
+    )
+
+
+def _column(path: Path, name: str, *, shards: int) -> NDArray[Any]:
+    """One array of all shards' ``.npz``."""
+    try:
+        return np.concatenate(
+            [np.load(path / f"shard-{i:05d}.npz")[name] for i in range(shards)]
+        )
+    except DAMAGE as error:
+        raise _damaged(path, shards, error) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON", got=str(error), remedy="delete the folder and simulate it again"
+        ) from error
+    return content if isinstance(content, dict) else {}
+
+
 @dataclass(frozen=True)
 class SimulatedVolumes:
     """The voxels of a simulated set, read at one SNR or mixed at any.
@@ -304,13 +337,8 @@ class SimulatedVolumes:
         paths = [self.path / f"shard-{i:05d}.npy" for i in range(len(self._ends))]
         try:
             return [np.load(path, mmap_mode="r") for path in paths]
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"the set {self.path} is damaged",
-                expected=f"{len(paths)} readable shards",
-                got=str(error),
-                remedy="delete the folder and simulate it again",
-            ) from error
+        except DAMAGE as error:
+            raise _damaged(self.path, len(paths), error) from error
 
     def _part(self, indices: Indices, part: int) -> torch.Tensor:
         rows = np.asarray(indices)
@@ -353,12 +381,7 @@ def open_set(path: Path, *, snr: float | None = None) -> LabelledSubtomograms:
             got="an interrupted simulation" if unfinished else "no set.json",
             remedy="run the same `tomadapt simulate` again" if unfinished else "check the path",
         )
-    try:
-        meta = json.loads(meta_path.read_text())
-    except ValueError as error:
-        raise InputError(
-            f"{meta_path} is not JSON", got=str(error), remedy="simulate again"
-        ) from error
+    meta = _read_json(meta_path)
     if meta.get("format") != FORMAT:
         raise InputError(
             f"{path} has another format",
@@ -366,8 +389,6 @@ def open_set(path: Path, *, snr: float | None = None) -> LabelledSubtomograms:
             got=meta.get("format"),
             remedy="simulate it again with this version of tomadapt",
         )
-    source = SimulatedVolumes(path, float(snr or meta["snr"]), meta)
-    labels = [np.load(path / f"shard-{i:05d}.npz")["labels"] for i in range(len(source._ends))]
-    return LabelledSubtomograms(
-        source, labels=np.concatenate(labels), class_names=meta["class_names"]
-    )
+    source = SimulatedVolumes(path, float(meta["snr"] if snr is None else snr), meta)
+    labels = _column(path, "labels", shards=len(source._ends))
+    return LabelledSubtomograms(source, labels=labels, class_names=meta["class_names"])

@@ -9,7 +9,7 @@ from torch.nn.functional import grid_sample, pad
 
 OVERSAMPLING = 2
 """Zero-padding of a template before its transform; with the kernel's roll-off compensated,
-trilinear interpolation at this padding leaves under 1 % error in projections (tested)."""
+trilinear interpolation at this padding leaves about 1 % error in projections (tested)."""
 
 
 def template_transform(density: torch.Tensor) -> torch.Tensor:

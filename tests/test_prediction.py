@@ -8,7 +8,7 @@ import torch
 from tomadapt.io.volumes import ArrayVolumes
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model, ModelCard
-from tomadapt.predict import predict
+from tomadapt.prediction import predict
 from tomadapt.subtomograms import Subtomograms
 
 
@@ -44,3 +44,17 @@ def test_csv_has_one_row_a_particle_in_order(tmp_path):
     assert [int(r["index"]) for r in rows] == list(range(70))
     assert [r["label"] for r in rows] == ["ab"[i] for i in prediction.labels]
     assert all(abs(float(r["a"]) + float(r["b"]) - 1) < 2e-4 for r in rows)
+
+
+def test_public_names_are_not_hidden_by_modules_of_the_same_name():
+    """Regression: `tomadapt.predict` was the module once that had been imported."""
+    import importlib
+    import pkgutil
+
+    import tomadapt
+
+    modules = {m.name for m in pkgutil.walk_packages(tomadapt.__path__, "tomadapt.")}
+    for name in modules - {"tomadapt.__main__"}:
+        importlib.import_module(name)
+    assert all(f"tomadapt.{name}" not in modules for name in tomadapt.__all__)
+    assert callable(tomadapt.predict)
