@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 
 import numpy as np
+import pytest
 import torch
 
+from tomadapt.errors import ConfigError
 from tomadapt.io.volumes import ArrayVolumes
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model, ModelCard
@@ -44,6 +46,18 @@ def test_csv_has_one_row_a_particle_in_order(tmp_path):
     assert [int(r["index"]) for r in rows] == list(range(70))
     assert [r["label"] for r in rows] == ["ab"[i] for i in prediction.labels]
     assert all(abs(float(r["a"]) + float(r["b"]) - 1) < 2e-4 for r in rows)
+
+
+def test_npz_holds_features_too(tmp_path):
+    model, data = setup()
+    prediction = predict(model, data, fabric=make_fabric("cpu"))
+    prediction.write(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz") as back:
+        assert back["class_names"].tolist() == ["a", "b"]
+        np.testing.assert_array_equal(back["features"], prediction.features)
+        np.testing.assert_array_equal(back["labels"], prediction.labels)
+    with pytest.raises(ConfigError, match=r"expected .csv or .npz; got .txt"):
+        prediction.write(tmp_path / "p.txt")
 
 
 def test_public_names_are_not_hidden_by_modules_of_the_same_name():

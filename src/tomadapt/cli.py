@@ -162,7 +162,7 @@ def adapt(
 def predict(
     model: Annotated[Path, typer.Argument(help="A source or adapted model.")],
     target: Annotated[Path, typer.Argument(help="Set, .mrc stack, folder, .npy or .npz.")],
-    out: Annotated[Path, typer.Option("--out", help="A .csv file, one row a particle.")],
+    out: Annotated[Path, typer.Option("--out", help="A .csv, or an .npz with features too.")],
     snr: Snr = None,
     voxel_size: VoxelSize = None,
     contrast: ContrastOption = "measure",
@@ -172,12 +172,14 @@ def predict(
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
     from tomadapt.prediction import predict as predict_all
+    from tomadapt.prediction import require_prediction_file
 
+    require_prediction_file(out)
     loaded = Model.load(model)
     data = _open_target(target, voxel_size, contrast, snr)
     fabric = make_fabric(_device(device))
     _require_writable(out)
-    predict_all(loaded, data, fabric=fabric).write_csv(out)
+    predict_all(loaded, data, fabric=fabric).write(out)
     typer.echo(f"{out}: {len(data)} particles")
 
 

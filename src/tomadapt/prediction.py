@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from tomadapt.errors import ConfigError
 from tomadapt.io.atomic import atomic_path
 from tomadapt.learn.engine import evaluation_batches, make_fabric
 from tomadapt.learn.model import Model
@@ -45,6 +46,29 @@ class Prediction:
         """(n,) probability of the predicted class."""
         return np.asarray(self.probabilities.max(axis=1))
 
+    def write(self, path: Path) -> None:
+        """Write a ``.csv`` (labels and probabilities) or an ``.npz`` (features too).
+
+        Raises
+        ------
+        ConfigError
+            For another extension.
+        OutputError
+            When the file cannot be written.
+        """
+        require_prediction_file(path)
+        if path.suffix == ".csv":
+            self.write_csv(path)
+            return
+        with atomic_path(path) as temporary:
+            np.savez(
+                temporary,
+                class_names=np.array(self.class_names),
+                labels=self.labels,
+                probabilities=self.probabilities,
+                features=self.features,
+            )
+
     def write_csv(self, path: Path) -> None:
         """One row a particle, in order: index, label, probability, one column a class."""
         with (
@@ -58,6 +82,17 @@ class Prediction:
                 writer.writerow(
                     [index, self.class_names[best], f"{row[best]:.4f}", *(f"{p:.4f}" for p in row)]
                 )
+
+
+def require_prediction_file(path: Path) -> None:
+    """Refuse a file name that says neither ``.csv`` nor ``.npz``."""
+    if path.suffix not in (".csv", ".npz"):
+        raise ConfigError(
+            f"cannot tell the format of {path}",
+            expected=".csv or .npz",
+            got=path.suffix or "no extension",
+            remedy="name the output with one of these",
+        )
 
 
 def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -> Prediction:

@@ -303,11 +303,11 @@ def check_pose(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed:
         near = Rotation.from_rotvec(axes).as_matrix() @ rotation
         rivals = np.concatenate([Rotation.random(200, rng=rng).as_matrix(), near])
         candidates = np.stack([exact, *(phantom.posed(r, shift).density(box) for r in rivals)])
-        seen = np.fft.ifftn(np.fft.fftn(candidates, axes=(1, 2, 3)) * measured, axes=(1, 2, 3)).real
-        seen -= seen.mean(axis=(1, 2, 3), keepdims=True)
-        score = (seen * volume).sum(axis=(1, 2, 3)) / np.linalg.norm(
-            seen.reshape(len(seen), -1), axis=1
-        )
+        # Correlations of what was measured, in Fourier space; the mean does not count.
+        seen = np.fft.fftn(candidates, axes=(1, 2, 3)) * measured
+        seen[:, 0, 0, 0] = 0
+        products = seen.reshape(len(seen), -1) @ np.fft.fftn(volume).conj().ravel()
+        score = products.real / np.linalg.norm(seen.reshape(len(seen), -1), axis=1)
         won.append(int(np.argmax(score)) == 0)
     return Check(
         "pose", "clean volumes that match their own pose best", float(np.mean(won)), 1.0, 1.0
