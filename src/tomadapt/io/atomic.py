@@ -18,17 +18,18 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def output_error(path: Path | str, error: OSError) -> OutputError:
     """Translate an operating-system error on writing ``path``."""
-    if error.errno in NO_SPACE:
+    # numpy tells a short write without an error number.
+    if error.errno in NO_SPACE or (error.errno is None and "requested and" in str(error)):
         return OutputError(
             f"no space left while writing {path}",
             expected="room on the disk",
-            got=error.strerror,
+            got=error.strerror or str(error),
             remedy="free some space and run it again",
         )
     return OutputError(
         f"cannot write {path}",
         expected="a writable place",
-        got=error.strerror or type(error).__name__,
+        got=error.strerror or str(error) or type(error).__name__,
         remedy="choose another output or mend its permissions",
     )
 

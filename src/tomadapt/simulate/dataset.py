@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tomadapt.acquisition import NAMED_ACQUISITIONS, Acquisition
-from tomadapt.errors import InputError, MismatchError
+from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.atomic import atomic_path, output_folder, write_json
 from tomadapt.simulate.simulator import NULL_CLASS, Simulator
 from tomadapt.structures import template
@@ -274,9 +274,7 @@ def _damaged(path: Path, shards: int, error: Exception) -> InputError:
 def _column(path: Path, name: str, *, shards: int) -> NDArray[Any]:
     """One array of all shards' ``.npz``."""
     try:
-        return np.concatenate(
-            [np.load(path / f"shard-{i:05d}.npz")[name] for i in range(shards)]
-        )
+        return np.concatenate([np.load(path / f"shard-{i:05d}.npz")[name] for i in range(shards)])
     except DAMAGE as error:
         raise _damaged(path, shards, error) from error
 
@@ -370,7 +368,9 @@ def open_set(path: Path, *, snr: float | None = None) -> LabelledSubtomograms:
     Raises
     ------
     InputError
-        When there is no set, or it is unfinished or of another format version.
+        When there is no set, or it is unfinished, damaged, or of another format version.
+    ConfigError
+        When ``snr`` is not a positive number.
     """
     meta_path = path / "set.json"
     if not meta_path.is_file():
@@ -389,6 +389,11 @@ def open_set(path: Path, *, snr: float | None = None) -> LabelledSubtomograms:
             got=meta.get("format"),
             remedy="simulate it again with this version of tomadapt",
         )
-    source = SimulatedVolumes(path, float(meta["snr"] if snr is None else snr), meta)
+    chosen = float(meta["snr"] if snr is None else snr)
+    if not 0 < chosen < float("inf"):
+        raise ConfigError(
+            "an SNR is a positive number", expected="> 0", got=snr, remedy="choose another SNR"
+        )
+    source = SimulatedVolumes(path, chosen, meta)
     labels = _column(path, "labels", shards=len(source._ends))
     return LabelledSubtomograms(source, labels=labels, class_names=meta["class_names"])

@@ -43,7 +43,8 @@ class GaussianPhantom:
     def density(self, n: int) -> NDArray[np.float32]:
         """(n, n, n) density, [z, y, x]; each Gaussian integrates to 1."""
         gx, gy, gz = (self._profile(n, axis) for axis in range(3))
-        return np.asarray(np.einsum("mz,my,mx->zyx", gz, gy, gx), dtype=np.float32)
+        density = np.einsum("mz,my,mx->zyx", gz, gy, gx, optimize=True)
+        return np.asarray(density, dtype=np.float32)
 
     def projection(self, n: int, tilt_deg: float) -> NDArray[np.float32]:
         """(n, n) line integrals along z after a turn by ``tilt_deg`` about +y, [y, x]."""

@@ -288,7 +288,8 @@ def check_projection(
 def check_pose(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int) -> Check:
     """Fraction of clean volumes that correlate best with their own pose.
 
-    The rivals are 200 random poses and turns of the true one by 5° about 20 axes.
+    The rivals are 200 random poses and turns of the true one about 20 axes, by 5° or, in a small
+    box, by what moves the phantom's rim by 0.7 voxels.
     """
     volumes, truth, measured = _clean_volumes(
         acquisition, box=box, voxel_size_A=voxel_size_A, seed=seed
@@ -296,15 +297,16 @@ def check_pose(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed:
     phantom = _phantom(box)
     rotations, shifts = _poses(len(volumes), box, seed)
     rng = np.random.default_rng(seed + 1)
+    turn = max(np.deg2rad(5), 0.7 / (0.2 * box))
     won = []
     for volume, exact, rotation, shift in zip(volumes, truth, rotations, shifts, strict=True):
         axes = rng.normal(size=(20, 3))
-        axes *= np.deg2rad(5) / np.linalg.norm(axes, axis=1, keepdims=True)
+        axes *= turn / np.linalg.norm(axes, axis=1, keepdims=True)
         near = Rotation.from_rotvec(axes).as_matrix() @ rotation
         rivals = np.concatenate([Rotation.random(200, rng=rng).as_matrix(), near])
         candidates = np.stack([exact, *(phantom.posed(r, shift).density(box) for r in rivals)])
         # Correlations of what was measured, in Fourier space; the mean does not count.
-        seen = np.fft.fftn(candidates, axes=(1, 2, 3)) * measured
+        seen = torch.fft.fftn(torch.from_numpy(candidates), dim=(1, 2, 3)).numpy() * measured
         seen[:, 0, 0, 0] = 0
         products = seen.reshape(len(seen), -1) @ np.fft.fftn(volume).conj().ravel()
         score = products.real / np.linalg.norm(seen.reshape(len(seen), -1), axis=1)

@@ -1,0 +1,269 @@
+"""Subtomograms from other programs' files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.volumes import ArrayVolumes, measured_contrast, open_target
+from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms, standardise
+
+BOX = 24
+
+
+def balls(n: int = 6, box: int = BOX, sign: float = 1.0) -> NDArray[np.float32]:
+    """Bright (or dark) balls in noise, each with an offset of its own to be told by."""
+    rng = np.random.default_rng(0)
+    axis = np.arange(box) - box // 2
+    radius2 = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis**2
+    ball = 3.0 * (radius2 < (box / 6) ** 2)
+    return (sign * (ball + rng.normal(size=(n, box, box, box)))).astype(np.float32)
+
+
+def write_mrc(path: Path, data: NDArray[Any], voxel_size_A: float = 10.0) -> Path:
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(data)
+        mrc.voxel_size = voxel_size_A
+    return path
+
+
+def assert_same(data: Subtomograms, cubes: NDArray[Any], sign: int = 1) -> None:
+    """The particles are these cubes, in this order, standardised."""
+    assert len(data) == len(cubes)
+    read = data.read(range(len(cubes))).numpy()
+    flat = sign * cubes.astype(np.float64).reshape(len(cubes), -1)
+    flat = (flat - flat.mean(1, keepdims=True)) / flat.std(1, keepdims=True)
+    np.testing.assert_allclose(read.reshape(flat.shape), flat, atol=1e-4)
+
+
+class TestKinds:
+    def test_set(self, tmp_path: Path) -> None:
+        config = SimulationConfig.model_validate(
+            {
+                "classes": ["apoferritin", "null"],
+                "acquisition": "batch_b",
+                "per_class": 3,
+                "snr": 0.5,
+                "box": BOX,
+                "voxel_size_A": 16.0,
+                "resolution_A": 20.0,
+            }
+        )
+        made = simulate_set(config, tmp_path / "set")
+        data = open_target(tmp_path / "set")
+        assert type(data) is Subtomograms
+        assert not isinstance(data, LabelledSubtomograms)
+        assert not hasattr(data, "labels")
+        assert (data.box, data.voxel_size_A, len(data)) == (BOX, 16.0, 6)
+        assert data.acquisition == config.acquisition
+        np.testing.assert_array_equal(data.read([4, 0]), made.read([4, 0]))
+        noisier = open_target(tmp_path / "set", snr=0.01).read([0])
+        assert not np.allclose(noisier, made.read([0]), atol=0.1)
+        assert len(open_target(tmp_path / "set", voxel_size_A=16.05)) == 6
+        with pytest.raises(MismatchError, match=r"expected 10 Å \(stated\); got 16 Å"):
+            open_target(tmp_path / "set", voxel_size_A=10.0)
+
+    @pytest.mark.parametrize("name", ["t.mrc", "t.mrcs", "T.MRC"])
+    def test_volume_stack(self, tmp_path: Path, name: str) -> None:
+        cubes = balls()
+        data = open_target(write_mrc(tmp_path / name, cubes))
+        assert (data.box, data.voxel_size_A, data.acquisition) == (BOX, 10.0, None)
+        assert_same(data, cubes)
+
+    def test_cubes_one_after_another(self, tmp_path: Path) -> None:
+        cubes = balls()
+        path = write_mrc(tmp_path / "t.mrcs", cubes.reshape(-1, BOX, BOX))
+        data = open_target(path)
+        assert (data.box, data.voxel_size_A) == (BOX, 10.0)
+        assert_same(data, cubes)
+
+    def test_one_cube(self, tmp_path: Path) -> None:
+        cubes = balls(1)
+        assert_same(open_target(write_mrc(tmp_path / "t.mrc", cubes[0])), cubes)
+
+    def test_folder_in_the_order_of_names(self, tmp_path: Path) -> None:
+        cubes = balls(4)
+        for index, name in [(2, "c.mrc"), (0, "a.mrc"), (3, "d.MRC"), (1, "b.map")]:
+            write_mrc(tmp_path / name, cubes[index])
+        (tmp_path / "notes.txt").write_text("not a cube")
+        data = open_target(tmp_path)
+        assert (data.box, data.voxel_size_A) == (BOX, 10.0)
+        assert_same(data, cubes)
+
+    def test_npy_is_memory_mapped(self, tmp_path: Path) -> None:
+        cubes = balls()
+        np.save(tmp_path / "t.npy", cubes)
+        data = open_target(tmp_path / "t.npy", voxel_size_A=12.5)
+        assert isinstance(data.source, ArrayVolumes)
+        assert isinstance(data.source.cubes, np.memmap)
+        assert data.voxel_size_A == 12.5
+        assert_same(data, cubes)
+        assert np.array_equal(np.load(tmp_path / "t.npy"), cubes)
+
+    def test_mrc_is_memory_mapped(self, tmp_path: Path) -> None:
+        data = open_target(write_mrc(tmp_path / "t.mrc", balls()))
+        assert isinstance(data.source, ArrayVolumes)
+        assert isinstance(data.source.cubes, np.memmap)
+
+    def test_npz_with_one_stack_among_other_arrays(self, tmp_path: Path) -> None:
+        cubes = balls()
+        np.savez(tmp_path / "t.npz", x=cubes, y=np.arange(6), angles=np.eye(3))
+        assert_same(open_target(tmp_path / "t.npz", voxel_size_A=10.0), cubes)
+
+    @pytest.mark.parametrize("arrays", [{}, {"a": np.eye(3)}, {"a": balls(2), "b": balls(2)}])
+    def test_npz_without_exactly_one(self, tmp_path: Path, arrays: dict[str, Any]) -> None:
+        np.savez(tmp_path / "t.npz", **arrays)
+        with pytest.raises(InputError, match="exactly one array"):
+            open_target(tmp_path / "t.npz", voxel_size_A=10.0)
+
+    def test_npy_under_another_name_is_refused(self, tmp_path: Path) -> None:
+        """Regression: an archive named .npy failed on a missing attribute."""
+        np.savez(tmp_path / "t.npz", x=balls())
+        (tmp_path / "t.npz").rename(tmp_path / "t.npy")
+        with pytest.raises(InputError, match="cannot read"):
+            open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+    @pytest.mark.parametrize("shape", [(0, 0, 0), (0, 24, 24), (0, 24, 24, 24)])
+    def test_empty_arrays_are_refused(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
+        """Regression: an array without voxels was a division by zero."""
+        np.save(tmp_path / "t.npy", np.zeros(shape, np.float32))
+        with pytest.raises(InputError, match="not a stack of cubes"):
+            open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+    @pytest.mark.parametrize("shape", [(24, 24), (25, 24, 24), (2, 24, 24, 20), (1, 2, 4, 4, 4)])
+    def test_other_shapes_are_refused(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
+        np.save(tmp_path / "t.npy", np.zeros(shape, np.float32))
+        with pytest.raises(InputError, match="not a stack of cubes"):
+            open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["int8", "uint8", "int16", ">i2", "uint16", "int32", "float16", "float64", ">f4"]
+)
+def test_voxel_types(tmp_path: Path, kind: str) -> None:
+    cubes = np.clip(balls() * 20 + 100, 0, 127).astype(kind)
+    np.save(tmp_path / "t.npy", cubes)
+    data = open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+    assert str(data.read([0]).dtype) == "torch.float32"
+    assert_same(data, cubes)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "uint16", "float16", "float32"])
+def test_voxel_types_of_mrc(tmp_path: Path, kind: str) -> None:
+    cubes = np.clip(balls() * 20 + 100, 0, 127).astype(kind)
+    assert_same(open_target(write_mrc(tmp_path / "t.mrc", cubes)), cubes)
+
+
+@pytest.mark.parametrize("kind", [np.complex64, np.bool_])
+def test_other_voxel_types_are_refused(tmp_path: Path, kind: type) -> None:
+    np.save(tmp_path / "t.npy", balls().astype(kind))
+    with pytest.raises(InputError, match="real numbers"):
+        open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+
+class TestVoxelSize:
+    def test_stated_and_found_within_a_hundredth_agree(self, tmp_path: Path) -> None:
+        path = write_mrc(tmp_path / "t.mrc", balls(), 13.0)
+        assert open_target(path).voxel_size_A == pytest.approx(13.0)
+        assert open_target(path, voxel_size_A=13.1).voxel_size_A == 13.1
+        with pytest.raises(MismatchError, match="not the one stated"):
+            open_target(path, voxel_size_A=13.3)
+
+    @pytest.mark.parametrize("unknown", [0.0, 1.0])
+    def test_a_header_that_does_not_know(self, tmp_path: Path, unknown: float) -> None:
+        path = write_mrc(tmp_path / "t.mrc", balls(), unknown)
+        with pytest.raises(ConfigError, match="is unknown"):
+            open_target(path)
+        assert open_target(path, voxel_size_A=8.0).voxel_size_A == 8.0
+
+    def test_cubes_that_differ(self, tmp_path: Path) -> None:
+        write_mrc(tmp_path / "a.mrc", balls(1)[0], 10.0)
+        write_mrc(tmp_path / "b.mrc", balls(1)[0], 12.0)
+        with pytest.raises(MismatchError, match="differ in voxel size"):
+            open_target(tmp_path)
+
+
+class TestContrast:
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_measured_contrast_has_the_planted_sign(self, sign: int) -> None:
+        data = Subtomograms(ArrayVolumes(balls(20, sign=sign), 10.0))
+        assert sign * measured_contrast(data) > 10
+
+    def test_noise_has_none(self) -> None:
+        cubes = np.random.default_rng(1).normal(size=(40, BOX, BOX, BOX)).astype(np.float32)
+        assert abs(measured_contrast(Subtomograms(ArrayVolumes(cubes, 10.0)))) < 3
+
+    def test_a_single_particle_says_nothing(self) -> None:
+        assert measured_contrast(Subtomograms(ArrayVolumes(balls(1), 10.0))) == 0.0
+
+    def test_only_so_many_are_read(self) -> None:
+        bright_then_dark = np.concatenate([balls(5), balls(5, sign=-1), balls(5, sign=-1)])
+        data = Subtomograms(ArrayVolumes(bright_then_dark, 10.0))
+        assert measured_contrast(data, at_most=5) > 3
+        assert measured_contrast(data) < 0
+
+    def test_measure_refuses_dark_particles(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "t.npy", balls(sign=-1))
+        with pytest.raises(ConfigError, match=r"seems inverted.*--contrast negative"):
+            open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+    def test_negative_turns_them(self, tmp_path: Path) -> None:
+        dark = balls(sign=-1)
+        np.save(tmp_path / "t.npy", dark)
+        data = open_target(tmp_path / "t.npy", voxel_size_A=10.0, contrast="negative")
+        assert_same(data, dark, sign=-1)
+        assert measured_contrast(data) > 3
+
+    def test_unsigned_voxels_can_be_negative_contrast(self, tmp_path: Path) -> None:
+        dark = np.clip(balls(sign=-1) * 20 + 128, 0, 255).astype(np.uint8)
+        np.save(tmp_path / "t.npy", dark)
+        data = open_target(tmp_path / "t.npy", voxel_size_A=10.0, contrast="negative")
+        assert_same(data, dark, sign=-1)
+
+    def test_positive_insists(self, tmp_path: Path) -> None:
+        dark = balls(sign=-1)
+        np.save(tmp_path / "t.npy", dark)
+        data = open_target(tmp_path / "t.npy", voxel_size_A=10.0, contrast="positive")
+        assert_same(data, dark)
+
+
+class TestValues:
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_not_finite(self, tmp_path: Path, value: float) -> None:
+        cubes = balls()
+        cubes[3, 1, 2, 3] = value
+        np.save(tmp_path / "t.npy", cubes)
+        with pytest.raises(InputError, match=r"subtomogram 3 .* NaN or infinite"):
+            open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+    def test_beyond_single_precision(self, tmp_path: Path) -> None:
+        """Regression: doubles beyond the range of float32 became infinite when read."""
+        cubes = balls().astype(np.float64)
+        cubes[2, 0, 0, 0] = 1e300
+        np.save(tmp_path / "t.npy", cubes)
+        with pytest.raises(InputError, match=r"subtomogram 2 .* beyond the range of float32"):
+            open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+    def test_constant(self, tmp_path: Path) -> None:
+        cubes = balls().astype(np.int16)
+        cubes[4] = 7
+        np.save(tmp_path / "t.npy", cubes)
+        with pytest.raises(InputError, match=r"subtomogram 4 .* all voxels equal"):
+            open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+
+def test_array_volumes_read_in_the_order_asked_for() -> None:
+    cubes = balls(3)
+    source = ArrayVolumes(cubes, 10.0, sign=-1)
+    np.testing.assert_array_equal(source.read([2, 0, 2]), -cubes[[2, 0, 2]])
+    assert len(source) == 3
+    np.testing.assert_array_equal(
+        Subtomograms(source, [1]).read([0]), standardise(source.read([1]))
+    )

@@ -1,0 +1,71 @@
+"""Fourier shell correlation against cases known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tomadapt.fsc import fourier_shell_correlation
+
+
+def noise(n: int, seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=(n, n, n)).astype(np.float32)
+
+
+def wave(n: int, k: tuple[int, int, int], phase: float = 0.0) -> NDArray[np.float32]:
+    z, y, x = np.meshgrid(*(np.arange(n),) * 3, indexing="ij")
+    angle = 2 * np.pi * (k[0] * z + k[1] * y + k[2] * x) / n
+    return np.asarray(np.cos(angle + phase), dtype=np.float32)
+
+
+@pytest.mark.parametrize("n", [16, 17])
+def test_a_volume_correlates_with_itself_whatever_its_scale(n: int) -> None:
+    a = noise(n, 0)
+    curve = fourier_shell_correlation(a, 3 * a)
+    assert curve.shape == (n // 2,)
+    np.testing.assert_allclose(curve, 1, atol=1e-6)
+    np.testing.assert_allclose(fourier_shell_correlation(a, -a), -1, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [32, 33])
+def test_independent_noise_does_not_correlate(n: int) -> None:
+    curve = fourier_shell_correlation(noise(n, 0), noise(n, 1))
+    assert np.abs(curve[5:]).max() < 0.2  # a shell of 5 has some 300 voxels, half of them free
+
+
+def test_signal_plus_noise_gives_the_textbook_value() -> None:
+    signal, first, second = noise(48, 0), noise(48, 1), noise(48, 2)
+    curve = fourier_shell_correlation(signal + first, signal + second)
+    assert curve[10:].mean() == pytest.approx(0.5, abs=0.02)  # SNR 1: SNR / (SNR + 1)
+
+
+@pytest.mark.parametrize("phase", [0.0, np.pi / 3, np.pi])
+def test_one_wave_gives_the_cosine_of_its_phase_in_its_shell(phase: float) -> None:
+    k = (2, -3, 1)  # |k| = 3.74 rounds to 4
+    background = 0.1 * noise(16, 0)
+    curve = fourier_shell_correlation(
+        wave(16, k) * 100 + background, wave(16, k, phase) * 100 + background
+    )
+    assert curve[4] == pytest.approx(np.cos(phase), abs=1e-3)
+    assert curve[3] == pytest.approx(1, abs=1e-3)  # only the common background there
+
+
+def test_only_measured_voxels_count() -> None:
+    a, b = noise(16, 0), noise(16, 0)
+    measured = np.ones((16, 16, 16), bool)
+    measured[3, 4, 0] = measured[-3, -4, 0] = False
+    spoilt = b + 1000 * wave(16, (3, 4, 0))
+    np.testing.assert_allclose(
+        fourier_shell_correlation(a, spoilt, measured=measured), 1, atol=1e-4
+    )
+    assert fourier_shell_correlation(a, spoilt)[5] < 0.5
+
+
+def test_an_empty_shell_is_nan() -> None:
+    measured = np.zeros((16, 16, 16), bool)
+    measured[0, 0, 0] = True
+    curve = fourier_shell_correlation(noise(16, 0), noise(16, 0), measured=measured)
+    assert curve[0] == pytest.approx(1)
+    assert np.isnan(curve[1:]).all()
+    assert np.isnan(fourier_shell_correlation(noise(16, 0), np.zeros((16,) * 3, np.float32))).all()
