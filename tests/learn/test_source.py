@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from tomadapt.errors import ConfigError
+from tomadapt.errors import ConfigError, InputError, OutputError
 from tomadapt.learn.engine import EpochPlan
 from tomadapt.learn.source import PAPER_TRAINING, SourceTraining, train_source
 from tomadapt.metrics import accuracy
@@ -144,3 +147,25 @@ def test_snr_range_must_be_positive_and_ordered():
     for wrong in ((0.0, 1.0), (1.0, 0.1)):
         with pytest.raises(ValueError, match="snr_range"):
             SourceTraining(snr_range=wrong)
+
+
+def test_damaged_checkpoint_is_named(make_domain, fabric, tmp_path):
+    """Regression: a damaged checkpoint was a traceback."""
+    checkpoint = tmp_path / "c.pt"
+    checkpoint.write_bytes(b"PK\x03\x04 nonsense")
+    with pytest.raises(InputError, match=r"checkpoint .*c.pt is damaged"):
+        train_source(make_domain(4), SourceTraining(epochs=1), fabric=fabric, checkpoint=checkpoint)
+
+
+def test_full_disk_while_saving_a_checkpoint(make_domain, fabric, tmp_path, monkeypatch):
+    """Regression: torch reports a full disk as a RuntimeError."""
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="no space left"):
+        train_source(
+            make_domain(4), SourceTraining(epochs=1), fabric=fabric, checkpoint=tmp_path / "c.pt"
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from tomadapt.errors import InputError
 from tomadapt.io.atomic import atomic_path
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
@@ -105,13 +108,24 @@ def evaluation_batches(
 def save_checkpoint(path: Path | None, state: dict[str, Any], fabric: Fabric) -> None:
     """Write a checkpoint atomically, from one process; nothing where ``path`` is None."""
     if path is not None and fabric.global_rank == 0:
+        # Through memory: torch reports a full disk as a RuntimeError that says nothing.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path | None, *, key: str) -> dict[str, Any] | None:
     """Read the checkpoint of the run that ``key`` names; None where there is none to go on from."""
     if path is None or not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"the checkpoint {path} is damaged",
+            expected="what an interrupted run left",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            remedy="delete it to start that stage again",
+        ) from error
     return state if state.get("key") == key else None

@@ -143,7 +143,12 @@ class Model:
                 got="other safetensors",
                 remedy="train a model",
             )
-        fields = json.loads(card_text)
+        try:
+            fields = dict(json.loads(card_text))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"the card of {path} is not JSON", got=str(error), remedy="train a model again"
+            ) from error
         if fields.get("format") != FORMAT:
             raise InputError(
                 f"{path} is a model of another format",
