@@ -187,8 +187,9 @@ class TestPaths:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TOMADAPT_TEST_HOME", "/data/here")
-        monkeypatch.setenv("HOME", "/home/someone")
+        monkeypatch.setenv("HOME", "/people/someone")
         (tmp_path / "a.toml").write_text(SIMULATION)
+        (tmp_path / "other.pdb.gz").touch()
         config = load_config(tmp_path / "a.toml", SimulationConfig)
         assert config.folder == tmp_path / "models"
         assert config.classes == {
@@ -196,10 +197,17 @@ class TestPaths:
             "mine": str(tmp_path / "maps/mine.mrc"),
             "other": str(tmp_path / "other.pdb.gz"),
             "elsewhere": "/data/here/x.cif",
-            "home": "/home/someone/y.cif",
+            "home": "/people/someone/y.cif",
             "entry": "1bxn",
             "null": "null",
         }
+
+    def test_a_file_name_may_be_one_in_the_folder(self, tmp_path: Path) -> None:
+        """Regression: a name with a dot was always taken for a file beside the configuration."""
+        text = SIMULATION.split("[classes]", maxsplit=1)[0]
+        (tmp_path / "a.toml").write_text(f'classes = ["1bxn.pdb.gz"]{text}')
+        config = load_config(tmp_path / "a.toml", SimulationConfig)
+        assert config.classes == {"1bxn": "1bxn.pdb.gz"}
 
     def test_list_of_structures(self, tmp_path: Path) -> None:
         text = SIMULATION.split("[classes]", maxsplit=1)[0]

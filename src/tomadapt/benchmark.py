@@ -45,11 +45,13 @@ def benchmark(*, box: int = 40, seconds: float = 6.0, device: str = "auto") -> d
         {"phantom": density}, BATCH_B, voxel_size_A=9.2, seed=0, device=fabric.device
     )
 
+    batch = BATCH[fabric.device.type]
+
     def simulate() -> None:
         with torch.inference_mode():
-            simulator.particles("phantom", range(BATCH))
+            simulator.particles("phantom", range(batch))
 
-    result: dict[str, Any] = {"simulate_per_s": _rate(simulate, BATCH, seconds)}
+    result: dict[str, Any] = {"simulate_per_s": _rate(simulate, batch, seconds)}
     result |= {"train_per_s": {}, "predict_per_s": {}}
     for name in EXTRACTORS:
         card = ModelCard(

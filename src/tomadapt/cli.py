@@ -93,7 +93,7 @@ def train(
     data = _open_set(source, snr)
     fabric = make_fabric(_device(device))
     _require_writable(out)
-    checkpoint = out.with_suffix(".checkpoint.pt")
+    checkpoint = out.with_name(out.name + ".checkpoint.pt")
     with progress_bar("train", options.epochs, unit="epochs") as advance:
         model, history = train_source(
             data,
@@ -102,9 +102,10 @@ def train(
             checkpoint=checkpoint,
             on_epoch=lambda e: advance(1, f"loss {e['loss']:.3f}"),
         )
-    model.save(out)
-    checkpoint.unlink(missing_ok=True)
-    typer.echo(f"{out}: validation accuracy {history[-1]['validation_accuracy']:.3f}")
+    if fabric.global_rank == 0:
+        model.save(out)
+        checkpoint.unlink(missing_ok=True)
+        typer.echo(f"{out}: validation accuracy {history[-1]['validation_accuracy']:.3f}")
 
 
 @app.command()
@@ -134,6 +135,7 @@ def adapt(
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
     from tomadapt.progress import progress_bar
+    from tomadapt.simulate.dataset import require_independent
 
     base = PAPER_RECIPE if _one_of("--recipe", recipe, RECIPES) == "paper" else AdversarialOptions()
     chosen: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
@@ -141,9 +143,11 @@ def adapt(
     source_model = Model.load(model)
     source_data = _open_set(source, source_snr)
     target_data = _open_target(target, voxel_size, contrast, target_snr)
+    _require_source_model(source_model.card.method, model)
+    require_independent(source_data, target_data)
     fabric = make_fabric(_device(device))
     _require_writable(out)
-    checkpoint = out.with_suffix(".checkpoint.pt")
+    checkpoint = out.with_name(out.name + ".checkpoint.pt")
     with progress_bar("adapt", options.epochs, unit="epochs") as advance:
         adaptation = AdversarialAdaptation(source_model, options, fabric).fit(
             source_data,
@@ -151,11 +155,12 @@ def adapt(
             checkpoint=checkpoint,
             on_epoch=lambda e: advance(1, f"D {e['discriminator_accuracy']:.2f}"),
         )
-    adaptation.model.save(out)
-    checkpoint.unlink(missing_ok=True)
-    if adaptation.warning:
-        typer.echo(f"warning: {adaptation.warning}", err=True)
-    typer.echo(out)
+    if fabric.global_rank == 0:
+        adaptation.model.save(out)
+        checkpoint.unlink(missing_ok=True)
+        if adaptation.warning:
+            typer.echo(f"warning: {adaptation.warning}", err=True)
+        typer.echo(out)
 
 
 @app.command()
@@ -197,12 +202,15 @@ def report(
     title: Annotated[str, typer.Option(help="Heading.")] = "tomadapt report",
 ) -> None:
     """Write a self-contained HTML report of a source and an adapted model on a target."""
+    from tomadapt.errors import ConfigError
     from tomadapt.learn.model import Model
+    from tomadapt.learn.statistics import TargetStatistics
     from tomadapt.report.collect import evaluate, report_content
     from tomadapt.report.page import write_report
 
     before, after = Model.load(source_model), Model.load(adapted_model)
     _require_same_classes(before.card.class_names, after.card.class_names, "the adapted model")
+    _require_source_model(before.card.method, source_model)
     source_data = _open_set(source, source_snr)
     labelled = (target / "set.json").exists()
     target_data = (
@@ -212,8 +220,20 @@ def report(
     )
     if labelled:
         _require_same_classes(before.card.class_names, target_data.class_names, "the target")
+    if "adaptation" not in after.card.training:
+        raise ConfigError(
+            f"{adapted_model} is not an adapted model",
+            expected="the output of `tomadapt adapt`",
+            got="a source model",
+            remedy="adapt it first, or give the models in the other order",
+        )
     _require_writable(out)
-    evaluation = evaluate({"source_only": before, after.card.method: after}, target_data)
+    statistics = TargetStatistics(before).fit(source_data, target_data).model
+    models = {"source_only": before, "target_statistics": statistics, "ada": after}
+    evaluation = evaluate(models, target_data)
+    if after.card.training["adapted_to"] != target_data.fingerprint:
+        typer.echo("note: these are not (only) the particles that were adapted to", err=True)
+        title += " (not only the particles adapted to)"
     content = report_content(
         before,
         after,
@@ -330,16 +350,27 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def _require_source_model(method: str, path: Path) -> None:
+    from tomadapt.errors import ConfigError
+
+    if method != "source_only":
+        raise ConfigError(
+            f"{path} is not a source model",
+            expected="the output of `tomadapt train`",
+            got=f"a model made by {method}",
+            remedy="give the model from before adaptation",
+        )
+
+
 def _device(value: str) -> str:
     from tomadapt.errors import ConfigError
 
-    if _one_of("--device", value, DEVICES) in ("cuda", "mps"):
+    if _one_of("--device", value, DEVICES) == "cuda":
         import torch
 
-        backend = torch.cuda if value == "cuda" else torch.backends.mps
-        if not backend.is_available():
+        if not torch.cuda.is_available():
             raise ConfigError(
-                f"--device {value}, but torch sees no such GPU",
+                "--device cuda, but torch sees no such GPU",
                 expected="a GPU and a build of torch for it",
                 got=f"torch {torch.__version__}",
                 remedy="use --device cpu, or install another build of torch",

@@ -124,6 +124,9 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _simulations_are_valid(self) -> Self:
+        for table, options in (("train", self.train), ("adapt", self.adapt)):
+            if options.seed != 0:
+                raise ValueError(f"seed belongs to the whole run, not to [{table}]: move it up")
         self.source_simulation()
         self.target_simulation()
         return self
@@ -291,10 +294,10 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
 
 
 def _resolve_structure(spec: Any, base: Path) -> Any:
-    """Names and PDB IDs stay what they are; whatever looks like a path is one."""
-    if not isinstance(spec, str) or ("/" not in spec and not Path(spec).suffix):
-        return spec
-    return _resolve(spec, base)
+    """Paths, and files beside the configuration; names and PDB IDs stay what they are."""
+    if isinstance(spec, str) and ("/" in spec or (base / spec).is_file()):
+        return _resolve(spec, base)
+    return spec
 
 
 def _resolve(path: str, base: Path) -> str:

@@ -193,7 +193,11 @@ class StageClock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; one that was already done keeps its first, longer, time."""
+        """Time a stage; one that was already done keeps its first, longer, time.
+
+        ``peak_memory_mb`` is the process's peak until the end of the stage, memory-mapped pages
+        included.
+        """
         started = time.perf_counter()
         yield
         seconds = round(time.perf_counter() - started, 2)
@@ -280,7 +284,15 @@ def _adapt(
             )
         adaptation.model.save(path)
     checkpoint.unlink(missing_ok=True)
-    return Model.load(path)
+    model = Model.load(path)
+    if model.card.training.get("adapted_to") != domains.target.fingerprint:
+        raise MismatchError(
+            f"{path} was adapted to another target",
+            expected="the target it was adapted to",
+            got="other voxels in the same place",
+            remedy="choose another --out, or delete that folder",
+        )
+    return model
 
 
 def _evaluations(

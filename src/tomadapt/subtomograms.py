@@ -6,6 +6,7 @@ evaluation see :class:`LabelledSubtomograms`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol, Self
 
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError
+
+SPLIT = 1
+"""What random numbers of a split are keyed by, beside the seed."""
 
 Indices = Sequence[int] | NDArray[np.integer]
 
@@ -33,6 +37,10 @@ class VolumeSource(Protocol):
     @property
     def acquisition(self) -> Acquisition | None:
         """How they were recorded, where it is known."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this source from others: equal for equal voxels."""
 
     def __len__(self) -> int:
         """Give the number of cubes."""
@@ -90,6 +98,13 @@ class Subtomograms:
     def acquisition(self) -> Acquisition | None:
         """How they were recorded, where it is known."""
         return self.source.acquisition
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of which voxels these are, by which resumed work knows its input again."""
+        digest = hashlib.blake2b(self.source.identity.encode(), digest_size=16)
+        digest.update(self.rows.tobytes())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         """Give the number of particles."""
@@ -188,12 +203,13 @@ class LabelledSubtomograms(Subtomograms):
 
     def split(self, fraction: float, *, seed: int) -> tuple[Self, Self]:
         """Two parts, the second with ``fraction`` of each class (at least one particle)."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLIT,)))
         second = []
         for label in range(len(self.class_names)):
             members = rng.permutation(np.flatnonzero(self.labels == label))
-            if len(members):
-                second.append(members[: max(1, round(fraction * len(members)))])
+            # At least one on each side, where there are two.
+            wanted = max(1, round(fraction * len(members)))
+            second.append(members[: min(wanted, len(members) - 1)] if len(members) else members)
         chosen = np.sort(np.concatenate(second))
         rest = np.setdiff1d(np.arange(len(self)), chosen)
         return self.subset(rest), self.subset(chosen)

@@ -15,6 +15,7 @@ from tomadapt.learn.adversarial import (
     discriminator_loss,
     feature_loss,
 )
+from tomadapt.learn.engine import SOURCE_DRAWS
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.networks import EXTRACTORS
 from tomadapt.learn.source import SourceTraining, train_source
@@ -117,7 +118,7 @@ def test_one_step_equals_hand_derived_gradients(linear_networks, make_domain, fa
     x_s = source.read(range(n)).flatten(1).double().numpy()
     x_t = target.read(range(n)).flatten(1).double().numpy()
     W = linear_networks
-    rng = np.random.default_rng([5, 0, 0, 0])
+    rng = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(SOURCE_DRAWS, 0, 0)))
     f_t = x_t @ A.T
     losses = []
     for _ in range(k):

@@ -15,11 +15,11 @@ from tomadapt.prediction import predict
 
 
 def test_learns_planted_classes(make_domain, fabric):
-    options = SourceTraining(epochs=10, batch_size=16, seed=1)
-    model, history = train_source(make_domain(20, seed=0), options, fabric=fabric)
+    options = SourceTraining(epochs=20, batch_size=16, seed=1)
+    model, history = train_source(make_domain(30, seed=0), options, fabric=fabric)
     unseen = make_domain(20, seed=9)
     assert accuracy(predict(model, unseen, fabric=fabric).labels, unseen.labels) > 0.8
-    assert [record["epoch"] for record in history] == list(range(1, 11))
+    assert [record["epoch"] for record in history] == list(range(1, 21))
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     assert model.card.training["history"] == history
 
@@ -79,7 +79,7 @@ def test_mixing_needs_signal_and_noise_apart(make_domain, fabric, options):
 class Planted:
     """A mixable source whose signal and noise can be told apart in what is read."""
 
-    box, voxel_size_A, acquisition, snr = 24, 10.0, None, 0.25
+    box, voxel_size_A, acquisition, snr, identity = 24, 10.0, None, 0.25, "planted"
 
     def __init__(self, n):
         self.n, self.asked = n, []
@@ -169,3 +169,18 @@ def test_full_disk_while_saving_a_checkpoint(make_domain, fabric, tmp_path, monk
             make_domain(4), SourceTraining(epochs=1), fabric=fabric, checkpoint=tmp_path / "c.pt"
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoint_of_other_particles_is_not_used(make_domain, fabric, tmp_path):
+    """Regression: a checkpoint was known by the number of particles alone."""
+    options, checkpoint = SourceTraining(epochs=1, batch_size=8), tmp_path / "c.pt"
+    train_source(make_domain(4, seed=0), options, fabric=fabric, checkpoint=checkpoint)
+    epochs = []
+    train_source(
+        make_domain(4, seed=1),
+        options,
+        fabric=fabric,
+        checkpoint=checkpoint,
+        on_epoch=epochs.append,
+    )
+    assert len(epochs) == 1

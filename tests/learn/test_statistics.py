@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,3 +44,21 @@ def test_source_only_gives_the_source_model_back(make_domain):
     model = Model.new(card)
     data = make_domain(2)
     assert SourceOnly(model).fit(data, data.unlabelled()).model is model
+
+
+@pytest.mark.parametrize("n", [64, 65])
+def test_statistics_do_not_depend_on_how_the_target_is_sorted(make_domain, fabric, n):
+    """Regression: a last batch of one particle counted as much as one of 64."""
+    target = make_domain(25, scale=1.5).subset(range(n))
+    card = ModelCard(
+        class_names=("a",), box=24, voxel_size_A=10.0, network="default", acquisition=None
+    )
+    torch.manual_seed(0)
+    model = Model.new(card)
+    orders = [np.arange(n), np.arange(n)[::-1], np.roll(np.arange(n), 7)]
+    variances = []
+    for order in orders:
+        result = TargetStatistics(model, fabric).fit(target, target.subset(order)).model
+        variances.append(norm_layers(result.extractor)[-1].running_var)
+    for other in variances[1:]:
+        torch.testing.assert_close(other, variances[0], rtol=0.15, atol=0)

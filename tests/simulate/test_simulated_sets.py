@@ -142,8 +142,14 @@ def test_two_files_of_one_name_are_two_classes_of_one_label() -> None:
 
 def test_what_a_set_is_identified_by() -> None:
     base = config()
-    assert config(snr=0.5, folder=Path("elsewhere")).identity == base.identity
-    for change in ({"seed": 4}, {"per_class": 7}, {"box": 25}, {"acquisition": "batch_a"}):
+    assert config(snr=0.5).identity == base.identity
+    for change in (
+        {"folder": Path("elsewhere")},
+        {"seed": 4},
+        {"per_class": 7},
+        {"box": 25},
+        {"acquisition": "batch_a"},
+    ):
         assert config(**change).identity != base.identity
     assert json.loads(json.dumps(base.identity)) == base.identity
 

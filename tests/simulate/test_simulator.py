@@ -347,3 +347,35 @@ def test_wrong_boxes(shapes: list[tuple[int, ...]]) -> None:
     templates = {str(i): np.ones(shape, np.float32) for i, shape in enumerate(shapes)}
     with pytest.raises(ConfigError, match="box"):
         Simulator(templates, FEW_A, voxel_size_A=VOXEL_A, seed=0)
+
+
+def test_a_shifted_large_particle_does_not_come_back_on_the_other_side() -> None:
+    """Regression: the padding left no room for the shift."""
+    box, shift, radius = 40, 8, 18
+    r = np.arange(box) - box // 2
+    distance = np.sqrt(r[:, None, None] ** 2 + r[None, :, None] ** 2 + r[None, None, :] ** 2)
+    ball = 1 / (1 + np.exp(2 * (distance - radius + 2)))
+    no_optics = Acquisition(
+        defocus_um=0, spherical_aberration_mm=0, amplitude_contrast=1, mtf="none"
+    )
+    simulator = Simulator(
+        {"ball": ball.astype(np.float32)},
+        no_optics,
+        voxel_size_A=9.2,
+        seed=0,
+        max_shift_fraction=shift / box,
+    )
+    pose = np.eye(3, dtype=np.float32)[None], np.array([[0.0, shift, 0.0]], np.float32)
+    with torch.inference_mode():
+        images = simulator.tilt_images("ball", [0], *pose)
+        tilts = torch.fft.irfft2(images.signal[0], s=(box, box))
+    image = torch.fft.fftshift(tilts, dim=(-2, -1))[20]  # [x, y], untilted
+    # The ball begins at y = 20 + 8 − 18 = 10 and leaves the box at the other end.
+    assert image[:, :8].abs().max() < 0.03 * image.max()
+
+
+def test_an_acquisition_without_contrast_is_refused() -> None:
+    """Regression: it gave NaN in every shard."""
+    blind = Acquisition(defocus_um=0, spherical_aberration_mm=0, amplitude_contrast=0)
+    with pytest.raises(ConfigError, match="passes no signal"):
+        Simulator({"x": np.ones((24, 24, 24), np.float32)}, blind, voxel_size_A=9.2, seed=0)

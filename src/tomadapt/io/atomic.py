@@ -47,6 +47,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())  # or a power cut could leave a name without content
         temporary.replace(path)
     except OSError as error:
         raise output_error(path, error) from error

@@ -5,9 +5,11 @@ The sign of the density is measured before anything is done with it, unless it i
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +55,14 @@ class ArrayVolumes:
     def box(self) -> int:
         """Side in voxels."""
         return int(self.cubes.shape[-1])
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of the voxels, their size and sign."""
+        digest = hashlib.blake2b(digest_size=16)
+        for cube in self.cubes:
+            digest.update(np.ascontiguousarray(cube).data)
+        return f"{digest.hexdigest()} {self.voxel_size_A} {self.sign}"
 
     def read(self, indices: Indices) -> torch.Tensor:
         """(b, d, d, d) float32, density positive."""
@@ -157,9 +167,10 @@ def _read_npy(path: Path) -> NDArray[np.floating]:
 def _read_npz(path: Path) -> NDArray[np.floating]:
     try:
         with np.load(path) as archive:
-            names = [name for name in archive.files if archive[name].ndim == 4]
-            if len(names) == 1:
-                return _as_stack(path, archive[names[0]])
+            arrays = {name: archive[name] for name in archive.files}
+        names = [name for name, array in arrays.items() if array.ndim == 4]
+        if len(names) == 1:
+            return _as_stack(path, arrays[names[0]])
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(path, ".npz archive", error) from error
     raise InputError(
@@ -179,14 +190,36 @@ def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
                     raise ValueError("its header does not describe its data")
                 size = float(mrc.voxel_size.x)
                 data = mrc.data
+                sides = np.array([mrc.voxel_size.x, mrc.voxel_size.y, mrc.voxel_size.z])
+                images = mrc.is_image_stack() and data.ndim == 3
+                axes = (int(mrc.header.mapc), int(mrc.header.mapr), int(mrc.header.maps))
     except (ValueError, OSError) as error:
         raise _damaged(path, "MRC file", error) from error
+    unusable = None
+    if images and len(set(data.shape)) != 1:
+        unusable = "a stack of 2D images"
+    elif axes not in ((1, 2, 3), (0, 0, 0)):
+        unusable = f"axes in the order {axes}"
+    elif sides.max() > 1.01 * sides.min() and sides.min() > 0:
+        unusable = f"voxels of {sides[0]:g} × {sides[1]:g} × {sides[2]:g} Å"
+    if unusable:
+        raise InputError(
+            f"{path} does not hold subtomograms",
+            expected="cubes with axes z, y, x and cubic voxels",
+            got=unusable,
+            remedy="reconstruct or resample it first",
+        )
     # 0 and 1 Å are what programs write when they do not know.
     return data, None if size in (0.0, 1.0) or not np.isfinite(size) else size
 
 
+def _is_map(path: Path) -> bool:
+    # macOS leaves files such as ._p1.mrc beside those it copies.
+    return path.suffix.lower() in (".mrc", ".map") and not path.name.startswith(".")
+
+
 def _read_folder(path: Path) -> tuple[NDArray[np.floating], float | None]:
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".mrc", ".map"))
+    files = sorted(p for p in path.iterdir() if _is_map(p))
     if not files:
         raise InputError(
             f"no .mrc cubes in {path}", expected="at least one", got=0, remedy="check the folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,12 +11,16 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tomadapt.learn.engine import (
+    SOURCE_DRAWS,
+    WEIGHTS_OF_D,
     EpochPlan,
+    dropout_seed,
     load_checkpoint,
     make_fabric,
     save_checkpoint,
@@ -87,11 +92,10 @@ def discriminator_loss(D: nn.Module, source_features: Tensor, target_features: T
 
     In the two-output form log D is a log-softmax, so neither term overflows.
     """
-    loss = 0.0 * source_features.sum()
-    for features, domain in ((source_features, SOURCE), (target_features, TARGET)):
-        logits = D(features)
-        loss = loss + cross_entropy(logits, _domain(domain, logits))
-    return loss
+    of_source, of_target = D(source_features), D(target_features)
+    return cross_entropy(of_source, _domain(SOURCE, of_source)) + cross_entropy(
+        of_target, _domain(TARGET, of_target)
+    )
 
 
 def feature_loss(D: nn.Module, target_features: Tensor) -> Tensor:
@@ -149,7 +153,8 @@ def algorithm_1(
     F_t = adapted.extractor.to(fabric.device)
     if options.statistics != "source":
         re_estimate_statistics(F_t, target, fabric)
-    torch.manual_seed(options.seed)
+    weights = np.random.SeedSequence(options.seed, spawn_key=(WEIGHTS_OF_D,))
+    torch.manual_seed(int(weights.generate_state(1)[0]))
     D: nn.Module = discriminator(F_t.n_features)
     adam: dict[str, Any] = {
         "betas": (options.beta1, 0.999),
@@ -159,52 +164,83 @@ def algorithm_1(
     D_adam = torch.optim.Adam(D.parameters(), lr=options.discriminator_learning_rate, **adam)
     F_wrapped, F_step = fabric.setup(F_t, F_adam)
     D_wrapped, D_step = fabric.setup(D, D_adam)
+    players = _Players(F_wrapped, F_step, D_wrapped, D_step, F_t.dropout)
 
+    parts: dict[str, Any] = {"F_t": F_t, "D": D, "F_adam": F_adam, "D_adam": D_adam}
     history: list[dict[str, float]] = []
-    key = json.dumps([options.model_dump(), len(source), len(target)])
+    inputs = [source_model.fingerprint, source.fingerprint, target.fingerprint]
+    key = json.dumps([options.model_dump(), *inputs])
     if saved := load_checkpoint(checkpoint, key=key):
-        for name, part in (("F_t", F_t), ("D", D), ("F_adam", F_adam), ("D_adam", D_adam)):
+        for name, part in parts.items():
             part.load_state_dict(saved[name])
         history = saved["history"]
     for epoch in range(len(history), options.epochs):
-        torch.manual_seed(options.seed * 1_000_003 + epoch)  # of dropout
-        _set_mode(F_wrapped, options)
+        torch.manual_seed(dropout_seed(options.seed, epoch, fabric))
+        _set_mode(players.F_t, options)
         plans = [
             EpochPlan.draw(len(target), seed=options.seed, epoch=epoch, purpose=purpose)
             for purpose in range(1, options.discriminator_steps + 2)
         ]
-        for_D = zip(*(plan.batches(options.batch_size, fabric) for plan in plans[:-1]), strict=True)
-        rng = np.random.default_rng([options.seed, epoch, 0, fabric.global_rank])
-        record: dict[str, list[float]] = {}
-        for indices, D_batches in zip(
-            plans[-1].batches(options.batch_size, fabric), for_D, strict=True
-        ):
-            for D_indices in D_batches:  # steps 2–5: update D, F_t fixed
-                drawn = rng.integers(0, len(source), len(D_indices))
-                f_s = F_t.dropout(fabric.to_device(source_features[drawn]))
-                with torch.no_grad():
-                    f_t = F_wrapped(to_network(target.read(D_indices), fabric))
-                L_D = discriminator_loss(D_wrapped, f_s, f_t)
-                D_step.zero_grad()
-                fabric.backward(L_D)
-                D_step.step()
-                _note(record, discriminator_loss=L_D, discriminator_accuracy=_hits(D, f_s, f_t))
-            f_t = F_wrapped(to_network(target.read(indices), fabric))
-            L_F = feature_loss(D_wrapped, f_t)  # steps 6–7: update F_t, D fixed
-            F_step.zero_grad()
-            fabric.backward(L_F)
-            F_step.step()
-            _note(record, feature_loss=L_F)
+        draws = (SOURCE_DRAWS, epoch, fabric.global_rank)
+        rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=draws))
+        batches = zip(*(plan.batches(options.batch_size, fabric) for plan in plans), strict=True)
+        record = _one_epoch(players, source_features, target, batches, rng=rng, fabric=fabric)
         labels = predict(adapted, target, fabric=fabric).labels
-        history.append({"epoch": epoch + 1} | {k: float(np.mean(v)) for k, v in record.items()})
-        history[-1]["effective_classes"] = effective_classes(labels, len(adapted.card.class_names))
+        used = effective_classes(labels, len(adapted.card.class_names))
+        means = {name: float(np.mean(values)) for name, values in record.items()}
+        history.append({"epoch": epoch + 1} | means | {"effective_classes": used})
         state: dict[str, Any] = {"key": key, "history": history}
-        state |= {"F_t": F_t.state_dict(), "D": D.state_dict()}
-        state |= {"F_adam": F_adam.state_dict(), "D_adam": D_adam.state_dict()}
+        state |= {name: part.state_dict() for name, part in parts.items()}
         save_checkpoint(checkpoint, state, fabric)
         on_epoch(history[-1])
     F_t.eval()
     return adapted, history
+
+
+@dataclass(frozen=True)
+class _Players:
+    """F_t and D with their optimisers, and the dropout that F_s shares with F_t's kind."""
+
+    F_t: nn.Module
+    F_step: Any
+    D: nn.Module
+    D_step: Any
+    dropout: nn.Module
+
+
+def _one_epoch(
+    players: _Players,
+    source_features: Tensor,
+    target: Subtomograms,
+    batches: Iterable[tuple[NDArray[np.int64], ...]],
+    *,
+    rng: np.random.Generator,
+    fabric: Fabric,
+) -> dict[str, list[float]]:
+    """Steps 2–7 of Algorithm 1 for each of the epoch's iterations.
+
+    ``batches`` gives k minibatches of target particles for D and then one for F_t.
+    """
+    F_t, D = players.F_t, players.D
+    record: dict[str, list[float]] = {}
+    for *D_batches, F_batch in batches:
+        for indices in D_batches:  # steps 2–5: update D, F_t fixed
+            drawn = source_features[rng.integers(0, len(source_features), len(indices))]
+            f_s = players.dropout(fabric.to_device(drawn))  # (m, features)
+            with torch.no_grad():
+                f_t = F_t(to_network(target.read(indices), fabric))  # (m, features)
+            L_D = discriminator_loss(D, f_s, f_t)
+            players.D_step.zero_grad()
+            fabric.backward(L_D)
+            players.D_step.step()
+            _note(record, discriminator_loss=L_D, discriminator_accuracy=_hits(D, f_s, f_t))
+        f_t = F_t(to_network(target.read(F_batch), fabric))
+        L_F = feature_loss(D, f_t)  # steps 6–7: update F_t, D fixed
+        players.F_step.zero_grad()
+        fabric.backward(L_F)
+        players.F_step.step()
+        _note(record, feature_loss=L_F)
+    return record
 
 
 def _set_mode(network: nn.Module, options: AdversarialOptions) -> None:
@@ -257,10 +293,11 @@ class AdversarialAdaptation:
 
         Adversarial training may map all target features onto few classes without any loss
         showing it. A label-free sign is the effective number of predicted classes
-        (``exp`` of the histogram's entropy): under half of what the model with re-estimated
-        statistics predicts counts as a collapse.
+        (``exp`` of the histogram's entropy): when there are under half as many beyond one as the
+        model with re-estimated statistics predicts, that counts as a collapse.
         """
         self.source_model.require_matching(source, "the source")
+        self.source_model.require_classes(source.class_names, "the source")
         self.source_model.require_matching(target, "the target")
         fabric = self.fabric or make_fabric()
         model, history = algorithm_1(
@@ -276,12 +313,13 @@ class AdversarialAdaptation:
             "adaptation": self.options.model_dump(mode="json"),
             "adaptation_history": history,
             "adaptation_warning": None,
+            "adapted_to": target.fingerprint,
         }
         safe = TargetStatistics(self.source_model, fabric).fit(source, target).model
         n_classes = len(model.card.class_names)
         expected = effective_classes(predict(safe, target, fabric=fabric).labels, n_classes)
         got = history[-1]["effective_classes"]
-        if got < 0.5 * expected:
+        if got - 1 < 0.5 * (expected - 1):
             warning = (
                 f"adversarial training collapsed: its predictions use {got:.1f} effective classes, "
                 f"those with re-estimated statistics {expected:.1f}; the latter model is returned"

@@ -16,12 +16,23 @@ def wedge_is_symmetric(acquisition: Acquisition | None) -> bool:
     return abs(acquisition.tilt_angles_deg[0] + acquisition.tilt_angles_deg[-1]) <= 1.0
 
 
+def half_turns(acquisition: Acquisition | None) -> tuple[bool, bool]:
+    """Whether half-turns about y and about z give particles that could have been recorded.
+
+    One about y leaves every wedge as it is, but mirrors the direction of astigmatism; one about z
+    leaves astigmatism as it is, but swaps the ends of the tilt range. An acquisition that is
+    unknown is taken for stigmatic and lopsided.
+    """
+    stigmatic = acquisition is None or acquisition.astigmatism_um == 0
+    return stigmatic, wedge_is_symmetric(acquisition)
+
+
 def turn_and_shift(
     volumes: torch.Tensor,
     flips: NDArray[np.integer],
     shifts: NDArray[np.integer],
     *,
-    symmetric_wedge: bool,
+    turns: tuple[bool, bool],
 ) -> torch.Tensor:
     """Half-turns about the axes and whole-voxel shifts, exact and without interpolation.
 
@@ -36,8 +47,8 @@ def turn_and_shift(
         (b, 2) bits: a half-turn about y, a half-turn about z.
     shifts
         (b, 3) voxels, (z, y, x); what leaves on one side enters on the other.
-    symmetric_wedge
-        Whether half-turns about z (and, with both, x) are allowed.
+    turns
+        Whether half-turns about y, and about z, are allowed; see :func:`half_turns`.
 
     Returns
     -------
@@ -45,8 +56,7 @@ def turn_and_shift(
         (b, d, d, d).
     """
     b, d = volumes.shape[:2]
-    about_y = 1 - 2 * flips[:, 0]
-    about_z = 1 - 2 * flips[:, 1] if symmetric_wedge else np.ones(b, dtype=np.int64)
+    about_y, about_z = (1 - 2 * flips[:, i] * turns[i] for i in (0, 1))
     signs = np.stack([about_y, about_z, about_y * about_z], axis=1)  # of z, y, x
     r = np.arange(d) - d // 2
     index = torch.from_numpy((signs[:, :, None] * (r - shifts[:, :, None]) + d // 2) % d)

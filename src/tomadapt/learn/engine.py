@@ -43,6 +43,10 @@ def make_fabric(device: str = "auto") -> Fabric:
     return fabric
 
 
+EPOCH, DROPOUT, SOURCE_DRAWS, WEIGHTS_OF_D = 2, 3, 4, 5
+"""What random numbers are keyed by beside the seed (1 is a split's): no two uses share any."""
+
+
 @dataclass(frozen=True)
 class EpochPlan:
     """Everything random about one epoch, drawn at once for all particles.
@@ -73,7 +77,7 @@ class EpochPlan:
     @classmethod
     def draw(cls, n: int, *, seed: int, epoch: int, purpose: int = 0) -> EpochPlan:
         """Draw the plan of an epoch; ``purpose`` separates plans that must not coincide."""
-        rng = np.random.default_rng([seed, epoch, purpose])
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(EPOCH, epoch, purpose)))
         return cls(
             rng.permutation(n),
             rng.permutation(n),
@@ -89,6 +93,12 @@ class EpochPlan:
         full = max(1, len(share) // size) * size
         for first in range(0, min(full, len(share)), size):
             yield share[first : first + size]
+
+
+def dropout_seed(seed: int, epoch: int, fabric: Fabric) -> int:
+    """Seed of torch's generator for an epoch of one process."""
+    key = (DROPOUT, epoch, fabric.global_rank)
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0] >> 1)
 
 
 def to_network(volumes: torch.Tensor, fabric: Fabric) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -75,6 +76,7 @@ class Model:
         extractor = EXTRACTORS[card.network](card.box)
         head = classifier(extractor.n_features, len(card.class_names))
         extractor.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        extractor.eval()  # training loops switch it; whoever else calls it wants predictions
         return cls(card, extractor, head)
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -167,6 +169,30 @@ class Model:
             ) from error
         model.extractor.eval()
         return model
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all weights and statistics."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.state().items()):
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def require_classes(self, class_names: tuple[str, ...], what: str) -> None:
+        """Refuse data whose classes are others, or in another order.
+
+        Raises
+        ------
+        MismatchError
+            Naming both sides.
+        """
+        if tuple(class_names) != self.card.class_names:
+            raise MismatchError(
+                f"{what} and the model differ in classes",
+                expected=f"{', '.join(self.card.class_names)} (model)",
+                got=f"{', '.join(class_names)} ({what})",
+                remedy="use data with the model's classes in the same order",
+            )
 
     def require_matching(self, data: Subtomograms, what: str) -> None:
         """Refuse data that the model was not made for.

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.nn.functional import cross_entropy
 
 from tomadapt.errors import ConfigError
-from tomadapt.learn.augmentation import turn_and_shift, wedge_is_symmetric
+from tomadapt.learn.augmentation import half_turns, turn_and_shift
 from tomadapt.learn.engine import (
     EpochPlan,
+    dropout_seed,
     load_checkpoint,
     make_fabric,
     save_checkpoint,
@@ -152,15 +153,15 @@ def train_source(
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
 
     history: list[dict[str, float]] = []
-    key = json.dumps([options.model_dump(), len(data), data.class_names])
+    key = json.dumps([options.model_dump(), data.fingerprint, data.class_names])
     if saved := load_checkpoint(checkpoint, key=key):
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         history = saved["history"]
     labels = torch.from_numpy(train.labels)
-    symmetric = wedge_is_symmetric(data.acquisition)
+    turns = half_turns(data.acquisition)
     for epoch in range(len(history), options.epochs):
-        torch.manual_seed(options.seed * 1_000_003 + epoch)  # of dropout
+        torch.manual_seed(dropout_seed(options.seed, epoch, fabric))
         wrapped.train()
         plan = EpochPlan.draw(len(train), seed=options.seed, epoch=epoch)
         batches = list(plan.batches(options.batch_size, fabric))
@@ -174,7 +175,7 @@ def train_source(
             volumes = _read(train, indices, plan, options)
             if options.augment:
                 volumes = turn_and_shift(
-                    volumes, plan.flips[indices], plan.shifts[indices], symmetric_wedge=symmetric
+                    volumes, plan.flips[indices], plan.shifts[indices], turns=turns
                 )
             x, y = to_network(volumes, fabric), fabric.to_device(labels[indices])
             logits = wrapped(x)  # (b, classes)

@@ -6,19 +6,22 @@ wrong. A network without such layers is left as it is.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from tomadapt.learn.engine import evaluation_batches, make_fabric
+from tomadapt.learn.engine import make_fabric, to_network
 from tomadapt.learn.method import Adaptation
 from tomadapt.learn.model import Model
 from tomadapt.learn.source import EpochReport
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
+BATCH = 64
 Norm = nn.modules.batchnorm._BatchNorm
 
 
@@ -28,7 +31,11 @@ def norm_layers(network: nn.Module) -> list[Norm]:
 
 
 def re_estimate_statistics(network: nn.Module, target: Subtomograms, fabric: Fabric) -> None:
-    """Replace a network's running means and variances by averages over the target, in place."""
+    """Replace a network's running means and variances by averages over the target, in place.
+
+    The particles are taken in a fixed random order and in parts of equal size, so that the result
+    depends neither on how the target is sorted nor on what a last, smaller batch happens to hold.
+    """
     layers = norm_layers(network)
     if not layers:
         return
@@ -40,8 +47,9 @@ def re_estimate_statistics(network: nn.Module, target: Subtomograms, fabric: Fab
         layer.momentum = None  # a plain average over batches
         layer.train()
     with torch.no_grad(), fabric.autocast():
-        for x in evaluation_batches(target, fabric):
-            network(x)
+        order = np.random.default_rng(0).permutation(len(target))
+        for part in np.array_split(order, math.ceil(len(target) / BATCH)):
+            network(to_network(target.read(part), fabric))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.train(was_training)

@@ -7,6 +7,7 @@ and ``shard-*.npz`` the labels and poses. A shard is one block of indices of one
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.atomic import atomic_path, output_folder, write_json
 from tomadapt.simulate.simulator import NULL_CLASS, Simulator
 from tomadapt.structures import template
-from tomadapt.subtomograms import Indices, LabelledSubtomograms
+from tomadapt.subtomograms import Indices, LabelledSubtomograms, Subtomograms
 
 FORMAT = "tomadapt-set-1"
 SHARD = 64
@@ -56,6 +57,8 @@ class SimulationConfig(BaseModel):
         Side in voxels; Å; Å (Gaussian with 2σ = resolution).
     max_shift_fraction
         Largest shift along each axis, as a fraction of the box.
+    weighting
+        ``mass`` or ``electron``: what an atom counts as; see :func:`tomadapt.structures.voxelise`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,8 +107,8 @@ class SimulationConfig(BaseModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a particle's voxels depend on: all but the SNR they are read at."""
-        return self.model_dump(mode="json", exclude={"snr", "folder"})
+        """What a set's voxels depend on: all but the SNR they are read at."""
+        return self.model_dump(mode="json", exclude={"snr"})
 
 
 def _label(structure: str) -> str:
@@ -170,18 +173,24 @@ def simulate_set(
     OutputError
         When the folder cannot be written or the disk is too small.
     """
-    templates = make_templates(config)
     total = config.per_class * len(config.classes)
     started = out / "config.json"
-    if not started.exists():
-        output_folder(out, needed_bytes=total * 2 * 2 * config.box**3)
-        write_json(started, config.identity)
-    elif (found := _read_json(started)) != config.identity:
-        differing = [k for k, v in config.identity.items() if found.get(k) != v]
-        raise MismatchError(
-            f"{out} holds a set of another configuration (differs in {', '.join(differing)})",
-            remedy="choose another --out or delete that folder",
+    if started.exists():
+        _require_same(out, config.identity, _read_json(started))
+        if (out / "set.json").exists() and all(map(_is_whole, _stems(config, out))):
+            return _finished(config, out, progress)
+    templates = make_templates(config)
+    digests = {label: _digest(density) for label, density in templates.items()}
+    if started.exists():
+        found = _read_json(started).get("templates", digests)
+        _require_same(
+            out,
+            {f"structure {k}": v for k, v in digests.items()},
+            {f"structure {k}": v for k, v in found.items()},
         )
+    else:
+        output_folder(out, needed_bytes=total * 2 * 2 * config.box**3)
+        write_json(started, config.identity | {"templates": digests})
     simulator = Simulator(
         templates,
         config.acquisition,
@@ -191,9 +200,8 @@ def simulate_set(
         device=device,
     )
     shards = list(_blocks(config))
-    for number, (label, class_name, indices) in enumerate(shards):
-        stem = out / f"shard-{number:05d}"
-        if not all(stem.with_suffix(suffix).exists() for suffix in (".npy", ".npz")):
+    for stem, (label, class_name, indices) in zip(_stems(config, out), shards, strict=True):
+        if not _is_whole(stem):
             _write_shard(simulator, stem, label, class_name, indices)
         progress(len(indices))
     ratios = _column(out, "variance_ratio", shards=len(shards))
@@ -211,10 +219,68 @@ def simulate_set(
             "seed": config.seed,
             "shard_sizes": [len(indices) for _, _, indices in shards],
             "config": config.model_dump(mode="json"),
+            "templates": digests,
             "versions": versions(),
         },
     )
     return open_set(out)
+
+
+def _stems(config: SimulationConfig, out: Path) -> Iterator[Path]:
+    for number, _ in enumerate(_blocks(config)):
+        yield out / f"shard-{number:05d}"
+
+
+def _is_whole(stem: Path) -> bool:
+    return all(stem.with_suffix(suffix).exists() for suffix in (".npy", ".npz"))
+
+
+def _require_same(out: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    differing = [key for key, value in wanted.items() if found.get(key) != value]
+    if differing:
+        raise MismatchError(
+            f"{out} holds a set of another configuration (differs in {', '.join(differing)})",
+            expected="the configuration it was begun with",
+            got="another",
+            remedy="choose another --out or delete that folder",
+        )
+
+
+def _finished(config: SimulationConfig, out: Path, progress: Progress) -> LabelledSubtomograms:
+    """A set that is whole already; its own SNR becomes the one asked for."""
+    meta = _read_json(out / "set.json")
+    if meta.get("snr") != config.snr and meta.get("format") == FORMAT:
+        write_json(out / "set.json", meta | {"snr": config.snr})
+    data = open_set(out)
+    progress(len(data))
+    return data
+
+
+def _digest(density: NDArray[np.float32]) -> str:
+    """A digest of a template, indifferent to rounding."""
+    return hashlib.blake2b(np.round(density, 3).tobytes(), digest_size=8).hexdigest()
+
+
+def require_independent(source: Subtomograms, target: Subtomograms) -> None:
+    """Refuse two simulated sets with one seed: their particles would be the same ones.
+
+    Raises
+    ------
+    MismatchError
+        When both are simulated, share their seed and a class.
+    """
+    if not isinstance(source.source, SimulatedVolumes):
+        return
+    if not isinstance(target.source, SimulatedVolumes):
+        return
+    a, b = source.source.meta, target.source.meta
+    if a["seed"] == b["seed"] and set(a["class_names"]) & set(b["class_names"]):
+        raise MismatchError(
+            "the source and target sets were simulated with one seed: the same poses and noise",
+            expected="two seeds",
+            got=f"{a['seed']} in both",
+            remedy="simulate one of them with another seed",
+        )
 
 
 def versions() -> dict[str, str]:
@@ -229,17 +295,18 @@ def _blocks(config: SimulationConfig) -> Iterator[tuple[int, str, range]]:
             yield label, class_name, range(first, min(first + SHARD, config.per_class))
 
 
-BATCH = 16
+BATCH = {"cpu": 4, "cuda": 128}
+"""Particles simulated at once: few on a CPU, so that they stay in its cache."""
 
 
 def _write_shard(
     simulator: Simulator, stem: Path, label: int, class_name: str, indices: range
 ) -> None:
     volumes = np.empty((len(indices), 2, *(simulator.box,) * 3), np.float16)
-    parts = []
+    parts, batch = [], BATCH[simulator.device.type]
     with torch.inference_mode():
-        for first in range(0, len(indices), BATCH):
-            part = simulator.particles(class_name, indices[first : first + BATCH])
+        for first in range(0, len(indices), batch):
+            part = simulator.particles(class_name, indices[first : first + batch])
             rows = slice(first, first + len(part.rotations))
             volumes[rows, 0] = part.signal.half().cpu().numpy()
             volumes[rows, 1] = part.noise.half().cpu().numpy()
@@ -320,6 +387,11 @@ class SimulatedVolumes:
     def voxel_size_A(self) -> float:
         """Voxel size in Å."""
         return float(self.meta["voxel_size_A"])
+
+    @property
+    def identity(self) -> str:
+        """The configuration, the templates and the SNR."""
+        return json.dumps([self.meta["config"], self.meta.get("templates"), self.snr])
 
     @cached_property
     def acquisition(self) -> Acquisition:

@@ -26,8 +26,8 @@ def template_transform(density: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     Tensor
-        (2, m, m, m // 2 + 1) with m = 2 d: real and imaginary part, indexed [kz, ky, kx], the
-        zero frequency of kz and ky at m // 2 and only kx ≥ 0 kept; phases refer to the centre.
+        (2, m + 1, m + 1, m // 2 + 1) with m = 2 d: real and imaginary part, indexed
+        [kz, ky, kx], kz and ky from −m/2 to m/2 and only kx ≥ 0; phases refer to the centre.
     """
     d = density.shape[-1]
     m = OVERSAMPLING * d
@@ -39,7 +39,9 @@ def template_transform(density: torch.Tensor) -> torch.Tensor:
     before = m // 2 - d // 2
     padded = pad(corrected, (before, m - d - before) * 3)
     ft = torch.fft.rfftn(torch.fft.ifftshift(padded))
-    ft = torch.fft.fftshift(ft, dim=(0, 1))
+    # One more plane and row, by periodicity, so that every sample has its upper neighbours.
+    around = torch.cat([torch.arange(m) - m // 2, torch.tensor([m - m // 2])]) % m
+    ft = ft[around][:, around]
     return torch.stack([ft.real, ft.imag]).to(torch.float32)
 
 
@@ -101,7 +103,7 @@ def central_slices(
     Parameters
     ----------
     transform
-        From :func:`template_transform`, (2, m, m, m // 2 + 1).
+        From :func:`template_transform`, (2, m + 1, m + 1, m // 2 + 1).
     rotations
         (b, 3, 3) matrices acting on (x, y, z).
     shifts
@@ -116,33 +118,47 @@ def central_slices(
     Tensor
         (b, t, p) complex64; the phase's origin is the centre of the image.
     """
-    m = transform.shape[1]
     theta = torch.deg2rad(tilt_angles_deg)
     zero = torch.zeros_like(theta)
     tilted_x = torch.stack([theta.cos(), zero, theta.sin()], dim=-1)  # (t, 3): where kx points
     # R⁻¹ v for an orthogonal R is v·R, row-wise.
     along_x = torch.einsum("tj,bjk->btk", tilted_x, rotations)  # (b, t, 3)
     along_y = rotations[:, 1, :]  # (b, 3): R⁻¹ applied to the y axis
-    b, t, p = rotations.shape[0], theta.shape[0], grid.kx.shape[0]
-    # Component by component, so that each array written is contiguous: q in units of the padded
-    # transform's samples, folded to qx >= 0 by Hermitian symmetry.
-    sample = rotations.new_empty(b, t, p, 3)
-    kx, ky = grid.kx * m, grid.ky * m
-    qx = along_x[:, :, None, 0] * kx + along_y[:, None, None, 0] * ky
-    folded = torch.where(qx < 0, -1.0, 1.0)
-    half = m // 2
-    sample[..., 0] = qx.abs().mul_(2 / half).sub_(1)
-    for axis in (1, 2):
-        q = along_x[:, :, None, axis] * kx + along_y[:, None, None, axis] * ky
-        sample[..., axis] = q.mul_(folded).mul_(2 / (m - 1)).add_(2 * half / (m - 1) - 1)
-    values = grid_sample(
-        transform.expand(b, -1, -1, -1, -1),
-        sample.view(b, 1, t, p, 3),
-        align_corners=True,
-        padding_mode="border",
-    )  # (b, 2, 1, t, p)
-    slices = torch.complex(values[:, 0, 0], values[:, 1, 0].mul_(folded))  # (b, t, p)
+    m = transform.shape[1] - 1
+    kx, ky = grid.kx * m, grid.ky * m  # in samples of the padded transform
+    q = [
+        along_x[:, :, None, axis] * kx + along_y[:, None, None, axis] * ky for axis in range(3)
+    ]  # x, y, z; (b, t, p) each
+    folded = torch.where(q[0] < 0, -1.0, 1.0)  # to qx >= 0, by Hermitian symmetry
+    values = _trilinear(
+        transform, q[2].mul_(folded).add_(m // 2), q[1].mul_(folded).add_(m // 2), q[0].abs_()
+    )  # (b, 2, t, p)
+    slices = torch.complex(values[:, 0], values[:, 1].mul_(folded))  # (b, t, p)
     return slices.mul_(shift_phase(shifts, tilted_x, grid))
+
+
+def _trilinear(
+    volume: torch.Tensor, z: torch.Tensor, y: torch.Tensor, x: torch.Tensor
+) -> torch.Tensor:
+    """Trilinear interpolation of (c, nz, ny, nx) at (b, t, p) positions: (b, c, t, p).
+
+    Two bilinear look-ups in the volume's planes, laid out below one another as one tall image, and
+    a blend between them: torch's bilinear sampling is vectorised on CPUs and its trilinear one is
+    not. A position's last row is never blended with the next plane's first, because the volume
+    ends one sample beyond the largest coordinate.
+    """
+    c, nz, ny, nx = volume.shape
+    tall = volume.reshape(1, c, nz * ny, nx).expand(z.shape[0], -1, -1, -1)
+    lower = z.floor().clamp_max_(nz - 2)
+    row = y.add_(lower * ny)
+    position = z.new_empty(*z.shape, 2)
+    position[..., 0] = x.mul_(2 / (nx - 1)).sub_(1)
+    planes = []
+    for offset in (0, ny):
+        position[..., 1] = (row + offset).mul_(2 / (nz * ny - 1)).sub_(1)
+        planes.append(grid_sample(tall, position, align_corners=True, padding_mode="border"))
+    blended: torch.Tensor = planes[0].lerp_(planes[1], (z - lower)[:, None])
+    return blended
 
 
 def shift_phase(shifts: torch.Tensor, tilted_x: torch.Tensor, grid: SliceGrid) -> torch.Tensor:

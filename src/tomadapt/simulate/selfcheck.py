@@ -156,9 +156,10 @@ def check_thon_rings(
         near = np.arange(int(zero) - 3, int(zero) + 5)
         near = near[(near > 0) & (near < len(profile))]
         worst = max(worst, abs(float(near[np.argmin(profile[near])]) - zero))
+    claim = "ring to CTF zero, Fourier pixels of 256"
     if not len(zeros):
-        worst = float("nan")
-    return Check("thon_rings", "ring to CTF zero, Fourier pixels of 256", worst, 0.0, 1.0)
+        claim += " (no zero below Nyquist: nothing to check)"
+    return Check("thon_rings", claim, worst, 0.0, 1.0)
 
 
 def ctf_zeros(acquisition: Acquisition, *, highest: float) -> NDArray[np.float64]:

@@ -131,12 +131,21 @@ class Simulator:
         self.device = torch.device(device)
         self.tilts = torch.tensor(acquisition.tilt_angles_deg, device=self.device)
 
+        # What a shift and the CTF carry out of the box on one side must not come back on the other;
+        # a few pixels more hold the tails of the point-spread function.
         spread = optics.delocalisation_px(acquisition, pixel_size_A=voxel_size_A)
-        # What leaves the box on one side must not come back on the other: n + spread suffices,
-        # and a few pixels more hold the tails of the point-spread function.
-        self.padded = next_fast_len(self.box + int(np.ceil(spread)) + 4)
+        beyond = int(np.ceil(spread + self.max_shift_voxels))
+        self.padded = next_fast_len(self.box + beyond + 2)
         self.grid = SliceGrid.inside_nyquist(self.padded, self.device)
         self.transfer_at_slices = self._transfer(self.padded)[self.grid.rows, self.grid.columns]
+        if self.transfer_at_slices.square().mean() < 1e-3:
+            raise ConfigError(
+                "the acquisition passes no signal: its CTF is zero up to Nyquist",
+                expected="a defocus or an amplitude contrast that gives contrast",
+                got=f"defocus {acquisition.defocus_um:g} µm, amplitude contrast "
+                f"{acquisition.amplitude_contrast:g}",
+                remedy="mend defocus_um or amplitude_contrast",
+            )
         self.noise_filter = self._noise_filter()
         self.reconstruct = DirectFourierInversion.for_tilts(self.tilts, self.box, self.device)
         self.transforms = {
