@@ -60,6 +60,23 @@ def test_npz_holds_features_too(tmp_path):
         prediction.write(tmp_path / "p.txt")
 
 
+def test_particles_from_files_of_their_own_keep_their_names(tmp_path):
+    """Regression: p10 sorts before p2, and the table had nothing but the index."""
+    import mrcfile
+
+    from tomadapt.io.volumes import open_target
+
+    model, data = setup()
+    folder = tmp_path / "cubes"
+    folder.mkdir()
+    for name in ("p1", "p2", "p10", "._p1"):
+        mrcfile.write(folder / f"{name}.mrc", data.read([3])[0].numpy(), voxel_size=10.0)
+    target = open_target(folder, contrast="positive")
+    predict(model, target, fabric=make_fabric("cpu")).write(tmp_path / "p.csv")
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert [r["file"] for r in rows] == ["p1.mrc", "p10.mrc", "p2.mrc"]
+
+
 def test_public_names_are_not_hidden_by_modules_of_the_same_name():
     """Regression: `tomadapt.predict` was the module once that had been imported."""
     import importlib

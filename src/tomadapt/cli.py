@@ -51,6 +51,7 @@ def simulate(
     from tomadapt.progress import progress_bar
     from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 
+    _require_one_process()
     settings = load_config(config, SimulationConfig)
     total = settings.per_class * len(settings.classes)
     fabric = make_fabric(_device(device))
@@ -350,6 +351,20 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def _require_one_process() -> None:
+    import os
+
+    from tomadapt.errors import ConfigError
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "this command runs in one process",
+            expected="no torchrun",
+            got=f"{os.environ['WORLD_SIZE']} processes",
+            remedy="use torchrun for `train` and `adapt` only",
+        )
+
+
 def _require_source_model(method: str, path: Path) -> None:
     from tomadapt.errors import ConfigError
 
@@ -381,6 +396,7 @@ def _device(value: str) -> str:
 def _run(config: Any, out: Path, device: str) -> None:
     from tomadapt.pipeline import run as run_pipeline
 
+    _require_one_process()
     summary = run_pipeline(config, out, device=_device(device))
     for method, scores in summary["target"].items():
         if "held_out" in scores:

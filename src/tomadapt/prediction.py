@@ -30,11 +30,14 @@ class Prediction:
         (n, classes) float32, rows sum to 1.
     features
         (n, f) float32: F(x).
+    names
+        File names of the particles, where each has its own.
     """
 
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float32]
     features: NDArray[np.float32]
+    names: tuple[str, ...] = ()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -70,18 +73,21 @@ class Prediction:
             )
 
     def write_csv(self, path: Path) -> None:
-        """One row a particle, in order: index, label, probability, one column a class."""
+        """One row a particle, in order: index, label, probability, one column a class.
+
+        A last column ``file`` names the files of particles that came from files of their own.
+        """
         with (
             atomic_path(path) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file)
-            writer.writerow(["index", "label", "probability", *self.class_names])
+            last = ["file"] if self.names else []
+            writer.writerow(["index", "label", "probability", *self.class_names, *last])
             for index, row in enumerate(self.probabilities):
                 best = int(row.argmax())
-                writer.writerow(
-                    [index, self.class_names[best], f"{row[best]:.4f}", *(f"{p:.4f}" for p in row)]
-                )
+                cells = [index, self.class_names[best], *(f"{p:.4f}" for p in (row[best], *row))]
+                writer.writerow([*cells, *self.names[index : index + 1]])
 
 
 def require_prediction_file(path: Path) -> None:
@@ -122,6 +128,10 @@ def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -
             f = extractor(x)
             probabilities.append(head(f).float().softmax(dim=1).cpu())
             features.append(f.float().cpu())
+    names = getattr(data.source, "names", ())
     return Prediction(
-        model.card.class_names, torch.cat(probabilities).numpy(), torch.cat(features).numpy()
+        model.card.class_names,
+        torch.cat(probabilities).numpy(),
+        torch.cat(features).numpy(),
+        tuple(names[row] for row in data.rows) if names else (),
     )

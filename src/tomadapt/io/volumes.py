@@ -40,12 +40,15 @@ class ArrayVolumes:
         +1 where the file's density is positive, −1 where it is negative.
     acquisition
         How they were recorded, where known.
+    names
+        File names of the cubes, where each had its own.
     """
 
     cubes: NDArray[np.floating]
     voxel_size_A: float
     sign: int = 1
     acquisition: Acquisition | None = None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Give the number of cubes."""
@@ -118,7 +121,8 @@ def open_target(
     size = _agreed_voxel_size(path, found_A, voxel_size_A)
     _refuse_bad_values(path, cubes)
     sign = -1 if contrast == "negative" else 1
-    source = ArrayVolumes(cubes, size, sign)
+    names = tuple(p.name for p in _cube_files(path)) if path.is_dir() else ()
+    source = ArrayVolumes(cubes, size, sign, names=names)
     if contrast == "measure":
         _refuse_inverted(path, source)
     return Subtomograms(source)
@@ -213,13 +217,14 @@ def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
     return data, None if size in (0.0, 1.0) or not np.isfinite(size) else size
 
 
-def _is_map(path: Path) -> bool:
-    # macOS leaves files such as ._p1.mrc beside those it copies.
-    return path.suffix.lower() in (".mrc", ".map") and not path.name.startswith(".")
+def _cube_files(folder: Path) -> list[Path]:
+    """The maps in a folder by name, without files such as ._p1.mrc that macOS leaves there."""
+    maps = (p for p in folder.iterdir() if p.suffix.lower() in (".mrc", ".map"))
+    return sorted(p for p in maps if not p.name.startswith("."))
 
 
 def _read_folder(path: Path) -> tuple[NDArray[np.floating], float | None]:
-    files = sorted(p for p in path.iterdir() if _is_map(p))
+    files = _cube_files(path)
     if not files:
         raise InputError(
             f"no .mrc cubes in {path}", expected="at least one", got=0, remedy="check the folder"
