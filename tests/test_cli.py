@@ -95,8 +95,8 @@ class TestHelp:
 def test_structures(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("structures") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(BUILTIN)
-    assert [line.split()[1] for line in lines] == [info.pdb_id for info in BUILTIN.values()]
+    assert [line.split()[0] for line in lines] == [*BUILTIN, "null"]
+    assert [line.split()[1] for line in lines[:-1]] == [info.pdb_id for info in BUILTIN.values()]
 
 
 @dataclass(frozen=True)

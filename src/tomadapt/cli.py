@@ -6,6 +6,7 @@ Imports of the package's own modules are inside the commands, so that ``--help``
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -65,7 +66,9 @@ def train(
     source: Annotated[Path, typer.Argument(metavar="SET", help="A simulated set.")],
     out: Out,
     recipe: Recipe = "default",
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the data; the recipe's own if not given.")
+    ] = None,
     snr: Snr = None,
     snr_range: Annotated[
         tuple[float, float] | None, typer.Option(help="Draw each sample's SNR between these.")
@@ -94,6 +97,8 @@ def train(
     data = _open_set(source, snr)
     fabric = make_fabric(_device(device))
     _require_writable(out)
+    if out.exists():
+        _warn(f"{out} is there already and will be replaced")
     checkpoint = out.with_name(out.name + ".checkpoint.pt")
     with progress_bar("train", options.epochs, unit="epochs") as advance:
         model, history = train_source(
@@ -118,7 +123,9 @@ def adapt(
     ],
     out: Out,
     recipe: Recipe = "default",
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the data; the recipe's own if not given.")
+    ] = None,
     source_snr: Snr = None,
     target_snr: Snr = None,
     voxel_size: VoxelSize = None,
@@ -146,8 +153,14 @@ def adapt(
     target_data = _open_target(target, voxel_size, contrast, target_snr)
     _require_source_model(source_model.card.method, model)
     require_independent(source_data, target_data)
+    source_model.require_matching(source_data, "the source")
+    source_model.require_matching(target_data, "the target")
+    if source_model.card.training.get("source_data") != source_data.fingerprint:
+        _warn(f"{model} was not trained on {source}, or not at this SNR")
     fabric = make_fabric(_device(device))
     _require_writable(out)
+    if out.exists():
+        _warn(f"{out} is there already and will be replaced")
     checkpoint = out.with_name(out.name + ".checkpoint.pt")
     with progress_bar("adapt", options.epochs, unit="epochs") as advance:
         adaptation = AdversarialAdaptation(source_model, options, fabric).fit(
@@ -160,7 +173,7 @@ def adapt(
         adaptation.model.save(out)
         checkpoint.unlink(missing_ok=True)
         if adaptation.warning:
-            typer.echo(f"warning: {adaptation.warning}", err=True)
+            _warn(adaptation.warning)
         typer.echo(out)
 
 
@@ -203,6 +216,8 @@ def report(
     title: Annotated[str, typer.Option(help="Heading.")] = "tomadapt report",
 ) -> None:
     """Write a self-contained HTML report of a source and an adapted model on a target."""
+    from dataclasses import replace
+
     from tomadapt.errors import ConfigError
     from tomadapt.learn.model import Model
     from tomadapt.learn.statistics import TargetStatistics
@@ -233,8 +248,8 @@ def report(
     models = {"source_only": before, "target_statistics": statistics, "ada": after}
     evaluation = evaluate(models, target_data)
     if after.card.training["adapted_to"] != target_data.fingerprint:
-        typer.echo("note: these are not (only) the particles that were adapted to", err=True)
-        title += " (not only the particles adapted to)"
+        _warn("these are not, or not only, the particles that were adapted to")
+        evaluation = replace(evaluation, title="target particles")
     content = report_content(
         before,
         after,
@@ -332,6 +347,28 @@ def structures() -> None:
 
     for name, info in BUILTIN.items():
         typer.echo(f"{name:<14} {info.pdb_id:<6} {info.description}")
+    typer.echo(f"{'null':<14} {'-':<6} no macromolecule: noise only")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"tomadapt {version('tomadapt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _warn(message: str) -> None:
+    typer.echo(f"tomadapt: warning: {message}", err=True)
 
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -402,7 +439,7 @@ def _run(config: Any, out: Path, device: str) -> None:
         if "held_out" in scores:
             typer.echo(f"{method:<18} accuracy on held-out target: {scores['held_out']:.3f}")
     if summary["adaptation_warning"]:
-        typer.echo(f"warning: {summary['adaptation_warning']}", err=True)
+        _warn(summary["adaptation_warning"])
     typer.echo(out / "report.html")
 
 
@@ -457,6 +494,7 @@ def main() -> None:
     """Entry point: errors that name a remedy are printed on one line, without a traceback."""
     from tomadapt.errors import TomadaptError
 
+    warnings.showwarning = lambda message, *_, **__: _warn(str(message))
     try:
         app()
     except TomadaptError as error:

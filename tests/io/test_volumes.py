@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,17 @@ def test_array_volumes_read_in_the_order_asked_for() -> None:
     np.testing.assert_array_equal(
         Subtomograms(source, [1]).read([0]), standardise(source.read([1]))
     )
+
+
+def test_a_stated_contrast_that_is_not_the_measured_one_is_warned_of(tmp_path: Path) -> None:
+    """Regression: a wrong --contrast was accepted without a word."""
+    rng = np.random.default_rng(0)
+    r = np.arange(24) - 12
+    blob = np.exp(-(r[:, None, None] ** 2 + r[None, :, None] ** 2 + r[None, None, :] ** 2) / 18)
+    cubes = (5 * blob + rng.normal(size=(12, 24, 24, 24))).astype(np.float32)
+    np.save(tmp_path / "c.npy", cubes)
+    with pytest.warns(UserWarning, match=r"stated to have negative contrast.*darker"):
+        open_target(tmp_path / "c.npy", voxel_size_A=10, contrast="negative")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_target(tmp_path / "c.npy", voxel_size_A=10, contrast="positive")

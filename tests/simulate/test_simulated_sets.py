@@ -27,6 +27,7 @@ from tomadapt.simulate.dataset import (
     open_set,
     simulate_set,
 )
+from tomadapt.simulate.randomness import draw_poses
 from tomadapt.simulate.simulator import Simulator
 from tomadapt.subtomograms import LabelledSubtomograms, standardise
 
@@ -439,3 +440,16 @@ def test_structures_are_checked_before_anything_is_written(tmp_path: Path) -> No
     with pytest.raises(Exception, match="does not fit into the box"):
         simulate_set(config(classes=["ribosome_80s"]), out)
     assert not out.exists()
+
+
+def test_the_particle_table_is_what_was_drawn(made: Made) -> None:
+    table = made.data.source.particle_table()
+    settings = config()
+    assert (table["labels"] == made.data.labels).all()
+    assert table["rotations"].shape == (18, 3, 3)
+    name = next(iter(settings.classes))
+    rotations, shifts = draw_poses(
+        settings.seed, name, range(2), max_shift_voxels=settings.max_shift_fraction * settings.box
+    )
+    np.testing.assert_array_equal(table["rotations"][:2], rotations)
+    np.testing.assert_array_equal(table["shifts"][:2], shifts)

@@ -74,7 +74,7 @@ class ArrayVolumes:
 
 
 def open_target(
-    path: Path,
+    path: Path | str,
     *,
     voxel_size_A: float | None = None,
     contrast: Contrast = "measure",
@@ -91,9 +91,9 @@ def open_target(
     voxel_size_A
         In Å; needed where the file carries none.
     contrast
-        ``positive`` or ``negative`` states the sign of the density; ``measure`` takes it for
-        positive and refuses the file when its particles' centres are darker than their
-        surroundings.
+        ``positive`` or ``negative`` states the sign of the density, and a warning is given when
+        the measured one is clearly another; ``measure`` takes it for positive and refuses the file
+        when its particles' centres are darker than their surroundings.
     snr
         Only for a simulated set: the SNR to read it at.
 
@@ -106,6 +106,7 @@ def open_target(
     MismatchError
         When a stated voxel size differs from the file's.
     """
+    path = Path(path)
     if path.is_dir() and ((path / "set.json").exists() or (path / "config.json").exists()):
         data = open_set(path, snr=snr).unlabelled()
         _agreed_voxel_size(path, data.voxel_size_A, voxel_size_A)
@@ -123,8 +124,7 @@ def open_target(
     sign = -1 if contrast == "negative" else 1
     names = tuple(p.name for p in _cube_files(path)) if path.is_dir() else ()
     source = ArrayVolumes(cubes, size, sign, names=names)
-    if contrast == "measure":
-        _refuse_inverted(path, source)
+    _check_contrast(path, Subtomograms(source), contrast)
     return Subtomograms(source)
 
 
@@ -338,12 +338,20 @@ def measured_contrast(data: Subtomograms, *, at_most: int = 500) -> float:
     return float(difference.mean() / (difference.std() / len(difference) ** 0.5))
 
 
-def _refuse_inverted(path: Path, source: ArrayVolumes) -> None:
-    z = measured_contrast(Subtomograms(source))
-    if z < -3:
+def _check_contrast(path: Path, data: Subtomograms, contrast: Contrast) -> None:
+    """Hold the sign that was assumed or stated against the one that is measured."""
+    z = measured_contrast(data)
+    if z >= -3:
+        return
+    if contrast == "measure":
         raise ConfigError(
             f"the density of {path} seems inverted",
             expected="particles brighter than their surroundings",
             got=f"centres darker by {-z:.1f} standard errors",
             remedy="give --contrast negative (or --contrast positive to insist)",
         )
+    warnings.warn(
+        f"{path} was stated to have {contrast} contrast, but taken so its particles' centres are "
+        f"darker than their surroundings by {-z:.1f} standard errors",
+        stacklevel=3,
+    )

@@ -115,7 +115,7 @@ class Model:
             temporary.write_bytes(serialise(self.state(), card))
 
     @classmethod
-    def load(cls, path: Path) -> Model:
+    def load(cls, path: Path | str) -> Model:
         """Read a model file; no code in it is executed.
 
         Raises
@@ -123,6 +123,7 @@ class Model:
         InputError
             When the file is missing, damaged, of another format or of unknown networks.
         """
+        path = Path(path)
         if not path.is_file():
             raise InputError(
                 f"no model at {path}", expected="a file", got="nothing", remedy="check the path"

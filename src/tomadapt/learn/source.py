@@ -201,7 +201,13 @@ def train_source(
         on_epoch(history[-1])
     model.extractor.eval()
     card = model.card.model_copy(
-        update={"training": {"source": options.model_dump(mode="json"), "history": history}}
+        update={
+            "training": {
+                "source": options.model_dump(mode="json"),
+                "source_data": data.fingerprint,
+                "history": history,
+            }
+        }
     )
     return Model(card, model.extractor, model.classifier), history
 

@@ -93,5 +93,9 @@ def report_content(
         held_out=evaluations[1],
         warning=training.get("adaptation_warning"),
         seconds=extra.pop("seconds", {}),
-        provenance={"versions": versions(), **extra},
+        provenance={
+            **{key: training[key] for key in ("source", "adaptation") if key in training},
+            "versions": versions(),
+            **extra,
+        },
     )

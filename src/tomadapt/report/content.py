@@ -52,10 +52,13 @@ class Evaluation:
         always there; ``target_statistics`` may be.
     labels
         (n,) true classes; None where they are unknown.
+    title
+        What to call these particles, where it is not what their place in the report says.
     """
 
     predictions: dict[str, Prediction]
     labels: NDArray[np.int64] | None
+    title: str | None = None
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,8 @@ def scored_evaluations(
 ) -> list[tuple[str, Evaluation, NDArray[np.int64]]]:
     """List the sets of target particles whose true classes are known, with titles."""
     candidates = ((TRANSDUCTIVE_TITLE, content.transductive), (HELD_OUT_TITLE, content.held_out))
-    return [(t, e, e.labels) for t, e in candidates if e is not None and e.labels is not None]
+    known = [(t, e) for t, e in candidates if e is not None]
+    return [(e.title or t, e, e.labels) for t, e in known if e.labels is not None]
 
 
 def judged(content: ReportContent) -> Evaluation | None:
@@ -225,10 +226,17 @@ def summary(content: ReportContent) -> str:
         sentences += _unlabelled_sentences(content)
     last = _last_discriminator_accuracy(content)
     if last is not None:
-        told = "can still be told apart" if last > 0.6 else "can hardly be told apart"
+        best = max(record["discriminator_accuracy"] for record in content.adaptation_history)
+        told = (
+            "it never learned to tell the domains apart, which says nothing about their likeness"
+            if best < 0.55
+            else "the two domains’ features can still be told apart"
+            if last > 0.55
+            else "it can hardly tell the two domains’ features apart any more"
+        )
         sentences.append(
             f"In the last epoch the discriminator named the domain of {percent(last)} of the "
-            f"features correctly, where 50 % is guessing: the two domains’ features {told}."
+            f"features correctly, where 50 % is guessing: {told}."
         )
     if content.warning:
         name = method_title(adaptation_method(content.transductive.predictions))
@@ -328,7 +336,21 @@ def _unlabelled_sentences(content: ReportContent) -> list[str]:
         f"What can be seen: {name} gave {percent(changed)} of {len(after.labels):,} particles "
         f"another class; the effective number of predicted classes went from {used[0]:.1f} to "
         f"{used[1]:.1f} of {n}, the median confidence from {confidence[0]} to {confidence[1]}.",
+        *_statistics_unlabelled(content),
         "A confident prediction is not therefore a right one.",
+    ]
+
+
+def _statistics_unlabelled(content: ReportContent) -> list[str]:
+    """How far the model with re-estimated statistics alone agrees with the adapted one."""
+    predictions = content.transductive.predictions
+    after = adaptation_method(predictions)
+    if TARGET_STATISTICS not in predictions or after == TARGET_STATISTICS:
+        return []
+    agreement = float(np.mean(predictions[TARGET_STATISTICS].labels == predictions[after].labels))
+    return [
+        "The model whose normalisation statistics were only re-estimated on the target, without "
+        f"training, agrees with {method_title(after)} on {percent(agreement)} of the particles."
     ]
 
 

@@ -143,12 +143,13 @@ def domain_rows(source: Domain, target: Domain) -> list[tuple[str, str, str, boo
     }
     for label, text_of in of_set.items():
         pair = text_of(source), text_of(target)
-        rows.append((label, *pair, pair[0] != pair[1]))
+        rows.append((label, *pair, pair[0] != pair[1] and _UNKNOWN not in pair))
     acquisitions = (source.acquisition, target.acquisition)
     for key, (label, text) in _ACQUISITION_ROWS.items():
         shown = [_UNKNOWN if a is None else text(a) for a in acquisitions]
         values = [None if a is None else getattr(a, key) for a in acquisitions]
-        rows.append((label, shown[0], shown[1], values[0] != values[1]))
+        differs = values[0] != values[1] and None not in acquisitions
+        rows.append((label, shown[0], shown[1], differs))
     return rows
 
 

@@ -259,10 +259,13 @@ def prediction_histograms(content: ReportContent) -> Figure:
     counts, confidence = figure.subplots(1, 2, width_ratios=[1.25, 1])
     colours = method_colours(evaluation.predictions)
     rows = np.arange(n)
-    for method, shift in zip(_before_after(evaluation), (-0.2, 0.2), strict=True):
+    methods = ordered_methods(evaluation.predictions)
+    height = 0.76 / len(methods)
+    for i, method in enumerate(methods):
         prediction = evaluation.predictions[method]
+        shift = (i - (len(methods) - 1) / 2) * height
         counts.barh(
-            rows + shift, np.bincount(prediction.labels, minlength=n), height=0.38,
+            rows + shift, np.bincount(prediction.labels, minlength=n), height=height,
             color=colours[method], label=method_title(method),
         )  # fmt: skip
         heights, edges = np.histogram(prediction.confidence, bins=20, range=(0, 1))

@@ -398,6 +398,18 @@ class SimulatedVolumes:
         """The acquisition that was simulated."""
         return Acquisition.model_validate(self.meta["acquisition"])
 
+    def particle_table(self) -> dict[str, NDArray[Any]]:
+        """What is known of each particle, in order.
+
+        Returns
+        -------
+        dict
+            ``labels`` (n,), ``index_in_class`` (n,), ``rotations`` (n, 3, 3) acting on (x, y, z),
+            ``shifts`` (n, 3) voxels (x, y, z), ``variance_ratio`` (n,).
+        """
+        names = ("labels", "index_in_class", "rotations", "shifts", "variance_ratio")
+        return {name: _column(self.path, name, shards=len(self._ends)) for name in names}
+
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
         return np.cumsum(self.meta["shard_sizes"])
@@ -427,7 +439,7 @@ class SimulatedVolumes:
         return self.mix(indices, indices, torch.full((len(indices),), self.snr))
 
 
-def open_set(path: Path, *, snr: float | None = None) -> LabelledSubtomograms:
+def open_set(path: Path | str, *, snr: float | None = None) -> LabelledSubtomograms:
     """Open a simulated set.
 
     Parameters
@@ -444,6 +456,7 @@ def open_set(path: Path, *, snr: float | None = None) -> LabelledSubtomograms:
     ConfigError
         When ``snr`` is not a positive number.
     """
+    path = Path(path)
     meta_path = path / "set.json"
     if not meta_path.is_file():
         unfinished = (path / "config.json").is_file()

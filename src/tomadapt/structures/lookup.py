@@ -55,7 +55,10 @@ def find_structure(spec: str | Path, folder: Path | None) -> Path | None:
         return path
     if folder is not None and not folder.is_dir():
         raise ConfigError(
-            f"structure folder {folder}", expected="a folder", remedy="correct the path"
+            f"no structure folder {folder}",
+            expected="a folder",
+            got="a file" if folder.exists() else "nothing there",
+            remedy="correct the path or make the folder",
         )
     text = str(spec)
     match = _PDB_ID.fullmatch(text)
