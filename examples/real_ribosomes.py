@@ -42,6 +42,16 @@ def phase_randomised(data: Subtomograms, *, seed: int) -> Subtomograms:
     return Subtomograms(ArrayVolumes(mixed.astype(np.float32), data.voxel_size_A))
 
 
+def shell_ratio(data: Subtomograms) -> float:
+    """Mean power at a quarter of the box's frequencies (shell d/4) over that at shell d/16."""
+    cubes = data.read(range(min(len(data), 40))).numpy()
+    power = (np.abs(np.fft.fftn(cubes, axes=(1, 2, 3))) ** 2).mean(axis=0)
+    k = np.fft.fftfreq(data.box, 1 / data.box)
+    radius = np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + k[None, None, :] ** 2)
+    shell = np.rint(radius).astype(int)
+    return float(power[shell == data.box // 4].mean() / power[shell == data.box // 16].mean())
+
+
 def main(run: Path) -> None:
     """Print the table."""
     import json
@@ -75,6 +85,8 @@ def main(run: Path) -> None:
             low, high = binomial_interval(float(called.mean()), len(called))
             cells.append(f"{called.sum()}/{len(called)} ({low:.2f}–{high:.2f})")
         print(f"{title:<26}" + "".join(f"{cell:>22}" for cell in cells))
+    for title in ("real ribosomes", "simulated noise"):
+        print(f"{title}: power in shell 8 / shell 2 = {shell_ratio(groups[title]):.2f}")
 
 
 if __name__ == "__main__":
