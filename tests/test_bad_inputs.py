@@ -1017,3 +1017,75 @@ def test_good_inputs_are_good(
         with pytest.raises(SystemExit) as end:
             main()
         assert end.value.code == 0, capsys.readouterr().err
+
+
+# --- what a review and a new user found
+
+
+def test_source_and_target_of_one_seed(bench: Bench, refuse: Refuse) -> None:
+    """Regression: they are the same particles, seen through two microscopes."""
+    refuse(bench.adapt(bench.set), MismatchError, "simulated with one seed", "0 in both")
+
+
+def test_an_adapted_model_is_no_source_model(bench: Bench, refuse: Refuse) -> None:
+    adapted = bench.folder / "adapted.safetensors"
+    Model.load(bench.model).copy(method="ada").save(adapted)
+    arguments = bench.adapt(bench.npy(balls()), "--voxel-size", VOXEL_A)
+    arguments[1] = adapted
+    refuse(arguments, ConfigError, "is not a source model", "a model made by ada")
+
+
+@pytest.mark.parametrize("table", ["train", "adapt"])
+def test_a_seed_in_a_stage(bench: Bench, refuse: Refuse, table: str) -> None:
+    """Regression: it was overwritten by the run's seed without a word."""
+    config = bench.run_config(f"[{table}]\n", f"[{table}]\nseed = 3\n")
+    refuse(bench.run(config), ConfigError, f"not to [{table}]")
+
+
+def test_several_processes(bench: Bench, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refuse(bench.run(bench.run_config()), ConfigError, "one process", "4 processes")
+
+
+def test_a_stack_of_images(bench: Bench, refuse: Refuse) -> None:
+    """Regression: 48 images of 24² were taken for two cubes."""
+    with mrcfile.new(bench.folder / "images.mrcs") as mrc:
+        mrc.set_data(np.concatenate(balls(2)))
+        mrc.set_image_stack()
+        mrc.voxel_size = VOXEL_A
+    refuse(bench.predict(bench.folder / "images.mrcs"), InputError, "a stack of 2D images")
+
+
+def test_other_training_data_are_warned_of(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: any set was accepted as the one that a model was trained on."""
+    target = bench.npy(balls())
+    arguments = bench.adapt(target, "--voxel-size", VOXEL_A, "--epochs", 1)
+    monkeypatch.setattr(sys, "argv", ["tomadapt", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert "tomadapt: warning: " in (err := capsys.readouterr().err)
+    assert f"was not trained on {bench.set}" in err
+
+
+def test_a_target_that_was_exchanged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: a run went on with the model that was adapted to the file's former content."""
+    target = bench.npy(balls())
+    text = RUN.replace(
+        RUN[RUN.index("[target]") : RUN.index("[train]")],
+        f'[target]\npath = "{target}"\nvoxel_size_A = {VOXEL_A}\n',
+    )
+    config = bench.text("run.toml", text)
+    codes = []
+    for cubes in (balls(), balls(10)):
+        bench.npy(cubes)
+        monkeypatch.setattr(sys, "argv", ["tomadapt", *map(str, bench.run(config))])
+        with pytest.raises(SystemExit) as end:
+            main()
+        codes.append(end.value.code)
+    assert codes == [0, MismatchError.exit_code]
+    assert "was adapted to another target" in capsys.readouterr().err

@@ -54,9 +54,8 @@ def simulate(
 
     _require_one_process()
     settings = load_config(config, SimulationConfig)
-    total = settings.per_class * len(settings.classes)
     fabric = make_fabric(_device(device))
-    with progress_bar("simulate", total, unit="subtomograms") as advance:
+    with progress_bar("simulate", settings.n_particles, unit="subtomograms") as advance:
         simulate_set(settings, out, device=fabric.device, progress=advance)
     typer.echo(out)
 
@@ -225,7 +224,7 @@ def report(
     from tomadapt.report.page import write_report
 
     before, after = Model.load(source_model), Model.load(adapted_model)
-    _require_same_classes(before.card.class_names, after.card.class_names, "the adapted model")
+    before.require_classes(after.card.class_names, "the adapted model")
     _require_source_model(before.card.method, source_model)
     source_data = _open_set(source, source_snr)
     labelled = (target / "set.json").exists()
@@ -235,7 +234,7 @@ def report(
         else _open_target(target, voxel_size, contrast, target_snr)
     )
     if labelled:
-        _require_same_classes(before.card.class_names, target_data.class_names, "the target")
+        before.require_classes(target_data.class_names, "the target")
     if "adaptation" not in after.card.training:
         raise ConfigError(
             f"{adapted_model} is not an adapted model",
@@ -446,36 +445,14 @@ def _run(config: Any, out: Path, device: str) -> None:
 def _open_set(path: Path, snr: float | None) -> LabelledSubtomograms:
     from tomadapt.simulate.dataset import open_set
 
-    return open_set(path, snr=_positive_snr(snr))
+    return open_set(path, snr=snr)
 
 
 def _open_target(path: Path, voxel_size: float | None, contrast: str, snr: float | None) -> Any:
     from tomadapt.io.volumes import open_target
 
     chosen: Any = _one_of("--contrast", contrast, ("measure", "positive", "negative"))
-    return open_target(path, voxel_size_A=voxel_size, contrast=chosen, snr=_positive_snr(snr))
-
-
-def _require_same_classes(names: tuple[str, ...], others: tuple[str, ...], what: str) -> None:
-    from tomadapt.errors import MismatchError
-
-    if names != others:
-        raise MismatchError(
-            f"{what} and the source model differ in classes",
-            expected=", ".join(names),
-            got=", ".join(others),
-            remedy="use the same classes in the same order",
-        )
-
-
-def _positive_snr(snr: float | None) -> float | None:
-    from tomadapt.errors import ConfigError
-
-    if snr is not None and not 0 < snr < float("inf"):
-        raise ConfigError(
-            "an SNR is a positive number", expected="> 0", got=snr, remedy="choose another SNR"
-        )
-    return snr
+    return open_target(path, voxel_size_A=voxel_size, contrast=chosen, snr=snr)
 
 
 def _require_writable(out: Path) -> None:

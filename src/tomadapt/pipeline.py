@@ -36,7 +36,7 @@ from tomadapt.progress import progress_bar
 from tomadapt.report.collect import report_content
 from tomadapt.report.content import Evaluation
 from tomadapt.simulate.dataset import simulate_set, versions
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms, same_voxel_size
 
 
 def demo_config(seed: int) -> RunConfig:
@@ -158,12 +158,8 @@ def _require_own(out: Path, config: RunConfig) -> None:
                 remedy="choose another --out or delete that folder",
             )
         return
-    needed = 0
-    for simulation in (config.source_simulation(), config.target_simulation()):
-        if simulation is not None:
-            particles = simulation.per_class * len(simulation.classes)
-            needed += particles * 2 * 2 * simulation.box**3
-    output_folder(out, needed_bytes=needed)
+    simulations = (config.source_simulation(), config.target_simulation())
+    output_folder(out, needed_bytes=sum(s.stored_bytes for s in simulations if s is not None))
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -228,8 +224,9 @@ def _simulate(config: RunConfig, out: Path, fabric: Fabric) -> Domains:
     ):
         if simulation is None:
             continue
-        total = simulation.per_class * len(simulation.classes)
-        with progress_bar(f"simulate {name}", total, unit="subtomograms") as advance:
+        with progress_bar(
+            f"simulate {name}", simulation.n_particles, unit="subtomograms"
+        ) as advance:
             made[name] = simulate_set(
                 simulation, out / name, device=fabric.device, progress=advance
             )
@@ -242,7 +239,7 @@ def _simulate(config: RunConfig, out: Path, fabric: Fabric) -> Domains:
 
 def _require_matching(config: RunConfig, target: Subtomograms) -> None:
     box, voxel = config.structures.box, config.structures.voxel_size_A
-    if target.box != box or abs(target.voxel_size_A / voxel - 1) > 0.01:
+    if target.box != box or not same_voxel_size(target.voxel_size_A, voxel):
         raise MismatchError(
             "the target and [structures] differ in box or voxel size",
             expected=f"{box}³ voxels of {voxel:g} Å ([structures])",

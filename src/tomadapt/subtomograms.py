@@ -56,6 +56,11 @@ class MixableSource(VolumeSource, Protocol):
         """``signal[indices] + noise[noise_indices] / sqrt(snr)``, (b, d, d, d) float32."""
 
 
+def same_voxel_size(a_A: float, b_A: float) -> bool:
+    """Whether two voxel sizes agree to 1 %, which headers and calibrations seldom beat."""
+    return abs(a_A / b_A - 1) <= 0.01
+
+
 def standardise(volumes: torch.Tensor) -> torch.Tensor:
     """Give each cube of (b, d, d, d) mean 0 and standard deviation 1 (a constant one becomes 0)."""
     flat = volumes.flatten(1)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.simulate.dataset import open_set
-from tomadapt.subtomograms import Indices, Subtomograms, standardise
+from tomadapt.subtomograms import Indices, Subtomograms, same_voxel_size
 
 Contrast = Literal["measure", "positive", "negative"]
 
@@ -192,7 +192,6 @@ def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
             with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
                 if mrc.data is None:
                     raise ValueError("its header does not describe its data")
-                size = float(mrc.voxel_size.x)
                 data = mrc.data
                 sides = np.array([mrc.voxel_size.x, mrc.voxel_size.y, mrc.voxel_size.z])
                 images = mrc.is_image_stack() and data.ndim == 3
@@ -213,6 +212,7 @@ def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
             got=unusable,
             remedy="reconstruct or resample it first",
         )
+    size = float(sides[0])
     # 0 and 1 Å are what programs write when they do not know.
     return data, None if size in (0.0, 1.0) or not np.isfinite(size) else size
 
@@ -290,7 +290,7 @@ def _agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None
             got=stated_A,
             remedy="give --voxel-size in Å",
         )
-    if found_A is not None and stated_A is not None and abs(found_A / stated_A - 1) > 0.01:
+    if found_A is not None and stated_A is not None and not same_voxel_size(found_A, stated_A):
         raise MismatchError(
             f"the voxel size of {path} is not the one stated",
             expected=f"{stated_A:g} Å (stated)",
@@ -330,7 +330,7 @@ def measured_contrast(data: Subtomograms, *, at_most: int = 500) -> float:
     centre, shell = radius <= d / 6, (radius >= d / 3) & (radius <= d / 2)
     differences = []
     for first in range(0, min(len(data), at_most), 64):
-        cubes = standardise(data.read(range(first, min(first + 64, len(data), at_most))))
+        cubes = data.read(range(first, min(first + 64, len(data), at_most)))
         differences.append(cubes[:, centre].mean(dim=1) - cubes[:, shell].mean(dim=1))
     difference = torch.cat(differences)
     if len(difference) < 2:

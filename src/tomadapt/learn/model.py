@@ -19,7 +19,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.atomic import atomic_path
 from tomadapt.learn.networks import EXTRACTORS, Extractor, classifier
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.subtomograms import Subtomograms, same_voxel_size
 
 FORMAT = "tomadapt-model-1"
 
@@ -210,7 +210,7 @@ class Model:
                 got=f"{data.box} voxels ({what})",
                 remedy="extract or simulate with the model's box, or train a model for this one",
             )
-        if abs(data.voxel_size_A / self.card.voxel_size_A - 1) > 0.01:
+        if not same_voxel_size(data.voxel_size_A, self.card.voxel_size_A):
             raise MismatchError(
                 f"{what} and the model differ in voxel size",
                 expected=f"{self.card.voxel_size_A:g} Å (model)",

@@ -110,6 +110,16 @@ class SimulationConfig(BaseModel):
         """What a set's voxels depend on: all but the SNR they are read at."""
         return self.model_dump(mode="json", exclude={"snr"})
 
+    @property
+    def n_particles(self) -> int:
+        """Particles of all classes."""
+        return self.per_class * len(self.classes)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the set's voxels on disk: signal and noise, in half precision."""
+        return self.n_particles * 2 * np.dtype(np.float16).itemsize * self.box**3
+
 
 def _label(structure: str) -> str:
     """`models/1bxn.pdb.gz` → `1bxn`; names and PDB IDs stay what they are."""
@@ -173,7 +183,6 @@ def simulate_set(
     OutputError
         When the folder cannot be written or the disk is too small.
     """
-    total = config.per_class * len(config.classes)
     started = out / "config.json"
     if started.exists():
         _require_same(out, config.identity, _read_json(started))
@@ -189,7 +198,7 @@ def simulate_set(
             {f"structure {k}": v for k, v in found.items()},
         )
     else:
-        output_folder(out, needed_bytes=total * 2 * 2 * config.box**3)
+        output_folder(out, needed_bytes=config.stored_bytes)
         write_json(started, config.identity | {"templates": digests})
     simulator = Simulator(
         templates,

@@ -17,24 +17,10 @@ from tomadapt.structures.resampling import (
     box_for_extent,
     interpolation_matrix,
     period_for,
-    radius_A,
     radius_of,
-    recentre_on_mass,
     require_box,
     require_positive,
-    resample,
 )
-
-__all__ = [
-    "Weighting",
-    "extent_A",
-    "radius_A",
-    "recentre_on_mass",
-    "required_box",
-    "resample",
-    "resolution_sigma_A",
-    "voxelise",
-]
 
 Weighting = Literal["mass", "electron"]
 _ATOMS_AT_ONCE = 20_000

@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.structures.atoms import MODEL_SUFFIXES, bare_name, read_atomic_model
-from tomadapt.structures.density import (
-    Weighting,
-    radius_A,
-    resample,
-    resolution_sigma_A,
-    voxelise,
-)
+from tomadapt.structures.density import Weighting, resolution_sigma_A, voxelise
 from tomadapt.structures.lookup import find_structure
 from tomadapt.structures.maps import map_template
-from tomadapt.structures.resampling import Array, require_box
+from tomadapt.structures.resampling import Array, radius_A, require_box, resample
 
 
 @dataclass(frozen=True)
