@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -215,8 +216,6 @@ def report(
     title: Annotated[str, typer.Option(help="Heading.")] = "tomadapt report",
 ) -> None:
     """Write a self-contained HTML report of a source and an adapted model on a target."""
-    from dataclasses import replace
-
     from tomadapt.errors import ConfigError
     from tomadapt.learn.model import Model
     from tomadapt.learn.statistics import TargetStatistics
@@ -316,6 +315,61 @@ def self_check(
     Console().print(table)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def experiment(
+    name: Annotated[str, typer.Argument(help="table1, table2, figure3, …; `list` describes all.")],
+    scale: Annotated[str, typer.Option(help="smoke, reduced or paper.")] = "smoke",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of structures (and of real volumes).")
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Where runs are kept and shared.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="Where records and tables go.")] = Path(
+        "results"
+    ),
+    workers: Annotated[int, typer.Option(min=1, help="Processes here (above 1: Dask).")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask cluster that sees the store.")
+    ] = None,
+    cell: Annotated[
+        list[str] | None, typer.Option(help="table1 only: SOURCE:TARGET SNR; may be repeated.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="table1 only: a method; may be repeated.")
+    ] = None,
+    tables_only: Annotated[
+        bool, typer.Option("--tables-only", help="table1 only: the table from its records.")
+    ] = False,
+) -> None:
+    """Run an experiment of Lin et al. 2019; run again after an interruption to finish it."""
+    from importlib import import_module
+
+    from tomadapt.experiments import EXPERIMENTS
+    from tomadapt.experiments.cluster import dask_client
+    from tomadapt.experiments.scales import SCALES, Setting
+
+    if name == "list":
+        for known, about in EXPERIMENTS.items():
+            typer.echo(f"{known:<14} {about}")
+        return
+    _one_of("experiment", name, (*EXPERIMENTS, "list"))
+    chosen = SCALES[_one_of("--scale", scale, tuple(SCALES))]
+    module = import_module(f"tomadapt.experiments.{name}")
+    only: dict[str, Any] = {}
+    if name == "table1":
+        only = {"only": module.parse_cells(chosen, cell or ()), "methods": tuple(method or ())}
+    elif cell or method or tables_only:
+        _one_of("--cell, --method and --tables-only", name, ("table1",))
+    _require_one_process()
+    setting = Setting(chosen, data, store, out)
+    if tables_only:
+        module.write_table(setting)
+    else:
+        with dask_client(workers, scheduler) as client:
+            module.run(replace(setting, client=client), **only)
+    for file in module.FILES:
+        typer.echo(setting.file(file))
 
 
 @app.command()

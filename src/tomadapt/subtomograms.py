@@ -197,6 +197,31 @@ class LabelledSubtomograms(Subtomograms):
         )
         return standardise(mixed)
 
+    def without_classes(self, names: Sequence[str]) -> Self:
+        """The particles of all other classes; these keep their order, and their labels close up.
+
+        Raises
+        ------
+        ConfigError
+            When a name is not a class.
+        """
+        unknown = [name for name in names if name not in self.class_names]
+        if unknown:
+            raise ConfigError(
+                f"cannot leave out class {unknown[0]!r}",
+                expected=f"one of {', '.join(self.class_names)}",
+                remedy="mend the name",
+            )
+        kept = [label for label, name in enumerate(self.class_names) if name not in names]
+        closed_up = np.full(len(self.class_names), -1, dtype=np.int64)
+        closed_up[kept] = np.arange(len(kept))
+        return type(self)(
+            self.source,
+            self.rows[np.isin(self.labels, kept)],
+            labels=closed_up[self._source_labels],
+            class_names=[self.class_names[label] for label in kept],
+        )
+
     def first_of_each_class(self, n: int) -> tuple[Self, Self | None]:
         """The first n particles of each class, and the rest (None where there is none)."""
         rank = np.empty(len(self), dtype=np.int64)

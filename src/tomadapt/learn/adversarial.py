@@ -274,11 +274,15 @@ class AdversarialAdaptation:
         See :class:`AdversarialOptions`.
     fabric
         Device and processes; chosen automatically when None.
+    fall_back
+        Give the model with re-estimated statistics back after a collapse; otherwise what
+        Algorithm 1 ended with, as where the literal method is to be measured.
     """
 
     source_model: Model
     options: AdversarialOptions = DEFAULT_RECIPE
     fabric: Fabric | None = None
+    fall_back: bool = True
     name: str = "ada"
 
     def fit(
@@ -289,7 +293,7 @@ class AdversarialAdaptation:
         checkpoint: Path | None = None,
         on_epoch: EpochReport = lambda _: None,
     ) -> Adaptation:
-        """Run Algorithm 1; where its predictions collapse, fall back to the target's statistics.
+        """Run Algorithm 1; where its predictions collapse, warn, and fall back if that is wanted.
 
         Adversarial training may map all target features onto few classes without any loss
         showing it. A label-free sign is the effective number of predicted classes
@@ -320,10 +324,11 @@ class AdversarialAdaptation:
         expected = effective_classes(predict(safe, target, fabric=fabric).labels, n_classes)
         got = history[-1]["effective_classes"]
         if got - 1 < 0.5 * (expected - 1):
+            returned = (safe, "the latter") if self.fall_back else (model, "the former")
             warning = (
                 f"adversarial training collapsed: its predictions use {got:.1f} effective classes, "
-                f"those with re-estimated statistics {expected:.1f}; the latter model is returned"
+                f"those with re-estimated statistics {expected:.1f}; {returned[1]} model is returned"
             )
             training["adaptation_warning"] = warning
-            return Adaptation(safe.copy(training=training), history, warning)
+            return Adaptation(returned[0].copy(training=training), history, warning)
         return Adaptation(model.copy(training=training), history)

@@ -37,7 +37,9 @@ class Adaptation:
 class AdaptationMethod(Protocol):
     """Adapts a source model to an unlabelled target."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What records call it."""
 
     def fit(
         self,

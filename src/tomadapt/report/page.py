@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.io.atomic import write_text
@@ -17,7 +18,6 @@ from tomadapt.report.content import Domain, ReportContent
 from tomadapt.report.numbers import headlines, judged, score, scored_evaluations, summary
 from tomadapt.report.style import (
     SOURCE_ONLY,
-    Draw,
     adaptation_method,
     method_title,
     ordered_methods,
@@ -77,10 +77,10 @@ def render(content: ReportContent) -> str:
 def _pictures(content: ReportContent) -> dict[str, Callable[[], str]]:
     """Name the pictures that there are data for; each is drawn when it is called."""
 
-    def svg(draw: Draw) -> Callable[[], str]:
+    def svg(draw: Callable[[ReportContent], Figure]) -> Callable[[], str]:
         return lambda: svg_uri(draw(content))
 
-    def png(draw: Draw) -> Callable[[], str]:
+    def png(draw: Callable[[ReportContent], Figure]) -> Callable[[], str]:
         return lambda: png_uri(draw(content))
 
     pictures = {

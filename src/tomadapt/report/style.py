@@ -8,13 +8,14 @@ import io
 import math
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, ParamSpec
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tomadapt.report.content import ReportContent
+from tomadapt.io.atomic import atomic_path
 
 INK = "#1b2733"
 MUTED = "#5d6b78"
@@ -27,7 +28,10 @@ TARGET_STATISTICS = "target_statistics"
 _METHOD_TITLES = {
     SOURCE_ONLY: "source only",
     TARGET_STATISTICS: "statistics re-estimated",
+    "ie": "importance estimation",
+    "sc": "structural correspondence",
     "ada": "3D-ADA",
+    "ada_paper_recipe": "3D-ADA, the paper's recipe",
 }
 _METHOD_COLOURS = {SOURCE_ONLY: "#8a949e", TARGET_STATISTICS: "#CC79A7"}
 _OTHER_METHODS = ("#009E73", "#E69F00", "#56B4E9", "#332288")
@@ -79,16 +83,16 @@ _RC: dict[str, Any] = {
     "figure.constrained_layout.w_pad": 0.06,
 }
 
-Draw = Callable[[ReportContent], Figure]
+P = ParamSpec("P")
 
 
-def styled(draw: Draw) -> Draw:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw with the report's style, whatever the user's own matplotlib settings say."""
 
     @functools.wraps(draw)
-    def inner(content: ReportContent) -> Figure:
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with style.context(["default", _RC]):
-            return draw(content)
+            return draw(*args, **kwargs)
 
     return inner
 
@@ -116,6 +120,14 @@ def _uri(figure: Figure, mime: str, **options: Any) -> str:
         # What the layout could not fit is kept, and what it left empty is not.
         figure.savefig(buffer, bbox_inches="tight", pad_inches=0.06, **options)
     return f"data:image/{mime};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG for documents, atomically."""
+    with atomic_path(path) as temporary, style.context(["default", _RC]):
+        figure.savefig(
+            temporary, dpi=110, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None}
+        )
 
 
 def method_title(method: str) -> str:

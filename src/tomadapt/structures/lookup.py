@@ -62,12 +62,7 @@ def find_structure(spec: str | Path, folder: Path | None) -> Path | None:
         )
     text = str(spec)
     match = _PDB_ID.fullmatch(text)
-    stems = [text]
-    if match is not None:
-        short = match[1].lower()
-        # The long form of a short ID, and the name of a file from the PDB's FTP archive.
-        old = not text.lower().startswith("pdb_") or text.lower().startswith("pdb_0000")
-        stems = [short, f"pdb_0000{short}", f"pdb{short}"] if old else [text.lower()]
+    stems = _stems(text)
     for place in [folder] if match is None else [folder, _cache()]:
         found = _look_up(stems, place)
         if found is not None:
@@ -81,6 +76,27 @@ def find_structure(spec: str | Path, folder: Path | None) -> Path | None:
             remedy="check the path",
         )
     return None
+
+
+def find_local(name: str, folder: Path) -> Path | None:
+    """Find a structure file by PDB ID or stem in a folder or its direct subfolders; no download."""
+    subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
+    for place in [folder, *subfolders]:
+        found = _look_up(_stems(name), place)
+        if found is not None:
+            return found
+    return None
+
+
+def _stems(name: str) -> list[str]:
+    """Give the stems that files of this name or PDB ID may have."""
+    match = _PDB_ID.fullmatch(name)
+    if match is None:
+        return [name]
+    short = match[1].lower()
+    # The long form of a short ID, and the name of a file from the PDB's FTP archive.
+    old = not name.lower().startswith("pdb_") or name.lower().startswith("pdb_0000")
+    return [short, f"pdb_0000{short}", f"pdb{short}"] if old else [name.lower()]
 
 
 def _look_up(stems: list[str], folder: Path | None) -> Path | None:

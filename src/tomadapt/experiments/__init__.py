@@ -1,0 +1,14 @@
+"""The experiments of Lin et al. 2019, each by one command, at a stated scale, resumable."""
+
+from __future__ import annotations
+
+EXPERIMENTS = {
+    "table1": "accuracy on 5 × 5 SNRs, batch B to batch A",
+    "table2": "experimental subtomograms (or their simulated stand-ins)",
+    "figure3": "centre slices at each SNR",
+    "figure4": "t-SNE and confusion matrices (figures 4 and 5)",
+    "figure8": "features of a class left out of training and adaptation",
+    "augmentation": "accuracy with and without augmentation",
+    "ribosomes": "recall of real ribosomes, and their scores against decoys'",
+}
+"""Name → what it measures; each is the module of that name, with a function ``run(setting)``."""

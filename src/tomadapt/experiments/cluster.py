@@ -1,0 +1,65 @@
+"""A Dask client for a grid: workers on this machine, or a cluster that is already there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tomadapt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@contextmanager
+def dask_client(workers: int, scheduler: str | None) -> Iterator[Client | None]:
+    """A client, or None where one process in turn is enough.
+
+    Parameters
+    ----------
+    workers
+        Processes on this machine, each with one thread.
+    scheduler
+        Address of a running cluster; then ``workers`` must be 1.
+
+    Raises
+    ------
+    ConfigError
+        When both are given, or Dask is not installed, or nobody answers at the address.
+    """
+    if workers == 1 and scheduler is None:
+        yield None
+        return
+    if workers > 1 and scheduler is not None:
+        raise ConfigError(
+            "--workers and --scheduler exclude each other", remedy="leave one of them out"
+        )
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ConfigError(
+            "Dask is not installed",
+            expected="the extra `dask`",
+            got=str(error),
+            remedy="pip install 'tomadapt[dask]', or leave out --workers and --scheduler",
+        ) from error
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=20)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"no Dask scheduler at {scheduler}",
+                expected="an address such as tcp://host:8786",
+                got=str(error) or type(error).__name__,
+                remedy="start one with `dask scheduler`, or use --workers",
+            ) from error
+        with client:
+            yield client
+        return
+    # No dashboard: two grids on one machine would quarrel about its port.
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

@@ -1,0 +1,157 @@
+"""The scales at which experiments run, and what an experiment is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tomadapt.experiments.complexes import TWENTY_TWO, structure_files, with_null
+from tomadapt.experiments.grid import Record, ordered, run_tasks
+from tomadapt.experiments.tasks import Task
+from tomadapt.io.atomic import output_folder
+from tomadapt.learn.adversarial import DEFAULT_RECIPE, PAPER_RECIPE, AdversarialOptions
+from tomadapt.learn.source import PAPER_TRAINING, SourceTraining
+from tomadapt.progress import progress_bar
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SNRS = (1000.0, 0.5, 0.1, 0.05, 0.03)
+"""Of source and target in Table 1, and of the source in Table 2."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything.
+
+    Attributes
+    ----------
+    name, note
+        What every output says.
+    snrs
+        Of the grid.
+    box, voxel_size_A
+        Of simulated cubes, where the experiment does not prescribe them (voxels, Å).
+    per_class, held_out_per_class
+        Particles of each class in each domain that are trained on or adapted to, and held out.
+    seeds, seeds_marked
+        How many seeds in every cell, and in the grid's diagonal and corners.
+    training, ada, ada_paper_recipe
+        Options of the stages; seeds are set by the cells.
+    """
+
+    name: str
+    note: str
+    snrs: tuple[float, ...]
+    box: int
+    voxel_size_A: float
+    per_class: int
+    held_out_per_class: int
+    seeds: int
+    seeds_marked: int
+    training: SourceTraining
+    ada: AdversarialOptions
+    ada_paper_recipe: AdversarialOptions
+
+    @property
+    def line(self) -> str:
+        """One line for every table and figure."""
+        return (
+            f"scale {self.name}: {self.per_class} + {self.held_out_per_class} held-out particles "
+            f"per class and domain, {self.training.network} network, {self.training.epochs} "
+            f"epochs, adaptation {self.ada.epochs} epochs ({self.note})"
+        )
+
+    def classes(self, data: Path | None) -> dict[str, str]:
+        """The classes of the simulated experiments: 22 complexes and NULL, or a few for smoke."""
+        if self is SMOKE:
+            return {name: name for name in ("ribosome_70s", "apoferritin", "null")}
+        return with_null(structure_files(TWENTY_TWO, data))
+
+
+SMOKE = Scale(
+    name="smoke",
+    note="proves the plumbing only: its figures mean nothing",
+    snrs=(1000.0, 0.1),
+    box=24,
+    voxel_size_A=16.0,
+    per_class=6,
+    held_out_per_class=3,
+    seeds=1,
+    seeds_marked=2,
+    training=SourceTraining(epochs=2, batch_size=6),
+    ada=DEFAULT_RECIPE.model_copy(update={"epochs": 2, "batch_size": 6}),
+    ada_paper_recipe=PAPER_RECIPE.model_copy(update={"epochs": 2, "batch_size": 6}),
+)
+REDUCED = Scale(
+    name="reduced",
+    note="the paper: 1000 per class, its own network, 100 epochs, adaptation 10 epochs",
+    snrs=SNRS,
+    box=40,
+    voxel_size_A=9.2,
+    per_class=40,
+    held_out_per_class=20,
+    seeds=1,
+    seeds_marked=3,
+    # 1000 particles of each class are replaced by 40 whose noise is paired anew every epoch.
+    training=SourceTraining(epochs=20, augment=True, repair_noise=True),
+    # Small batches, or 40 particles a class would give F_t and D a few dozen updates only.
+    ada=DEFAULT_RECIPE.model_copy(update={"epochs": 4, "batch_size": 16}),
+    ada_paper_recipe=PAPER_RECIPE.model_copy(update={"epochs": 4, "batch_size": 16}),
+)
+PAPER = Scale(
+    name="paper",
+    note="the paper's numbers of particles, network and epochs; for a GPU",
+    snrs=SNRS,
+    box=40,
+    voxel_size_A=9.2,
+    per_class=1000,
+    held_out_per_class=200,
+    seeds=1,
+    seeds_marked=3,
+    training=PAPER_TRAINING,
+    ada=DEFAULT_RECIPE,
+    ada_paper_recipe=PAPER_RECIPE,
+)
+SCALES = {scale.name: scale for scale in (SMOKE, REDUCED, PAPER)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an experiment is run with.
+
+    Attributes
+    ----------
+    scale
+        How much.
+    data
+        The user's folder of structures and volumes, if any.
+    store
+        Where runs are kept; shared by all experiments.
+    out
+        Where records, tables and figures are written.
+    client
+        A Dask client, or None for this process.
+    """
+
+    scale: Scale
+    data: Path | None
+    store: Path
+    out: Path
+    client: Client | None = None
+
+    def run(self, tasks: Iterable[Task], title: str) -> Iterator[tuple[Task, Record]]:
+        """Run tasks and what they require; see :func:`tomadapt.experiments.grid.run_tasks`."""
+        queue = ordered(tasks)
+        output_folder(self.out)
+        with progress_bar(f"{title} ({self.scale.name})", len(queue), unit="tasks") as advance:
+            for task, record in run_tasks(queue, self.store, client=self.client):
+                advance(1, task.key)
+                yield task, record
+
+    def file(self, name: str) -> Path:
+        """An output's path: the scale is part of its name."""
+        stem, suffix = name.rsplit(".", 1)
+        return self.out / f"{stem}_{self.scale.name}.{suffix}"

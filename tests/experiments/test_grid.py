@@ -1,0 +1,188 @@
+"""Grids: each task once, killed and resumed, on a Dask cluster, and alone in its store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from tomadapt.errors import InputError, OutputError
+from tomadapt.experiments.cluster import dask_client
+from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.grid import execute, ordered, read_record, run_tasks
+from tomadapt.experiments.scales import SMOKE
+from tomadapt.experiments.tasks import Task
+
+GRID = ["table1", "--scale", "smoke", "--cell", "0.1:0.1", "--cell", "1000:0.1"]
+GRID += ["--method", "source_only", "--method", "ada", "--method", "oracle"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Count(Task):
+    """Writes a line each time it is really run."""
+
+    kind: Literal["count"] = "count"
+    name: str
+    needs: tuple[Count, ...] = ()
+
+    @property
+    def requires(self) -> tuple[Count, ...]:
+        return self.needs
+
+    def run(self, folder: Path, store: Path) -> dict[str, Any]:
+        for needed in self.needs:
+            assert (store / needed.key / "record.json").exists()
+        with (store / "log.txt").open("a") as log:
+            log.write(f"{self.name}\n")
+        return {"name": self.name}
+
+
+A = Count(name="a")
+B, C = Count(name="b", needs=(A,)), Count(name="c", needs=(A,))
+D = Count(name="d", needs=(B, C))
+
+
+class TestOrder:
+    def test_what_is_required_comes_first_and_once(self):
+        assert [task.name for task in ordered([D, C, A])] == ["a", "b", "c", "d"]
+
+    def test_keys_depend_on_everything(self):
+        batches = Batches(SMOKE, SMOKE.classes(None))
+        keys = {
+            batches.adapted(Cell(0.1, 1000.0), "ada").key,
+            batches.adapted(Cell(0.1, 0.1), "ada").key,
+            batches.adapted(Cell(1000.0, 1000.0), "ada").key,
+            batches.adapted(Cell(0.1, 1000.0, seed=1), "ada").key,
+            batches.adapted(Cell(0.1, 1000.0), "ada_paper_recipe").key,
+            batches.adapted(Cell(0.1, 1000.0), "ada", augment=True).key,
+            batches.adapted(Cell(0.1, 1000.0), "ada", without=("apoferritin",)).key,
+        }
+        assert len(keys) == 7
+
+    def test_cells_share_source_models_and_sets(self):
+        batches = Batches(SMOKE, SMOKE.classes(None))
+        tasks = [batches.adapted(Cell(s, t), "ada") for s in (1000.0, 0.1) for t in (1000.0, 0.1)]
+        kinds = [task.kind for task in ordered(tasks)]
+        assert (kinds.count("set"), kinds.count("train"), kinds.count("adapt")) == (2, 2, 4)
+
+
+class TestRunning:
+    def test_nothing_is_run_twice(self, tmp_path):
+        first = [record["name"] for _, record in run_tasks([D], tmp_path)]
+        again = [record["name"] for _, record in run_tasks([D], tmp_path)]
+        assert first == again == ["a", "b", "c", "d"]
+        assert (tmp_path / "log.txt").read_text().split() == ["a", "b", "c", "d"]
+
+    def test_a_task_without_a_record_is_run_again(self, tmp_path):
+        list(run_tasks([D], tmp_path))
+        (tmp_path / B.key / "record.json").unlink()
+        list(run_tasks([D], tmp_path))
+        assert (tmp_path / "log.txt").read_text().split() == ["a", "b", "c", "d", "b"]
+        assert read_record(tmp_path / B.key / "record.json")["resumed"] is True
+
+    def test_record(self, tmp_path):
+        record = execute(A, tmp_path)
+        assert record == json.loads((tmp_path / A.key / "record.json").read_text())
+        assert record["key"] == A.key
+        assert record["seconds"] >= 0
+        assert record["commit"]
+        assert "torch" in record["versions"]
+        assert json.loads((tmp_path / A.key / "task.json").read_text())["name"] == "a"
+
+    def test_damaged_record(self, tmp_path):
+        execute(A, tmp_path)
+        (tmp_path / A.key / "record.json").write_text("{")
+        with pytest.raises(InputError, match=r"record .* is damaged.*delete its folder"):
+            execute(A, tmp_path)
+
+    def test_one_process_a_store(self, tmp_path):
+        running = run_tasks([D], tmp_path)
+        next(running)
+        with pytest.raises(OutputError, match="another process is running tasks"):
+            next(run_tasks([D], tmp_path))
+        list(running)
+        assert len(list(run_tasks([D], tmp_path))) == 4
+
+
+def start(store: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tomadapt", "experiment", *GRID]
+    command += ["--store", str(store), "--out", str(out)]
+    return subprocess.Popen(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def results(out: Path) -> tuple[str, list[dict[str, Any]]]:
+    rows = [json.loads(line) for line in (out / "table1_smoke.jsonl").read_text().splitlines()]
+    return (out / "table1_smoke.md").read_text(), [
+        {key: value for key, value in row.items() if key != "seconds"} for row in rows
+    ]
+
+
+@pytest.mark.slow
+class TestKill:
+    def test_kill_9_then_the_same_table_and_nothing_rerun(self, tmp_path):
+        whole = start(tmp_path / "whole", tmp_path / "of_whole")
+        store, out, kept = tmp_path / "killed", tmp_path / "of_killed", {}
+        kills = 0
+        for wanted in (0, 2, 4, 6):
+            process = start(store, out)
+            while process.poll() is None:
+                begun = len(list(store.glob("*/task.json")))
+                done = {p: p.stat().st_mtime_ns for p in store.glob("*/record.json")}
+                if begun > len(done) >= wanted:  # something is in the middle
+                    process.send_signal(signal.SIGKILL)
+                    kills += 1
+                    break
+                time.sleep(0.005)
+            process.wait()
+            kept |= {p: p.stat().st_mtime_ns for p in store.glob("*/record.json")}
+        assert kills >= 3
+        assert start(store, out).wait(timeout=300) == 0
+        assert whole.wait(timeout=300) == 0
+        assert {p: p.stat().st_mtime_ns for p in kept} == kept
+        assert results(out) == results(tmp_path / "of_whole")
+
+
+@pytest.mark.slow
+class TestDask:
+    def test_same_results_on_a_local_cluster(self, tmp_path):
+        batches = Batches(SMOKE, SMOKE.classes(None))
+        tasks = [batches.adapted(Cell(0.1, 0.1), method) for method in ("target_statistics", "ada")]
+        here = {task.key: record for task, record in run_tasks(tasks, tmp_path / "here")}
+        with dask_client(2, None) as client:
+            there = {
+                task.key: record
+                for task, record in run_tasks(tasks, tmp_path / "there", client=client)
+            }
+        assert here.keys() == there.keys()
+        for key, record in here.items():
+            for measure in ("accuracy", "held_out_accuracy", "history"):
+                assert there[key].get(measure) == record.get(measure)
+
+    def test_a_failing_task_is_told(self, tmp_path):
+        batches = Batches(SMOKE, {"apoferritin": "no-such-structure", "null": "null"})
+        with (
+            dask_client(2, None) as client,
+            pytest.raises(Exception, match="unknown structure 'no-such-structure'"),
+        ):
+            list(run_tasks([batches.source_model(Cell(0.1, 0.1))], tmp_path, client=client))
