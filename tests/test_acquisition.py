@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tomadapt.acquisition import BATCH_A, BATCH_B, NAMED_ACQUISITIONS, Acquisition, tilt_range
+from tomadapt.acquisition import (
+    BATCH_A,
+    BATCH_B,
+    K2_COUNTING_MTF,
+    NAMED_ACQUISITIONS,
+    PSEUDO_EXPERIMENTAL,
+    Acquisition,
+    tilt_range,
+)
 
 
 def test_named_acquisitions_are_those_of_the_paper() -> None:
@@ -98,6 +106,14 @@ def test_bad_tilts(tilts: Any, message: str) -> None:
         {"astigmatism_angle_deg": math.nan},
         {"astigmatism_angle_deg": math.inf},
         {"defocus": 5},
+        {"b_factor_A2": -1},
+        {"b_factor_A2": 5001},
+        {"b_factor_A2": math.nan},
+        {"exposure_per_tilt_e_per_A2": -0.1},
+        {"exposure_per_tilt_e_per_A2": math.inf},
+        {"thickness_in_mean_free_paths": -0.1},
+        {"thickness_in_mean_free_paths": 4},
+        {"exposure_order": "bidirectional"},
     ],
 )
 def test_bad_fields(field: dict[str, Any]) -> None:
@@ -116,3 +132,39 @@ def test_defocus_is_needed_and_fields_cannot_change() -> None:
 def test_round_trip_through_json() -> None:
     mine = Acquisition(defocus_um=4, mtf=((0.0, 1.0), (1.0, 0.3)), tilt_angles_deg=(-20, 0, 31.5))
     assert Acquisition.model_validate_json(mine.model_dump_json()) == mine
+
+
+@pytest.mark.parametrize("order", [(0, 30), (0, 30, 30), (0, 30, -31), (0, 30, -30, 60), ()])
+def test_an_order_holds_each_tilt_once(order: tuple[float, ...]) -> None:
+    tilts = (-30, 0, 30)
+    with pytest.raises(ValidationError, match="each of the 3 tilt angles once"):
+        Acquisition(defocus_um=5, tilt_angles_deg=tilts, exposure_order=order)
+    mine = Acquisition(defocus_um=5, tilt_angles_deg=tilts, exposure_order=(0, 30.0004, -30))
+    assert mine.exposure_order == (0, 30.0004, -30)
+
+
+def test_a_slab_has_no_path_at_90_degrees() -> None:
+    steep: Any = {"defocus_um": 5, "tilt_angles_deg": (-85, 0, 60)}
+    Acquisition(**steep)
+    with pytest.raises(ValidationError, match="within ±80 degrees; got 85"):
+        Acquisition(**steep, thickness_in_mean_free_paths=0.1)
+
+
+def test_a_named_mtf_is_its_pairs() -> None:
+    named = Acquisition.model_validate({"defocus_um": 5, "mtf": "k2_counting"})
+    assert named.mtf == K2_COUNTING_MTF
+    fractions, transfer = zip(*K2_COUNTING_MTF, strict=True)
+    assert (fractions[0], fractions[-1], transfer[0]) == (0, 1, 1)
+    assert list(transfer) == sorted(transfer, reverse=True)
+    assert 0.5 <= transfer[-1] <= 0.6
+
+
+def test_later_fields_are_dumped_where_they_say_something() -> None:
+    assert not {"b_factor_A2", "exposure_order"} & set(BATCH_A.model_dump())
+    dumped = PSEUDO_EXPERIMENTAL.model_dump(mode="json")
+    assert dumped["b_factor_A2"] == 800
+    assert dumped["thickness_in_mean_free_paths"] == 0.5
+    assert "exposure_order" not in dumped
+    assert "name" not in PSEUDO_EXPERIMENTAL.model_dump(exclude={"name"})
+    for acquisition in NAMED_ACQUISITIONS.values():
+        assert Acquisition.model_validate_json(acquisition.model_dump_json()) == acquisition

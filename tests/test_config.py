@@ -76,6 +76,17 @@ class TestRunConfig:
         config = RunConfig.model_validate(RUN | {"target": target})
         assert config.target == target
 
+    def test_neighbours_reach_the_simulation_of_their_domain(self) -> None:
+        config = parse(changed("target", "neighbours", value=3), RunConfig, where="here")
+        source, target = config.source_simulation(), config.target_simulation()
+        assert target is not None
+        assert (source.neighbours, target.neighbours) == (0, 3)
+        assert RunConfig.model_validate_json(config.model_dump_json()) == config
+        # Runs of versions without neighbours are still known by their configuration.
+        assert "neighbours" not in config.model_dump()["source"]
+        with pytest.raises(ConfigError, match=r"target\.neighbours"):
+            parse(changed("target", "neighbours", value=-1), RunConfig, where="here")
+
     def test_survives_json(self) -> None:
         config = parse(RUN, RunConfig, where="here")
         assert RunConfig.model_validate_json(config.model_dump_json()) == config

@@ -1,14 +1,35 @@
-"""How a tilt series was recorded: optics, detector, tilt angles, and where noise enters."""
+"""How a tilt series was recorded: optics, detector, tilts, exposure, and where noise enters."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 TiltAngles = tuple[float, ...]
+TransferCurve = tuple[tuple[float, float], ...]
+
+K2_COUNTING_MTF: TransferCurve = ((0, 1), (0.25, 0.93), (0.5, 0.82), (0.75, 0.69), (1, 0.55))
+"""MTF of a direct detector that counts electrons: (fraction of Nyquist, transfer).
+
+A rounded curve of the kind that McMullan et al. 2014 (Ultramicroscopy 147, 156) report for a K2
+Summit at 300 kV; no calibration of any one camera.
+"""
+
+NAMED_MTFS = {"k2_counting": K2_COUNTING_MTF}
+"""Curves that an acquisition may name instead of giving the pairs."""
+
+STEEPEST_WITH_THICKNESS_DEG = 80.0
+"""A slab's path length is not known at steeper tilts: it grows without bound towards 90°."""
 
 
 def tilt_range(first_deg: float, last_deg: float, step_deg: float) -> TiltAngles:
@@ -39,7 +60,23 @@ def tilt_range(first_deg: float, last_deg: float, step_deg: float) -> TiltAngles
     return tuple(first_deg + i * step_deg for i in range(count))
 
 
-class Acquisition(BaseModel):
+class WithLaterFields(BaseModel):
+    """A model whose later fields are left out of its dump while they have their defaults.
+
+    What was written before there were such fields, and digests of it, then equal what is written
+    now with the same meaning: sets and runs on disk stay the sets and runs that they were.
+    """
+
+    later_fields: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        silent = {k for k in self.later_fields if getattr(self, k) == fields[k].default}
+        return {key: value for key, value in dump(self).items() if key not in silent}
+
+
+class Acquisition(WithLaterFields):
     """The acquisition of one domain.
 
     Parameters
@@ -64,9 +101,22 @@ class Acquisition(BaseModel):
         ``{first = -60, last = 60, step = 3}``.
     mtf
         ``"sinc"`` for sinc(πω/2) with ω the fraction of Nyquist (Lin et al. 2019, section 3.1),
-        ``"none"``, or pairs (fraction of Nyquist, transfer) to interpolate between.
+        ``"none"``, a name in :data:`NAMED_MTFS` (taken as its pairs), or pairs (fraction of
+        Nyquist, transfer) to interpolate between.
     noise_before_ctf
-        The fraction of the noise variance in the images that went through CTF and MTF.
+        The fraction of the noise variance in the images that went through CTF, envelope and MTF.
+    b_factor_A2
+        B in Å² of the envelope exp(−B k²/4) on amplitudes, k in 1/Å.
+    exposure_per_tilt_e_per_A2
+        Exposure of each tilt image in electrons/Å²; what was accumulated attenuates the signal,
+        see :func:`tomadapt.simulate.radiation.exposure_attenuation`.
+    exposure_order
+        ``"dose_symmetric"`` (outwards from 0°, the positive side first), or all tilt angles in the
+        order in which they were recorded.
+    thickness_in_mean_free_paths
+        Thickness of the untilted specimen over the inelastic mean free path (about 395 nm in ice
+        at 300 kV: Rice et al. 2018, J. Struct. Biol. 204, 38): noise grows with tilt, see
+        :func:`tomadapt.simulate.radiation.relative_noise_variance`.
 
     Examples
     --------
@@ -84,8 +134,28 @@ class Acquisition(BaseModel):
     astigmatism_angle_deg: float = 0.0
     amplitude_contrast: Annotated[float, Field(ge=0, le=1)] = 0.07
     tilt_angles_deg: TiltAngles = tilt_range(-60, 60, 3)
-    mtf: Literal["sinc", "none"] | tuple[tuple[float, float], ...] = "sinc"
+    mtf: Literal["sinc", "none"] | TransferCurve = "sinc"
     noise_before_ctf: Annotated[float, Field(ge=0, le=1)] = 0.5
+    b_factor_A2: Annotated[float, Field(ge=0, le=5000)] = 0.0
+    exposure_per_tilt_e_per_A2: Annotated[float, Field(ge=0, le=100)] = 0.0
+    exposure_order: Literal["dose_symmetric"] | TiltAngles = "dose_symmetric"
+    thickness_in_mean_free_paths: Annotated[float, Field(ge=0, le=3)] = 0.0
+
+    later_fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "b_factor_A2",
+            "exposure_per_tilt_e_per_A2",
+            "exposure_order",
+            "thickness_in_mean_free_paths",
+        }
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_mtf_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("mtf"), str):
+            return {**data, "mtf": NAMED_MTFS.get(data["mtf"], data["mtf"])}
+        return data
 
     @model_validator(mode="before")
     @classmethod
@@ -123,6 +193,21 @@ class Acquisition(BaseModel):
             frequencies = [f for f, _ in self.mtf]
             if len(frequencies) < 2 or frequencies != sorted(set(frequencies)):
                 raise ValueError("mtf as pairs needs at least two increasing fractions of Nyquist")
+        if not isinstance(self.exposure_order, str):
+            recorded = sorted(self.exposure_order)
+            if len(recorded) != len(angles) or any(
+                abs(a - b) > 1e-3 for a, b in zip(recorded, angles, strict=True)
+            ):
+                raise ValueError(
+                    f"exposure_order must hold each of the {len(angles)} tilt angles once; "
+                    f"got {len(recorded)} angles"
+                )
+        steepest = max(abs(angles[0]), abs(angles[-1]))
+        if self.thickness_in_mean_free_paths > 0 and steepest > STEEPEST_WITH_THICKNESS_DEG:
+            raise ValueError(
+                "thickness_in_mean_free_paths needs tilts within "
+                f"±{STEEPEST_WITH_THICKNESS_DEG:g} degrees; got {steepest:g}"
+            )
         return self
 
 
@@ -136,4 +221,17 @@ BATCH_B = Acquisition(
 )
 """Source domain of Lin et al. 2019, section 3.1 (Cs 2.2 mm, 10 µm underfocus, 300 kV, ±60°)."""
 
-NAMED_ACQUISITIONS = {a.name: a for a in (BATCH_A, BATCH_B)}
+PSEUDO_EXPERIMENTAL = Acquisition(
+    name="pseudo_experimental",
+    spherical_aberration_mm=2.0,
+    defocus_um=5.5,
+    mtf=K2_COUNTING_MTF,
+    b_factor_A2=800.0,
+    exposure_per_tilt_e_per_A2=2.0,
+    thickness_in_mean_free_paths=0.5,
+)
+"""A stand-in for the recorded set S_e1 of Lin et al. 2019, section 3.2: a Polara with a K2 in
+counting mode, 5 to 6 µm underfocus. What the paper does not state (B, exposure, thickness, tilts)
+has values usual for such data; see ``docs/methods.md``."""
+
+NAMED_ACQUISITIONS = {a.name: a for a in (BATCH_A, BATCH_B, PSEUDO_EXPERIMENTAL)}

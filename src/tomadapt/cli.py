@@ -122,9 +122,10 @@ def adapt(
         Path, typer.Option(help="Set, .mrc stack, folder of .mrc cubes, .npy or .npz.")
     ],
     out: Out,
+    method: Annotated[str, typer.Option(help="ada (3D-ADA), target_statistics, ie or sc.")] = "ada",
     recipe: Recipe = "default",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the data; the recipe's own if not given.")
+        int | None, typer.Option(min=1, help="ada: passes over the data; the recipe's own if none.")
     ] = None,
     source_snr: Snr = None,
     target_snr: Snr = None,
@@ -133,13 +134,10 @@ def adapt(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Adapt a source model to an unlabelled target by 3D-ADA (Algorithm 1)."""
+    """Adapt a source model to an unlabelled target, by 3D-ADA (Algorithm 1) or a baseline."""
     from tomadapt.config import parse
-    from tomadapt.learn.adversarial import (
-        PAPER_RECIPE,
-        AdversarialAdaptation,
-        AdversarialOptions,
-    )
+    from tomadapt.learn.adversarial import PAPER_RECIPE, AdversarialOptions
+    from tomadapt.learn.catalogue import METHODS, default_options
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
     from tomadapt.progress import progress_bar
@@ -147,7 +145,13 @@ def adapt(
 
     base = PAPER_RECIPE if _one_of("--recipe", recipe, RECIPES) == "paper" else AdversarialOptions()
     chosen: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-    options = parse(base.model_dump() | chosen, AdversarialOptions, where="adapt")
+    _one_of("--method", method, ADAPTING)
+    if method == "ada":
+        options: Any = parse(base.model_dump() | chosen, AdversarialOptions, where="adapt")
+    else:
+        if epochs is not None or recipe != "default":
+            _one_of("--epochs and --recipe: --method", method, ("ada",))
+        options = default_options(method, seed=seed)
     source_model = Model.load(model)
     source_data = _open_set(source, source_snr)
     target_data = _open_target(target, voxel_size, contrast, target_snr)
@@ -162,12 +166,12 @@ def adapt(
     if out.exists():
         _warn(f"{out} is there already and will be replaced")
     checkpoint = out.with_name(out.name + ".checkpoint.pt")
-    with progress_bar("adapt", options.epochs, unit="epochs") as advance:
-        adaptation = AdversarialAdaptation(source_model, options, fabric).fit(
+    with progress_bar("adapt", getattr(options, "epochs", 1), unit="epochs") as advance:
+        adaptation = METHODS[method](source_model, options, fabric).fit(
             source_data,
             target_data,
             checkpoint=checkpoint,
-            on_epoch=lambda e: advance(1, f"D {e['discriminator_accuracy']:.2f}"),
+            on_epoch=lambda e: advance(1, _epoch_note(e)),
         )
     if fabric.global_rank == 0:
         adaptation.model.save(out)
@@ -243,7 +247,7 @@ def report(
         )
     _require_writable(out)
     statistics = TargetStatistics(before).fit(source_data, target_data).model
-    models = {"source_only": before, "target_statistics": statistics, "ada": after}
+    models = {"source_only": before, "target_statistics": statistics, after.card.method: after}
     evaluation = evaluate(models, target_data)
     if after.card.training["adapted_to"] != target_data.fingerprint:
         _warn("these are not, or not only, the particles that were adapted to")
@@ -424,6 +428,12 @@ def _warn(message: str) -> None:
     typer.echo(f"tomadapt: warning: {message}", err=True)
 
 
+def _epoch_note(record: dict[str, float]) -> str:
+    accuracy = record.get("discriminator_accuracy")
+    return "" if accuracy is None else f"D {accuracy:.2f}"
+
+
+ADAPTING = ("ada", "target_statistics", "ie", "sc")
 DEVICES = ("auto", "cpu", "cuda")
 RECIPES = ("default", "paper")
 

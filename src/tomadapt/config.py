@@ -7,7 +7,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from tomadapt.acquisition import Acquisition
+from tomadapt.acquisition import Acquisition, WithLaterFields
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.volumes import Contrast
 from tomadapt.learn.adversarial import AdversarialOptions
@@ -41,7 +41,7 @@ class Structures(BaseModel):
     resolution_A: float = 9.2
 
 
-class SimulatedDomain(BaseModel):
+class SimulatedDomain(WithLaterFields):
     """A domain that is simulated.
 
     Parameters
@@ -54,6 +54,8 @@ class SimulatedDomain(BaseModel):
         Particles that training or adaptation see, and particles kept back for evaluation.
     max_shift_fraction
         Largest shift along each axis, as a fraction of the box.
+    neighbours
+        How many other macromolecules reach into each box.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +65,9 @@ class SimulatedDomain(BaseModel):
     per_class: Annotated[int, Field(ge=2)]
     held_out_per_class: Annotated[int, Field(ge=0)] = 0
     max_shift_fraction: Annotated[float, Field(ge=0, le=0.3)] = 0.1
+    neighbours: Annotated[int, Field(ge=0, le=12)] = 0
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"neighbours"})
 
     def simulation(self, structures: Structures, *, seed: int) -> SimulationConfig:
         """The simulation of this domain, held-out particles included."""
@@ -75,6 +80,7 @@ class SimulatedDomain(BaseModel):
                 "snr": self.snr,
                 "per_class": self.per_class + self.held_out_per_class,
                 "max_shift_fraction": self.max_shift_fraction,
+                "neighbours": self.neighbours,
                 "seed": seed,
             }
         )

@@ -101,7 +101,9 @@ def signal_too_strong(patch: Patch) -> None:
 
     def louder(self: Simulator, *args: Any) -> simulator_module.TiltImages:
         images = original(self, *args)
-        return simulator_module.TiltImages(1.2 * images.signal, images.noise, images.variance_ratio)
+        return simulator_module.TiltImages(
+            1.2 * images.signal, images.noise, images.variance_ratio, images.scale
+        )
 
     patch.setattr(Simulator, "tilt_images", louder)
 

@@ -128,6 +128,9 @@ def test_acquisition_by_name() -> None:
         ({"acquisition": {"defocus_um": 5, "tilt_angles_deg": [-90, 0, 90]}}, "less than 180"),
         ({"acquisition": {"defocus_um": 5, "tilt_angles_deg": {"from": 1}}}, "first, last, step"),
         ({"particles": 3}, "particles"),
+        ({"neighbours": -1}, "neighbours"),
+        ({"neighbours": 13}, "neighbours"),
+        ({"neighbours": 1.5}, "neighbours"),
     ],
 )
 def test_bad_configurations(change: dict[str, Any], message: str) -> None:
@@ -150,9 +153,52 @@ def test_what_a_set_is_identified_by() -> None:
         {"per_class": 7},
         {"box": 25},
         {"acquisition": "batch_a"},
+        {"neighbours": 1},
+        {"acquisition": SETTINGS["acquisition"] | {"b_factor_A2": 100}},
+        {"acquisition": SETTINGS["acquisition"] | {"exposure_per_tilt_e_per_A2": 2}},
     ):
         assert config(**change).identity != base.identity
     assert json.loads(json.dumps(base.identity)) == base.identity
+
+
+FIRST_KEYS = {
+    "classes",
+    "folder",
+    "acquisition",
+    "per_class",
+    "seed",
+    "box",
+    "voxel_size_A",
+    "resolution_A",
+    "max_shift_fraction",
+    "weighting",
+}
+FIRST_ACQUISITION_KEYS = {
+    "name",
+    "voltage_kv",
+    "spherical_aberration_mm",
+    "defocus_um",
+    "astigmatism_um",
+    "astigmatism_angle_deg",
+    "amplitude_contrast",
+    "tilt_angles_deg",
+    "mtf",
+    "noise_before_ctf",
+}
+
+
+def test_identities_of_sets_of_the_first_version_stay() -> None:
+    """Fields of later versions are left out at their defaults, so old sets are still known."""
+    assert set(config().identity) == FIRST_KEYS
+    assert set(config().identity["acquisition"]) == FIRST_ACQUISITION_KEYS
+    assert set(config(neighbours=2).identity) == FIRST_KEYS | {"neighbours"}
+    exposed = SETTINGS["acquisition"] | {"exposure_per_tilt_e_per_A2": 2}
+    assert set(config(acquisition=exposed).identity["acquisition"]) == FIRST_ACQUISITION_KEYS | {
+        "exposure_per_tilt_e_per_A2"
+    }
+    for settings in (config(), config(neighbours=2, acquisition=exposed)):
+        assert SimulationConfig.model_validate(settings.model_dump()) == settings
+        assert SimulationConfig.model_validate_json(settings.model_dump_json()) == settings
 
 
 # --- round trip
@@ -348,6 +394,53 @@ def test_another_configuration(made: Made) -> None:
     with pytest.raises(MismatchError, match=r"differs in .*seed.*choose another --out"):
         simulate_set(config(seed=4), made.path)
     assert shards(made.path) == before
+
+
+def test_a_set_of_the_first_version_is_taken_up(made: Made) -> None:
+    before = shards(made.path)
+    for keys, table in ((FIRST_KEYS, None), (FIRST_ACQUISITION_KEYS, "acquisition")):
+        written = json.loads((made.path / "config.json").read_text())
+        assert set(written[table] if table else written) - {"templates"} == keys
+    (made.path / "set.json").unlink()
+    (made.path / "shard-00002.npz").unlink()
+    simulate_set(config(), made.path)
+    assert shards(made.path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"neighbours": 1}, "neighbours"),
+        ({"acquisition": SETTINGS["acquisition"] | {"b_factor_A2": 100}}, "acquisition"),
+    ],
+)
+def test_later_fields_make_another_configuration_both_ways(
+    made: Made, tmp_path: Path, change: dict[str, Any], name: str
+) -> None:
+    # What is left out at its default stands in one of the two files alone.
+    with pytest.raises(MismatchError, match=rf"differs in {name}\)"):
+        simulate_set(config(**change), made.path)
+    small: dict[str, Any] = {"classes": ["apoferritin"], "per_class": 1}
+    simulate_set(config(**small, **change), tmp_path / "other")
+    with pytest.raises(MismatchError, match=rf"differs in {name}\)"):
+        simulate_set(config(**small), tmp_path / "other")
+
+
+def test_neighbours_are_stored_with_the_signal(made: Made, tmp_path: Path) -> None:
+    """At every SNR they keep their ratio to the particle; the noise is that without them."""
+    crowded = simulate_set(config(neighbours=2, per_class=2), tmp_path / "crowded")
+    plain = np.load(made.path / "shard-00000.npy")
+    found = np.load(tmp_path / "crowded" / "shard-00000.npy")
+    np.testing.assert_array_equal(found[:2, 1], plain[:2, 1])
+    extra = found[:2, 0].astype(np.float32) - plain[:2, 0]
+    assert np.abs(extra).max() > 0.1
+    null = np.load(tmp_path / "crowded" / "shard-00001.npy")[:, 0]
+    assert (null.astype(np.float32).std(axis=(1, 2, 3)) > 0.05).all()
+    for snr in (0.1, 10.0):
+        read = open_set(tmp_path / "crowded", snr=snr).source.read([0])
+        alone = open_set(made.path, snr=snr).source.read([0])
+        np.testing.assert_allclose(read - alone, extra[:1], atol=5e-3)
+    assert crowded.source.meta["config"]["neighbours"] == 2
 
 
 def test_another_snr_is_no_other_configuration(made: Made) -> None:

@@ -379,3 +379,46 @@ def test_an_acquisition_without_contrast_is_refused() -> None:
     blind = Acquisition(defocus_um=0, spherical_aberration_mm=0, amplitude_contrast=0)
     with pytest.raises(ConfigError, match="passes no signal"):
         Simulator({"x": np.ones((24, 24, 24), np.float32)}, blind, voxel_size_A=9.2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("n", "signal", "noise", "pose"),
+    [
+        (
+            24,
+            [0.470382, 1.22504, -0.0173125, -0.29931],
+            [0.562647, 0.301789, -0.137222, 0.475333],
+            [0.875468, 2.3723, 12.595],
+        ),
+        (
+            25,
+            [0.469416, 1.45148, 0.00374148, -0.324326],
+            [0.566032, 1.25647, 1.04284, 0.128026],
+            [0.875468, 2.47114, 12.7618],
+        ),
+    ],
+)
+def test_particles_are_those_of_the_first_simulator(
+    n: int, signal: list[float], noise: list[float], pose: list[float]
+) -> None:
+    """Numbers of the version before envelope, exposure, thickness and neighbours (15386f8).
+
+    Sets made by it are taken for sets of today's configuration with these at their defaults.
+    """
+    simulate = simulator(n=n, seed=3)
+    made = simulate.particles("a", [5])
+    for volume, expected in ((made.signal[0], signal), (made.noise[0], noise)):
+        points = (volume[n // 2, n // 2, n // 2], volume[3, 8, 14], volume[20, 11, 5])
+        got = [float(x) for x in (volume.std(), *points)]
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+    got = [made.rotations[0, 0, 1], made.shifts[0, 2], made.variance_ratio[0]]
+    np.testing.assert_allclose(got, pose, rtol=1e-3)
+    null = simulate.particles(NULL_CLASS, [5])
+    assert (null.signal == 0).all()
+    assert float(null.noise.std()) == pytest.approx({24: 0.565166, 25: 0.56354}[n], rel=1e-3)
+
+
+def test_an_envelope_that_leaves_nothing_is_refused() -> None:
+    lost = Acquisition(defocus_um=5, b_factor_A2=5000)
+    with pytest.raises(ConfigError, match=r"passes no signal.*B 5000"):
+        Simulator({"x": np.ones((24, 24, 24), np.float32)}, lost, voxel_size_A=1.0, seed=0)

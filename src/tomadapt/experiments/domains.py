@@ -7,11 +7,9 @@ from typing import Any
 
 from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
 from tomadapt.errors import ConfigError
-from tomadapt.experiments.methods import METHODS, MethodOptions
 from tomadapt.experiments.scales import Scale
 from tomadapt.experiments.tasks import AdaptTask, Particles, SimulateTask, TrainTask
-from tomadapt.learn.correspondence import CorrespondenceOptions
-from tomadapt.learn.importance import ImportanceOptions
+from tomadapt.learn.catalogue import METHODS, MethodOptions, default_options, with_seed
 from tomadapt.simulate.dataset import SimulationConfig
 
 ORACLE = "oracle"
@@ -93,17 +91,10 @@ class Batches:
 
 def method_options(method: str, scale: Scale, *, seed: int) -> MethodOptions | None:
     """A method's options at a scale."""
-    options: dict[str, MethodOptions] = {
-        "ada": scale.ada,
-        "ada_paper_recipe": scale.ada_paper_recipe,
-        "ie": ImportanceOptions(),
-        "sc": CorrespondenceOptions(),
-    }
-    if method not in options:
-        return None
-    chosen = options[method]
-    has_seed = "seed" in type(chosen).model_fields  # structural correspondence draws nothing
-    return chosen.model_copy(update={"seed": seed}) if has_seed else chosen
+    scaled = {"ada": scale.ada, "ada_paper_recipe": scale.ada_paper_recipe}
+    if method in scaled:
+        return with_seed(scaled[method], seed)
+    return default_options(method, seed=seed)
 
 
 def require_methods(names: tuple[str, ...]) -> None:

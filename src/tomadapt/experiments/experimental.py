@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomadapt.acquisition import Acquisition, tilt_range
+from tomadapt.acquisition import PSEUDO_EXPERIMENTAL, Acquisition, tilt_range
 from tomadapt.experiments.complexes import Complex, structure_files
 from tomadapt.experiments.scales import SMOKE, Scale
 from tomadapt.experiments.tasks import LabelledFolder, Particles, SimulateTask
@@ -108,19 +108,22 @@ class ExperimentalSet:
 
 
 SOURCE_PER_CLASS = {"smoke": 6, "reduced": 100, "paper": 1000}
-NEIGHBOURS = 1
+NEIGHBOURS = 3
 """Neighbouring macromolecules in a stand-in's box."""
 
 
 def pseudo_experimental(planned: Acquisition) -> Acquisition:
-    """What a simulation does not foresee: detector, B-factor, exposure and ice of a microscope."""
-    return planned.model_copy(
-        update={
-            "name": f"pseudo-experimental {planned.name}",
-            "defocus_um": planned.defocus_um + 0.5,
-            "amplitude_contrast": 0.07,
-        }
+    """What a source's simulation does not know: detector, envelope, exposure, ice, true defocus."""
+    found = (
+        "mtf",
+        "b_factor_A2",
+        "exposure_per_tilt_e_per_A2",
+        "thickness_in_mean_free_paths",
+        "amplitude_contrast",
     )
+    changes = {name: getattr(PSEUDO_EXPERIMENTAL, name) for name in found}
+    changes |= {"name": f"pseudo_{planned.name}", "defocus_um": planned.defocus_um + 0.5}
+    return planned.model_copy(update=changes)
 
 
 SETS = (

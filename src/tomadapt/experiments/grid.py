@@ -66,6 +66,8 @@ def run_tasks(
         What a task finds wrong.
     """
     queue = ordered(tasks)
+    for task in queue:
+        task.check()
     output_folder(store)
     with _alone_in(store):
         if client is None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tomadapt.experiments.domains import ORACLE, Cell
-from tomadapt.experiments.methods import METHODS
 from tomadapt.experiments.scales import SCALES, Scale
 from tomadapt.experiments.tables import Row, markdown, mean_sd, paper_values, select
 from tomadapt.experiments.tasks import AdaptTask, Task, TrainTask
+from tomadapt.learn.catalogue import METHODS
 
 RIVALS = ("source_only", "ie", "sc")
 """The methods that the paper compares 3D-ADA with."""

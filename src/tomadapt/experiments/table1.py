@@ -11,11 +11,11 @@ from dataclasses import replace
 from tomadapt.errors import ConfigError
 from tomadapt.experiments.domains import ORACLE, Batches, Cell, require_methods
 from tomadapt.experiments.grid_table import grid_table, row_of
-from tomadapt.experiments.methods import METHODS
 from tomadapt.experiments.scales import Scale, Setting
 from tomadapt.experiments.tables import read_rows, write_rows
 from tomadapt.experiments.tasks import Task
 from tomadapt.io.atomic import write_text
+from tomadapt.learn.catalogue import METHODS
 
 Planned = tuple[Task, Cell, str]
 TITLE = "Table 1: source batch B, target batch A"

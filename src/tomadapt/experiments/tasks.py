@@ -15,17 +15,17 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tomadapt.errors import ConfigError
-from tomadapt.experiments.methods import METHODS, MethodOptions
+from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.io.labelled import open_labelled_folder
 from tomadapt.io.volumes import open_target
+from tomadapt.learn.catalogue import METHODS, MethodOptions
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.metrics import accuracy, effective_classes
 from tomadapt.prediction import predict
 from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set
-from tomadapt.subtomograms import LabelledSubtomograms
+from tomadapt.subtomograms import LabelledSubtomograms, same_voxel_size
 
 FORMAT = "tomadapt-run-1"
 """Changed when what a task leaves in its folder changes its meaning: old runs are then not used."""
@@ -48,6 +48,9 @@ class Task(BaseModel):
     def requires(self) -> Sequence[Task]:
         """The tasks whose results this one reads."""
         raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuse, before any task is run, what can be known to fail."""
 
     def run(self, folder: Path, store: Path) -> dict[str, Any]:
         """Do it, leaving artefacts in ``folder``, and return the measures for the record."""
@@ -228,6 +231,34 @@ class AdaptTask(Task):
         made = [self.target.made] if isinstance(self.target, Particles) else []
         return (self.source_model, *made)
 
+    def check(self) -> None:
+        """Refuse a target whose cubes are not like the source's.
+
+        Raises
+        ------
+        MismatchError
+            Naming box or voxel size of both.
+        """
+        source = self.source_model.data.made.simulation
+        if isinstance(self.target, Particles):
+            target: Any = self.target.made.simulation
+        else:
+            target, _ = self.target.open(Path())
+        if target.box != source.box:
+            raise MismatchError(
+                "the target and the simulated source differ in box",
+                expected=f"{source.box} voxels (source)",
+                got=f"{target.box} voxels (target)",
+                remedy="extract the target's particles again with the source's box",
+            )
+        if not same_voxel_size(target.voxel_size_A, source.voxel_size_A):
+            raise MismatchError(
+                "the target and the simulated source differ in voxel size",
+                expected=f"{source.voxel_size_A:g} Å (source)",
+                got=f"{target.voxel_size_A:g} Å (target)",
+                remedy="rescale the target's particles, or mend the voxel size in their files",
+            )
+
     def run(self, folder: Path, store: Path) -> dict[str, Any]:
         """Adapt without labels, then evaluate with them."""
         source, _ = self.source_model.data.open(store)
@@ -235,7 +266,7 @@ class AdaptTask(Task):
         source_model = self.source_model.model(store)
         source_model.require_classes(seen.class_names, "the target")
         before = source_model.fingerprint
-        method = METHODS[self.method](source_model, self.options)
+        method = METHODS[self.method](source_model, self.options, make_fabric())
         checkpoint = folder / "checkpoint.pt"
         adaptation = method.fit(source, seen.unlabelled(), checkpoint=checkpoint)
         if source_model.fingerprint != before:

@@ -324,11 +324,11 @@ class AdversarialAdaptation:
         expected = effective_classes(predict(safe, target, fabric=fabric).labels, n_classes)
         got = history[-1]["effective_classes"]
         if got - 1 < 0.5 * (expected - 1):
-            returned = (safe, "the latter") if self.fall_back else (model, "the former")
+            returned, which = (safe, "the latter") if self.fall_back else (model, "the former")
             warning = (
                 f"adversarial training collapsed: its predictions use {got:.1f} effective classes, "
-                f"those with re-estimated statistics {expected:.1f}; {returned[1]} model is returned"
+                f"those with re-estimated statistics {expected:.1f}; {which} is returned"
             )
             training["adaptation_warning"] = warning
-            return Adaptation(returned[0].copy(training=training), history, warning)
+            return Adaptation(returned.copy(training=training), history, warning)
         return Adaptation(model.copy(training=training), history)

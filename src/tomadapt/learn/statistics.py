@@ -74,7 +74,13 @@ class TargetStatistics:
         """Copy the source model and re-estimate the copy's statistics."""
         self.source_model.require_matching(target, "the target")
         fabric = self.fabric or make_fabric()
-        model = self.source_model.copy(method=self.name)
+        training = self.source_model.card.training | {
+            "adaptation": {},
+            "adaptation_history": [],
+            "adaptation_warning": None,
+            "adapted_to": target.fingerprint,
+        }
+        model = self.source_model.copy(method=self.name, training=training)
         model.extractor.to(fabric.device)
         re_estimate_statistics(model.extractor, target, fabric)
         model.extractor.eval()

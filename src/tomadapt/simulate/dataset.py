@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
-from tomadapt.acquisition import NAMED_ACQUISITIONS, Acquisition
+from tomadapt.acquisition import NAMED_ACQUISITIONS, Acquisition, WithLaterFields
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.atomic import atomic_path, output_folder, write_json
 from tomadapt.simulate.simulator import NULL_CLASS, Simulator
@@ -35,7 +35,7 @@ SHARD = 64
 """Particles a shard: what a kill can lose, and small enough that a batch fits a core's cache."""
 
 
-class SimulationConfig(BaseModel):
+class SimulationConfig(WithLaterFields):
     """What to simulate.
 
     Parameters
@@ -59,6 +59,8 @@ class SimulationConfig(BaseModel):
         Largest shift along each axis, as a fraction of the box.
     weighting
         ``mass`` or ``electron``: what an atom counts as; see :func:`tomadapt.structures.voxelise`.
+    neighbours
+        How many other macromolecules, drawn from the classes, reach into each box.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +76,9 @@ class SimulationConfig(BaseModel):
     resolution_A: Annotated[float, Field(gt=1, lt=200)] = 9.2
     max_shift_fraction: Annotated[float, Field(ge=0, le=0.3)] = 0.1
     weighting: Literal["mass", "electron"] = "mass"
+    neighbours: Annotated[int, Field(ge=0, le=12)] = 0
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"neighbours"})
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -107,7 +112,10 @@ class SimulationConfig(BaseModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a set's voxels depend on: all but the SNR they are read at."""
+        """What a set's voxels depend on: all but the SNR they are read at.
+
+        Fields that older sets did not have are left out at their defaults: such a set is the same.
+        """
         return self.model_dump(mode="json", exclude={"snr"})
 
     @property
@@ -185,7 +193,8 @@ def simulate_set(
     """
     started = out / "config.json"
     if started.exists():
-        _require_same(out, config.identity, _read_json(started))
+        found = {k: v for k, v in _read_json(started).items() if k != "templates"}
+        _require_same(out, config.identity, found)
         if (out / "set.json").exists() and all(map(_is_whole, _stems(config, out))):
             return _finished(config, out, progress)
     templates = make_templates(config)
@@ -206,6 +215,7 @@ def simulate_set(
         voxel_size_A=config.voxel_size_A,
         seed=config.seed,
         max_shift_fraction=config.max_shift_fraction,
+        neighbours=config.neighbours,
         device=device,
     )
     shards = list(_blocks(config))
@@ -245,7 +255,8 @@ def _is_whole(stem: Path) -> bool:
 
 
 def _require_same(out: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
-    differing = [key for key, value in wanted.items() if found.get(key) != value]
+    # Keys of both: what is left out at its default may stand in the other alone.
+    differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
     if differing:
         raise MismatchError(
             f"{out} holds a set of another configuration (differs in {', '.join(differing)})",

@@ -1,4 +1,4 @@
-"""What the microscope and the detector do to a projection: CTF, MTF, and the spectrum of noise.
+"""What microscope and detector do to a projection: CTF, envelope, MTF, and the spectrum of noise.
 
 All functions return real-valued transfer functions on the full, unshifted FFT grid of an
 ``n`` × ``n`` image, indexed ``[ky, kx]``.
@@ -86,17 +86,44 @@ def modulation_transfer(acquisition: Acquisition, *, n: int) -> torch.Tensor:
     return torch.from_numpy(values).to(torch.float32)
 
 
+def envelope(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> torch.Tensor:
+    """Decay of amplitudes exp(−B k²/4), k in 1/Å, by a B-factor in Å² (Rosenthal & Henderson 2003).
+
+    It stands for motion, changing defocus and partial coherence together.
+
+    Returns
+    -------
+    Tensor
+        (n, n) float32, indexed [ky, kx], unshifted; exactly 1 for B = 0.
+    """
+    k = frequency_radius(n) / pixel_size_A
+    return torch.exp(-acquisition.b_factor_A2 / 4 * k.square()).to(torch.float32)
+
+
+def signal_transfer(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> torch.Tensor:
+    """What becomes of a projection's frequencies on an unexposed specimen: CTF · envelope · MTF.
+
+    Returns
+    -------
+    Tensor
+        (n, n) float32, indexed [ky, kx], unshifted.
+    """
+    before_detector = contrast_transfer(acquisition, n=n, pixel_size_A=pixel_size_A)
+    before_detector = before_detector * envelope(acquisition, n=n, pixel_size_A=pixel_size_A)
+    return before_detector * modulation_transfer(acquisition, n=n)
+
+
 def noise_amplitude(transfer: torch.Tensor, *, before_ctf: float) -> torch.Tensor:
     """Amplitude filter that gives white noise the spectrum of noise in the recorded images.
 
-    A fraction ``before_ctf`` of the images' noise variance entered before the CTF and MTF and was
-    coloured by them, the rest entered after and is white. Both parts are Gaussian, so their sum is
-    Gaussian with the summed spectrum, and one draw serves.
+    A fraction ``before_ctf`` of the images' noise variance entered before CTF, envelope and MTF and
+    was coloured by them, the rest entered after and is white. Both parts are Gaussian, so their sum
+    is Gaussian with the summed spectrum, and one draw serves.
 
     Parameters
     ----------
     transfer
-        CTF·MTF on the full FFT grid, shape (n, n).
+        From :func:`signal_transfer`, shape (n, n).
     before_ctf
         Fraction in [0, 1] of the variance, as it stands in the images.
 

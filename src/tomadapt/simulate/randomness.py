@@ -1,4 +1,4 @@
-"""The random draws of one simulated particle: pose, shift and image noise.
+"""The random draws of one simulated particle: pose, shift, image noise, and its neighbours.
 
 Each draw is keyed by the seed, the class name, the particle's index in that class, and what it is
 for. So a particle is the same whatever the batch size, the number of workers, or the other
@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-POSE, NOISE = 0, 1
+POSE, NOISE, NEIGHBOURS = 0, 1, 2
 
 
 def particle_generator(seed: int, class_name: str, index: int, purpose: int) -> np.random.Generator:
-    """The generator of one purpose (``POSE`` or ``NOISE``) of one particle."""
+    """The generator of one purpose (``POSE``, ``NOISE``, ``NEIGHBOURS``) of one particle."""
     class_key = zlib.crc32(class_name.encode())
     sequence = np.random.SeedSequence(seed, spawn_key=(class_key, index, purpose))
     return np.random.Generator(np.random.SFC64(sequence))

@@ -88,6 +88,8 @@ def _without_optics(acquisition: Acquisition) -> Acquisition:
             "spherical_aberration_mm": 0.0,
             "amplitude_contrast": 1.0,
             "mtf": "none",
+            "b_factor_A2": 0.0,
+            "exposure_per_tilt_e_per_A2": 0.0,
         }
     )
 

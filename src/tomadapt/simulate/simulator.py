@@ -1,8 +1,9 @@
 """From templates and an acquisition to subtomograms: the physics, in one batched pass.
 
-template → pose → tilt series (central slices) → CTF · MTF → signal images;
-white noise → spectrum of the recorded noise → noise images;
-both → direct Fourier inversion → a volume of signal and a volume of unit noise.
+template → pose → tilt series (central slices) → CTF · envelope · MTF · exposure → signal images;
+white noise → spectrum of the recorded noise, growth with tilt → noise images;
+both → direct Fourier inversion → a volume of signal and a volume of unit noise;
+neighbours take the signal's way and are added to its volume.
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ from scipy.fft import next_fast_len
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError
 from tomadapt.simulate import optics
+from tomadapt.simulate.crowding import Crowd
 from tomadapt.simulate.projection import (
     SliceGrid,
     central_slices,
     cropped_images,
     template_transform,
 )
+from tomadapt.simulate.radiation import relative_noise_variance, tilt_transfer
 from tomadapt.simulate.randomness import draw_noise, draw_poses
 from tomadapt.simulate.reconstruction import DirectFourierInversion
 
 NULL_CLASS = "null"
-"""The class without a macromolecule: its signal is zero, its noise like everyone's."""
+"""The class without a macromolecule: its signal is that of neighbours alone, if there are any, its
+noise like everyone's."""
+
+TYPICAL_POSES = 8
+"""Poses whose mean stands for a template's typical scale."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,15 @@ class TiltImages:
     variance_ratio
         (b,) variance of the projections before CTF·MTF over that after: multiply an SNR by it to
         have the SNR against the projections before the CTF. NaN for the NULL class.
+    scale
+        (b,) what densities were multiplied by to give the signal variance 1. NaN for the NULL
+        class.
     """
 
     signal: torch.Tensor
     noise: torch.Tensor
     variance_ratio: torch.Tensor
+    scale: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,8 @@ class SimulatedParticles:
     ----------
     signal, noise
         (b, n, n, n) float32, [z, y, x]: a subtomogram at a stated SNR is
-        ``signal + noise / sqrt(snr)``.
+        ``signal + noise / sqrt(snr)``. The signal includes the neighbours', on the particle's own
+        scale; the SNR is that of the particle without them.
     rotations
         (b, 3, 3), acting on (x, y, z).
     shifts
@@ -89,6 +101,9 @@ class Simulator:
         Non-negative; see :mod:`tomadapt.simulate.randomness`.
     max_shift_fraction
         Largest shift along each axis as a fraction of the box.
+    neighbours
+        How many other macromolecules reach into each box, see
+        :func:`tomadapt.simulate.crowding.place_neighbours`.
     device
         Where to compute. Random numbers are drawn on the CPU, so every device gives the same
         particles up to rounding.
@@ -96,7 +111,8 @@ class Simulator:
     Raises
     ------
     ConfigError
-        When the templates' boxes differ or are not within 24 … 64 voxels.
+        When the templates' boxes differ or are not within 24 … 64 voxels, or the acquisition
+        passes no signal.
     """
 
     def __init__(
@@ -107,6 +123,7 @@ class Simulator:
         voxel_size_A: float,
         seed: int,
         max_shift_fraction: float = 0.1,
+        neighbours: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
         boxes = {density.shape for density in templates.values()}
@@ -137,14 +154,17 @@ class Simulator:
         beyond = int(np.ceil(spread + self.max_shift_voxels))
         self.padded = next_fast_len(self.box + beyond + 2)
         self.grid = SliceGrid.inside_nyquist(self.padded, self.device)
-        self.transfer_at_slices = self._transfer(self.padded)[self.grid.rows, self.grid.columns]
+        self.transfer_at_slices = tilt_transfer(
+            acquisition, self.grid, pixel_size_A=voxel_size_A
+        )  # (t, p)
         if self.transfer_at_slices.square().mean() < 1e-3:
             raise ConfigError(
-                "the acquisition passes no signal: its CTF is zero up to Nyquist",
-                expected="a defocus or an amplitude contrast that gives contrast",
+                "the acquisition passes no signal: its CTF, envelope or exposure leave none",
+                expected="a defocus or an amplitude contrast that gives contrast, little damage",
                 got=f"defocus {acquisition.defocus_um:g} µm, amplitude contrast "
-                f"{acquisition.amplitude_contrast:g}",
-                remedy="mend defocus_um or amplitude_contrast",
+                f"{acquisition.amplitude_contrast:g}, B {acquisition.b_factor_A2:g} Å², "
+                f"{acquisition.exposure_per_tilt_e_per_A2:g} e/Å² a tilt",
+                remedy="mend defocus_um or amplitude_contrast, or lower the others",
             )
         self.noise_filter = self._noise_filter()
         self.reconstruct = DirectFourierInversion.for_tilts(self.tilts, self.box, self.device)
@@ -153,18 +173,39 @@ class Simulator:
             for name, density in templates.items()
             if name != NULL_CLASS
         }
-
-    def _transfer(self, n: int) -> torch.Tensor:
-        """CTF·MTF on an n × n grid, transposed to [kx, ky], full."""
-        ctf = optics.contrast_transfer(self.acquisition, n=n, pixel_size_A=self.voxel_size_A)
-        transfer = ctf * optics.modulation_transfer(self.acquisition, n=n)
-        return transfer.T.contiguous().to(self.device)
+        self.crowd = self._crowd(templates, neighbours) if neighbours else None
 
     def _noise_filter(self) -> torch.Tensor:
-        amplitude = optics.noise_amplitude(
-            self._transfer(self.box), before_ctf=self.acquisition.noise_before_ctf
+        """Amplitude filter of the white noise of each tilt image, (t, n, n // 2 + 1)."""
+        transfer = optics.signal_transfer(
+            self.acquisition, n=self.box, pixel_size_A=self.voxel_size_A
         )
-        return amplitude[:, : self.box // 2 + 1].contiguous()
+        amplitude = optics.noise_amplitude(
+            transfer.T.contiguous(), before_ctf=self.acquisition.noise_before_ctf
+        )
+        growth = relative_noise_variance(self.acquisition).sqrt().float()
+        half = amplitude[:, : self.box // 2 + 1]
+        return (growth[:, None, None] * half).to(self.device)
+
+    def _crowd(
+        self, templates: Mapping[str, NDArray[np.float32]], count: int
+    ) -> tuple[Crowd, torch.Tensor]:
+        """The neighbours' view, and the typical scale of each of its templates, (m,)."""
+        crowd = Crowd.around(
+            {name: templates[name] for name in self.transforms},
+            self.acquisition,
+            count=count,
+            voxel_size_A=self.voxel_size_A,
+            max_shift_voxels=self.max_shift_voxels,
+            device=self.device,
+        )
+        centred = np.zeros((TYPICAL_POSES, 3), np.float32)
+        typical = []
+        for name in crowd.names:
+            some = range(TYPICAL_POSES)
+            rotations, _ = draw_poses(self.seed, name, some, max_shift_voxels=0)
+            typical.append(self.tilt_images(name, some, rotations, centred).scale.mean())
+        return crowd, torch.stack(typical)
 
     def tilt_images(
         self,
@@ -184,7 +225,8 @@ class Simulator:
         white = draw_noise(self.seed, class_name, indices, shape=(t, n, n))
         noise = torch.fft.rfft2(white.to(self.device)) * self.noise_filter
         if class_name == NULL_CLASS:
-            return TiltImages(torch.zeros_like(noise), noise, torch.full((b,), torch.nan))
+            unknown = torch.full((b,), torch.nan)
+            return TiltImages(torch.zeros_like(noise), noise, unknown, unknown)
         if class_name not in self.transforms:
             raise ConfigError(
                 f"unknown class {class_name!r}",
@@ -203,7 +245,9 @@ class Simulator:
         images = cropped_images(padded, n)  # (b, t, n, n), [x, y]
         after = images.square().mean(dim=(1, 2, 3)) - images.mean(dim=(1, 2, 3)).square()  # (b,)
         images.div_(after.sqrt()[:, None, None, None])
-        return TiltImages(torch.fft.rfft2(images), noise, (before / after).cpu())
+        return TiltImages(
+            torch.fft.rfft2(images), noise, (before / after).cpu(), after.rsqrt().cpu()
+        )
 
     def slice_variance(self, slices: torch.Tensor) -> torch.Tensor:
         """Variance of the projections over the box, by Parseval's theorem, (b,)."""
@@ -230,8 +274,16 @@ class Simulator:
             self.seed, class_name, indices, max_shift_voxels=self.max_shift_voxels
         )
         images = self.tilt_images(class_name, indices, rotations, shifts)
+        signal = self.reconstruct(images.signal)
+        if self.crowd is not None:
+            crowd, typical = self.crowd
+            placed = crowd.place(self.seed, class_name, indices, shifts)
+            scale = images.scale[:, None].expand(placed.templates.shape)
+            if class_name == NULL_CLASS:  # there is no own signal to share a scale with
+                scale = typical[torch.from_numpy(placed.templates)]
+            signal += crowd.volumes(placed, self.transforms, self.tilts, scale=scale)
         return SimulatedParticles(
-            signal=self.reconstruct(images.signal),
+            signal=signal,
             noise=self.reconstruct(images.noise),
             rotations=rotations,
             shifts=shifts,

@@ -1,0 +1,55 @@
+"""Every adaptation method by the name that commands, records and tables use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from tomadapt.learn.adversarial import (
+    DEFAULT_RECIPE,
+    PAPER_RECIPE,
+    AdversarialAdaptation,
+    AdversarialOptions,
+)
+from tomadapt.learn.correspondence import CorrespondenceOptions, StructuralCorrespondence
+from tomadapt.learn.importance import ImportanceEstimation, ImportanceOptions
+from tomadapt.learn.method import AdaptationMethod, SourceOnly
+from tomadapt.learn.model import Model
+from tomadapt.learn.statistics import TargetStatistics
+
+MethodOptions = AdversarialOptions | ImportanceOptions | CorrespondenceOptions
+
+METHODS: dict[str, Callable[[Model, Any, Fabric | None], AdaptationMethod]] = {
+    "source_only": lambda model, _, __: SourceOnly(model),
+    "target_statistics": lambda model, _, fabric: TargetStatistics(model, fabric),
+    "ie": ImportanceEstimation,
+    "sc": StructuralCorrespondence,
+    "ada": AdversarialAdaptation,
+    # What Algorithm 1 ends with, collapsed or not: it is the literal recipe that is measured.
+    "ada_paper_recipe": lambda model, options, fabric: AdversarialAdaptation(
+        model, options, fabric, fall_back=False
+    ),
+}
+"""Name → maker from a source model, the method's options, and where to compute."""
+
+_OPTIONS: dict[str, MethodOptions] = {
+    "ie": ImportanceOptions(),
+    "sc": CorrespondenceOptions(),
+    "ada": DEFAULT_RECIPE,
+    "ada_paper_recipe": PAPER_RECIPE,
+}
+
+
+def default_options(method: str, *, seed: int) -> MethodOptions | None:
+    """A method's own options with a seed; None where it has none to choose."""
+    if method not in _OPTIONS:
+        return None
+    return with_seed(_OPTIONS[method], seed)
+
+
+def with_seed(options: MethodOptions, seed: int) -> MethodOptions:
+    """The same options with another seed, if the method draws anything at all."""
+    has_seed = "seed" in type(options).model_fields
+    return options.model_copy(update={"seed": seed}) if has_seed else options

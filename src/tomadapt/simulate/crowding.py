@@ -1,0 +1,239 @@
+"""Neighbours: other macromolecules that reach into a particle's box, imaged as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+from scipy.spatial.transform import Rotation
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.simulate import optics
+from tomadapt.simulate.projection import SliceGrid, central_slices, cropped_images
+from tomadapt.simulate.radiation import tilt_transfer
+from tomadapt.simulate.randomness import NEIGHBOURS, particle_generator
+from tomadapt.simulate.reconstruction import DirectFourierInversion
+from tomadapt.structures.resampling import radius_A
+
+ATTEMPTS = 50
+"""Places tried for a neighbour before the one that overlaps the others least is taken."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The neighbours of some particles.
+
+    Attributes
+    ----------
+    templates
+        (b, k) indices into the crowd's names.
+    rotations
+        (b, k, 3, 3), acting on (x, y, z).
+    positions
+        (b, k, 3) voxels from the centre of the box, (x, y, z).
+    """
+
+    templates: NDArray[np.int64]
+    rotations: NDArray[np.float32]
+    positions: NDArray[np.float32]
+
+
+def place_neighbours(
+    generator: np.random.Generator,
+    count: int,
+    *,
+    radii: NDArray[np.float64],
+    keep_out: float,
+    centre: NDArray[np.floating],
+    box: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Choose neighbours and put them where they cross the box's faces but not the particle.
+
+    Each template is as likely. A neighbour lies in a uniform direction from the particle, its
+    centre at a uniform distance between the nearest at which its sphere still crosses the face and
+    the face itself; where that is too near for the particle, it touches the particle's sphere.
+    Neighbours do not overlap one another where there is room.
+
+    Parameters
+    ----------
+    generator
+        From :func:`~tomadapt.simulate.randomness.particle_generator`.
+    count
+        How many.
+    radii
+        (m,) radii of the templates in voxels.
+    keep_out
+        Radius about the particle that stays free, in voxels.
+    centre
+        (3,) the particle's shift from the box's centre in voxels, (x, y, z).
+    box
+        Side in voxels.
+
+    Returns
+    -------
+    templates
+        (count,) indices into ``radii``.
+    positions
+        (count, 3) voxels from the box's centre, (x, y, z).
+    """
+    templates = generator.integers(len(radii), size=count)
+    positions = np.empty((count, 3))
+    for row, radius in enumerate(radii[templates]):
+        most_room = -math.inf
+        for _ in range(ATTEMPTS):
+            direction = generator.normal(size=3)
+            direction /= np.linalg.norm(direction)
+            face = float(np.min((box / 2 - centre * np.sign(direction)) / np.abs(direction)))
+            nearest = max(keep_out + radius, face - radius)
+            candidate = centre + direction * generator.uniform(nearest, max(nearest, face))
+            distances = np.linalg.norm(positions[:row] - candidate, axis=1)
+            room = float(np.min(distances - radii[templates[:row]] - radius, initial=0))
+            if room > most_room:
+                most_room, positions[row] = room, candidate
+            if room >= 0:
+                break
+    return templates, positions
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Where neighbours come from, and the wider view in which they are imaged.
+
+    A neighbour lies partly outside the box. In images of the box's size, what is outside would be
+    cut off, and in a volume of that size what is above the box would come back below it. So
+    neighbours are imaged and reconstructed in a window that holds them, which is then cropped.
+
+    Attributes
+    ----------
+    names
+        The templates' names, sorted: an order of classes does not matter.
+    radii
+        (m,) radii in voxels that hold 99 % of their mass.
+    count
+        Neighbours of each particle.
+    box
+        Side of the box in voxels.
+    grid, transfer, reconstruct
+        Sampling of the images, (t, p) transfer, and inversion of the wider view.
+    """
+
+    names: tuple[str, ...]
+    radii: NDArray[np.float64]
+    count: int
+    box: int
+    grid: SliceGrid
+    transfer: torch.Tensor
+    reconstruct: DirectFourierInversion
+
+    @classmethod
+    def around(
+        cls,
+        templates: Mapping[str, NDArray[np.float32]],
+        acquisition: Acquisition,
+        *,
+        count: int,
+        voxel_size_A: float,
+        max_shift_voxels: float,
+        device: torch.device,
+    ) -> Crowd:
+        """Prepare the view for templates (d, d, d) of one box, ``count`` > 0 of them a particle."""
+        names = tuple(sorted(templates))
+        radii = np.array([radius_A(templates[name], 1.0) for name in names])
+        box, largest = templates[names[0]].shape[0], float(radii.max())
+        # A centre is inside the box, or as near as the particle lets it.
+        touching = 2 * largest
+        depth = max(box / 2, max_shift_voxels + touching) + largest
+        reach = max(3**0.5 * box / 2, 3**0.5 * max_shift_voxels + touching) + largest
+        # What is above the window by z returns at z − window: below the box, not in it.
+        window = next_fast_len(math.ceil(depth + box / 2), real=True)
+        spread = optics.delocalisation_px(acquisition, pixel_size_A=voxel_size_A)
+        padded = next_fast_len(math.ceil(window / 2 + reach + spread) + 2)
+        grid = SliceGrid.inside_nyquist(padded, device)
+        transfer = tilt_transfer(acquisition, grid, pixel_size_A=voxel_size_A)
+        tilts = torch.tensor(acquisition.tilt_angles_deg)
+        reconstruct = DirectFourierInversion.for_tilts(tilts, window, device)
+        return cls(names, radii, count, box, grid, transfer, reconstruct)
+
+    def place(
+        self, seed: int, class_name: str, indices: Sequence[int], shifts: NDArray[np.float32]
+    ) -> Placed:
+        """Draw the neighbours of particles, keyed as their poses are.
+
+        Parameters
+        ----------
+        seed, class_name, indices
+            Which particles. A class without a template keeps the room of a median one free.
+        shifts
+            (b, 3) shifts of the particles in voxels, (x, y, z).
+        """
+        b = len(indices)
+        own = dict(zip(self.names, self.radii, strict=True))
+        keep_out = float(own.get(class_name, np.median(self.radii)))
+        templates = np.empty((b, self.count), np.int64)
+        rotations = np.empty((b, self.count, 3, 3), np.float32)
+        positions = np.empty((b, self.count, 3), np.float32)
+        for row, index in enumerate(indices):
+            generator = particle_generator(seed, class_name, index, NEIGHBOURS)
+            templates[row], positions[row] = place_neighbours(
+                generator,
+                self.count,
+                radii=self.radii,
+                keep_out=keep_out,
+                centre=shifts[row].astype(np.float64),
+                box=self.box,
+            )
+            rotations[row] = Rotation.random(self.count, rng=generator).as_matrix()
+        return Placed(templates, rotations, positions)
+
+    def volumes(
+        self,
+        placed: Placed,
+        transforms: Mapping[str, torch.Tensor],
+        tilts: torch.Tensor,
+        *,
+        scale: torch.Tensor,
+    ) -> torch.Tensor:
+        """Reconstructed signal of neighbours.
+
+        Parameters
+        ----------
+        placed
+            From :meth:`place`.
+        transforms
+            Of each template, from :func:`~tomadapt.simulate.projection.template_transform`.
+        tilts
+            (t,) degrees.
+        scale
+            (b, k) what the images of each neighbour's density are multiplied by.
+
+        Returns
+        -------
+        Tensor
+            (b, n, n, n) float32, [z, y, x], in the units of the particles' own volumes.
+        """
+        device = self.transfer.device
+        b, n, window = len(placed.templates), self.box, self.reconstruct.n
+        slices = torch.zeros(b, len(tilts), len(self.grid.kx), dtype=torch.complex64, device=device)
+        for nth in range(self.count):  # one at a time: memory does not grow with their number
+            for template in np.unique(placed.templates[:, nth]):
+                rows = np.flatnonzero(placed.templates[:, nth] == template)
+                part = central_slices(
+                    transforms[self.names[template]],
+                    torch.from_numpy(placed.rotations[rows, nth]).to(device),
+                    torch.from_numpy(placed.positions[rows, nth]).to(device),
+                    tilts,
+                    self.grid,
+                )
+                slices[rows] += part * scale[rows, nth, None, None].to(device)
+        images = cropped_images(self.grid.scatter(slices.mul_(self.transfer)), window)
+        wide = self.reconstruct(torch.fft.rfft2(images))
+        first = window // 2 - n // 2
+        inside = slice(first, first + n)
+        # An inversion multiplies by the root of its own side.
+        cropped: torch.Tensor = wide[:, inside, inside, inside] * (n / window) ** 0.5
+        return cropped

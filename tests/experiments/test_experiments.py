@@ -1,0 +1,198 @@
+"""Every experiment at the smoke scale, and what each refuses before work starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.experiments import (
+    EXPERIMENTS,
+    augmentation,
+    figure3,
+    figure4,
+    figure8,
+    ribosomes,
+    table1,
+    table2,
+)
+from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.experimental import SETS
+from tomadapt.experiments.grid import run_tasks
+from tomadapt.experiments.scales import REDUCED, SMOKE, Setting
+from tomadapt.experiments.tables import read_rows
+from tomadapt.experiments.tasks import AdaptTask, LabelledFolder
+
+NOTE = "proves the plumbing only"
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("experiments")
+    return Setting(SMOKE, None, folder / "runs", folder / "results")
+
+
+def test_every_experiment_is_a_module_that_names_its_outputs():
+    modules = (table1, table2, figure3, figure4, figure8, augmentation, ribosomes)
+    assert [m.__name__.rpartition(".")[2] for m in modules] == list(EXPERIMENTS)
+    for module in modules:
+        assert module.TITLE
+        assert module.FILES
+        assert callable(module.run)
+
+
+class TestTable1:
+    def test_some_cells_then_more_and_the_first_stay(self, setting):
+        table1.run(setting, (Cell(0.1, 0.1),), ("source_only", "ada"))
+        path = setting.file("table1.jsonl")
+        first = read_rows(path)
+        assert [(r["method"], r["seed"]) for r in first] == [
+            ("source_only", 0), ("ada", 0), ("source_only", 1), ("ada", 1),
+        ]  # fmt: skip
+        wanted = {"source_snr", "target_snr", "method", "seed", "accuracy", "held_out_accuracy"}
+        wanted |= {"n_per_class", "epochs", "commit", "versions", "seconds"}
+        assert all(wanted <= row.keys() for row in first)
+        assert all(0 <= row["accuracy"] <= 1 for row in first)
+        table1.run(setting, (Cell(0.1, 0.1), Cell(1000.0, 0.1)), ("ie", "sc", "oracle"))
+        rows = read_rows(path)
+        assert [row for row in rows if row in first] == first
+        assert {(r["source_snr"], r["method"]) for r in rows} == {
+            (0.1, "source_only"), (0.1, "ada"), (0.1, "ie"), (0.1, "sc"), (0.1, "oracle"),
+            (1000.0, "ie"), (1000.0, "sc"), (1000.0, "oracle"),
+        }  # fmt: skip
+        oracles = {(r["seed"], r["run"]) for r in rows if r["method"] == "oracle"}
+        assert len(oracles) == 2  # one a seed, whatever the source
+
+    def test_table_is_made_from_records_alone(self, setting, tmp_path):
+        elsewhere = Setting(SMOKE, None, tmp_path / "nothing", tmp_path)
+        elsewhere.file("table1.jsonl").write_text(setting.file("table1.jsonl").read_text())
+        table1.write_table(elsewhere)
+        written = elsewhere.file("table1.md").read_text()
+        assert written == setting.file("table1.md").read_text()
+        assert NOTE in written
+        assert not (tmp_path / "nothing").exists()
+
+    def test_unknown_cell_and_method(self, setting):
+        with pytest.raises(ConfigError, match=r"no cell '0.2:0.1' at scale smoke.*1000, 0.1"):
+            table1.parse_cells(SMOKE, ["0.2:0.1"])
+        with pytest.raises(ConfigError, match=r"unknown method 'dann'.*ada_paper_recipe, oracle"):
+            table1.run(setting, (), ("dann",))
+
+    def test_cells_of_the_reduced_scale(self):
+        cells = list(table1.cells(REDUCED))
+        assert len([c for c in cells if c.seed == 0]) == 25
+        assert len([c for c in cells if c.seed == 2]) == 7  # five diagonal, two more corners
+        assert len(cells) == len(set(cells)) == 25 + 2 * 7
+
+    def test_structures_are_missing(self, tmp_path):
+        (tmp_path / "data").mkdir()
+        setting = Setting(REDUCED, tmp_path / "data", tmp_path / "runs", tmp_path / "results")
+        with pytest.raises(InputError, match=r"lacks structures.*1kp8 .*2rec .*Remedy"):
+            table1.run(setting)
+        assert not (tmp_path / "runs").exists()
+        assert not (tmp_path / "results").exists()
+
+
+class TestOthers:
+    def test_augmentation(self, setting):
+        augmentation.run(setting)
+        rows = read_rows(setting.file("augmentation.jsonl"))
+        assert len(rows) == 2 * 2 * 3
+        text = setting.file("augmentation.md").read_text()
+        assert NOTE in text
+        assert "| without | ada | 0." in text or "| without | ada | 1." in text
+
+    def test_table2_is_called_a_stand_in(self, setting):
+        table2.run(setting)
+        rows = read_rows(setting.file("table2.jsonl"))
+        assert {row["set"] for row in rows} == {f"S_e{i}, stand-in" for i in (1, 2, 3)}
+        text = setting.file("table2.md").read_text()
+        assert text.startswith("# Table 2, stand-in\n")
+        assert NOTE in text
+        assert text.count("stand-in") >= 10
+
+    def test_figures(self, setting):
+        for module in (figure3, figure4, figure8):
+            module.run(setting)
+            for name in module.FILES:
+                assert setting.file(name).stat().st_size > 300
+        with np.load(setting.file("figure8.npz")) as kept:
+            n = 3 * (SMOKE.per_class + SMOKE.held_out_per_class)
+            assert kept["features_before"].shape == kept["features_after"].shape == (n, 128)
+            assert str(kept["novel"]) in kept["class_names"]
+        assert NOTE in setting.file("figure8.md").read_text()
+
+    def test_the_left_out_class_is_in_neither_training_nor_adaptation(self, setting):
+        task = Batches(SMOKE, SMOKE.classes(None)).adapted(
+            Cell(1000.0, 0.1), "ada", without=("ribosome_70s",)
+        )
+        assert task.model(setting.store).card.class_names == ("apoferritin", "null")
+        seen, held_out = task.target.open(setting.store)
+        assert (len(seen), len(held_out)) == (2 * SMOKE.per_class, 2 * SMOKE.held_out_per_class)
+
+    def test_ribosomes_need_their_file(self, setting):
+        with pytest.raises(InputError, match=r"real ribosomes are not at hand.*--data"):
+            ribosomes.run(setting)
+
+    @pytest.mark.data
+    def test_ribosomes(self, setting, data_folder):
+        with_data = Setting(SMOKE, data_folder, setting.store, setting.out)
+        ribosomes.run(with_data)
+        rows = read_rows(setting.file("ribosomes.jsonl"))
+        assert len(rows) == 3 * 4
+        for row in rows:
+            if row["particles"] == "real ribosomes":
+                assert row["n"] == 40
+                assert row["auc_of_real_over_these"] == 0.5
+
+
+def write_cubes(folder: Path, name: str, n: int, box: int, voxel_size_A: float) -> None:
+    rng = np.random.default_rng(0)
+    (folder / name).mkdir(parents=True)
+    for i in range(n):
+        with mrcfile.new(folder / name / f"{i}.mrc") as file:
+            file.set_data(rng.normal(size=(box,) * 3).astype(np.float32))
+            file.voxel_size = voxel_size_A
+
+
+class TestRealVolumes:
+    def test_they_take_the_place_of_the_stand_in(self, tmp_path):
+        expected = SETS[2]
+        for name in expected.builtin:
+            write_cubes(tmp_path / expected.name, name, 2, expected.box, expected.voxel_size_A)
+        target, is_stand_in = expected.target(SMOKE, tmp_path, seed=0)
+        assert not is_stand_in
+        assert isinstance(target, LabelledFolder)
+        data, held_out = target.open(tmp_path)
+        assert held_out is None
+        assert data.class_names == expected.builtin
+        assert data.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+    @pytest.mark.parametrize(
+        ("box", "voxel_size_A", "named"),
+        [(30, 16.0, r"box.*24 voxels.*30 voxels"), (24, 12.0, r"voxel size.*16 Å.*12 Å")],
+    )
+    def test_another_box_or_voxel_size(self, tmp_path, box, voxel_size_A, named):
+        batches = Batches(SMOKE, SMOKE.classes(None))
+        for name in batches.classes:
+            write_cubes(tmp_path / "real", name, 2, box, voxel_size_A)
+        task = AdaptTask(
+            method="target_statistics",
+            source_model=batches.source_model(Cell(0.1, 0.1)),
+            target=LabelledFolder(path=tmp_path / "real", classes=tuple(batches.classes)),
+        )
+        with pytest.raises(MismatchError, match=named):
+            list(run_tasks([task], tmp_path / "runs"))
+        assert not (tmp_path / "runs").exists()  # before any work
+
+
+def test_task_files_can_be_read_back(setting):
+    for path in setting.store.glob("adapt-*/task.json"):
+        task = AdaptTask.model_validate(json.loads(path.read_text()))
+        assert task.key == path.parent.name
