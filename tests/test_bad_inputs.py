@@ -844,6 +844,79 @@ class TestRunConfigurations:
         refuse(bench.run(config), kind, *words)
 
 
+EXPERIMENTS: dict[str, Case] = {
+    "unknown experiment": (
+        lambda b: ["experiment", "table3", "--out", b.out],
+        ConfigError,
+        ("experiment has an unknown value", "table1 or table2", "got table3"),
+    ),
+    "unknown scale": (
+        lambda b: ["experiment", "table1", "--scale", "full", "--out", b.out],
+        ConfigError,
+        ("--scale", "smoke or reduced or paper", "got full"),
+    ),
+    "unknown cell": (
+        lambda b: ["experiment", "table1", "--cell", "0.3:0.1", "--out", b.out],
+        ConfigError,
+        ("no cell '0.3:0.1' at scale smoke", "mend --cell"),
+    ),
+    "unknown method": (
+        lambda b: ["experiment", "table1", "--method", "dann", "--out", b.out],
+        ConfigError,
+        ("unknown method 'dann'", "target_statistics, ie, sc, ada", "mend --method"),
+    ),
+    "a cell of another experiment": (
+        lambda b: ["experiment", "table2", "--cell", "0.1:0.1", "--out", b.out],
+        ConfigError,
+        ("--cell", "expected table1", "got table2"),
+    ),
+    "no structures named": (
+        lambda b: ["experiment", "table1", "--scale", "reduced", "--out", b.out],
+        ConfigError,
+        ("needs a folder of structures", "--data FOLDER", "--scale smoke"),
+    ),
+    "structures missing": (
+        lambda b: ["experiment", "table2", "--scale", "reduced", "--data", b.folder],
+        InputError,
+        ("lacks structures", "1fnt (or its stand-in 3j9i), 4v4q", "download"),
+    ),
+    "no scheduler": (
+        lambda b: ["experiment", "table1", "--scheduler", "tcp://127.0.0.1:1", "--out", b.out],
+        ConfigError,
+        ("no Dask scheduler at tcp://127.0.0.1:1", "dask scheduler"),
+    ),
+    "workers and a scheduler": (
+        lambda b: ["experiment", "table1", "--workers", 2, "--scheduler", "tcp://h:1"],
+        ConfigError,
+        ("--workers and --scheduler exclude each other",),
+    ),
+    "no records": (
+        lambda b: ["experiment", "table1", "--tables-only", "--out", b.out],
+        InputError,
+        ("no records at", "table1_smoke.jsonl", "run the experiment first"),
+    ),
+    "adapting by an unknown method": (
+        lambda b: b.adapt(b.set, "--method", "dann"),
+        ConfigError,
+        ("--method", "target_statistics or ie or sc or ada", "got dann"),
+    ),
+    "epochs of a method that has none": (
+        lambda b: b.adapt(b.set, "--method", "sc", "--epochs", 3),
+        ConfigError,
+        ("--epochs and --recipe", "expected ada", "got sc"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_and_methods(
+    name: str, bench: Bench, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.folder)
+    make, kind, words = EXPERIMENTS[name]
+    refuse(make(bench), kind, *words)
+
+
 class TestOutputs:
     @pytest.mark.parametrize("place", ["file", "proc"])
     @pytest.mark.parametrize("command", ["simulate", "train", "predict", "run", "benchmark"])

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tomadapt.cli import app, main
+from tomadapt.experiments import EXPERIMENTS
 from tomadapt.learn.model import Model
 from tomadapt.simulate.dataset import open_set
 from tomadapt.structures import BUILTIN
@@ -29,6 +30,7 @@ COMMANDS = (
     "run",
     "demo",
     "self-check",
+    "experiment",
     "benchmark",
     "structures",
 )
@@ -267,3 +269,37 @@ def write_mrc(path: Path, data: np.ndarray) -> None:
     with mrcfile.new(path) as mrc:
         mrc.set_data(data)
         mrc.voxel_size = 16.0
+
+
+class TestMethods:
+    @pytest.mark.parametrize("method", ["target_statistics", "ie", "sc"])
+    def test_a_baseline_makes_a_model_that_predicts_and_reports(
+        self, method: str, chain: Chain, tmp_path: Path
+    ) -> None:
+        before, after = chain.folder / "source.safetensors", tmp_path / "after.safetensors"
+        domains = ["--source", chain.folder / "source", "--target", chain.folder / "target"]
+        assert call("adapt", before, *domains, "--method", method, "--out", after) == 0
+        assert Model.load(after).card.method == method
+        assert call("predict", after, chain.folder / "target", "--out", tmp_path / "l.csv") == 0
+        page = tmp_path / "r.html"
+        assert call("report", before, after, *domains, "--out", page) == 0
+        assert "3D-ADA" not in page.read_text(encoding="utf-8")
+
+
+class TestExperiment:
+    def test_list(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("experiment", "list") == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*EXPERIMENTS]
+
+    def test_table_of_one_cell_then_from_its_records(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["experiment", "table1", "--out", tmp_path / "results"]
+        one = ["--cell", "0.1:0.1", "--method", "source_only", "--store", tmp_path / "runs"]
+        assert call(*arguments, *one) == 0
+        table = tmp_path / "results" / "table1_smoke.md"
+        assert str(table) in capsys.readouterr().out
+        written = table.read_text()
+        table.unlink()
+        assert call(*arguments, "--tables-only", "--store", tmp_path / "nowhere") == 0
+        assert table.read_text() == written

@@ -122,7 +122,9 @@ def adapt(
         Path, typer.Option(help="Set, .mrc stack, folder of .mrc cubes, .npy or .npz.")
     ],
     out: Out,
-    method: Annotated[str, typer.Option(help="ada (3D-ADA), target_statistics, ie or sc.")] = "ada",
+    method: Annotated[
+        str, typer.Option(help="ada (3D-ADA), or another of docs/methods.md.")
+    ] = "ada",
     recipe: Recipe = "default",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="ada: passes over the data; the recipe's own if none.")
@@ -145,7 +147,8 @@ def adapt(
 
     base = PAPER_RECIPE if _one_of("--recipe", recipe, RECIPES) == "paper" else AdversarialOptions()
     chosen: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-    _one_of("--method", method, ADAPTING)
+    adapting = tuple(name for name in METHODS if name not in ("source_only", "ada_paper_recipe"))
+    _one_of("--method", method, adapting)
     if method == "ada":
         options: Any = parse(base.model_dump() | chosen, AdversarialOptions, where="adapt")
     else:
@@ -433,7 +436,6 @@ def _epoch_note(record: dict[str, float]) -> str:
     return "" if accuracy is None else f"D {accuracy:.2f}"
 
 
-ADAPTING = ("ada", "target_statistics", "ie", "sc")
 DEVICES = ("auto", "cpu", "cuda")
 RECIPES = ("default", "paper")
 
