@@ -26,7 +26,8 @@ class Adaptation:
     history
         One record an epoch, of label-free measures.
     warning
-        Set when the method distrusts its own result and fell back to another model; says why.
+        Set when the method distrusts its own result; says why, and what it gave back instead, if
+        anything.
     """
 
     model: Model
