@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from tomadapt.errors import ConfigError
 from tomadapt.experiments.domains import ORACLE, Batches, Cell, require_methods
@@ -69,14 +70,18 @@ def run(setting: Setting, only: tuple[Cell, ...] = (), methods: tuple[str, ...] 
     require_methods(methods)
     whole = plan(setting)
     wanted = [
-        task
+        (task, cell.seed)
         for task, cell, method in whole
         if (not methods or method in methods) and (not only or replace(cell, seed=0) in only)
     ]
-    path, keys = setting.file(FILES[0]), {task.key for task in wanted}
+    path, keys = setting.file(FILES[0]), {task.key for task, _ in wanted}
+    # Seed by seed: a cluster would otherwise begin further seeds before the first is complete.
+    waves = [
+        [task for task, of in wanted if of == seed] for seed in range(setting.scale.seeds_marked)
+    ]
     # What other calls have finished stays, as long as it belongs to this very grid.
     rows = {(r["run"], r["source_snr"]): r for r in (read_rows(path) if path.exists() else [])}
-    for finished, record in setting.run(wanted, TITLE):
+    for finished, record in chain.from_iterable(setting.run(wave, TITLE) for wave in waves):
         if finished.key in keys:
             for task, cell, method in whole:
                 if task.key == finished.key:
