@@ -87,7 +87,12 @@ def report_content(
         source=describe_domain("source", source),
         target=describe_domain("target", target),
         source_history=training.get("history", []),
-        adaptation_history=training.get("adaptation_history", []),
+        # Other methods' records have no opponents to draw.
+        adaptation_history=[
+            record
+            for record in training.get("adaptation_history", [])
+            if "discriminator_accuracy" in record
+        ],
         source_held_out=source_held_out,
         transductive=evaluations[0],
         held_out=evaluations[1],

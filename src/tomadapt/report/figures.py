@@ -25,7 +25,7 @@ from tomadapt.report.style import (
     styled,
     wrap,
 )
-from tomadapt.simulate.optics import contrast_transfer, modulation_transfer
+from tomadapt.simulate.optics import signal_transfer
 
 UNLABELLED = "unlabelled"
 
@@ -33,7 +33,7 @@ UNLABELLED = "unlabelled"
 def transfer_curve(
     acquisition: Acquisition, voxel_size_A: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """CTF·MTF against spatial frequency, of the mean defocus.
+    """CTF·envelope·MTF against spatial frequency, of the mean defocus.
 
     Returns
     -------
@@ -42,8 +42,7 @@ def transfer_curve(
     """
     n = 1024
     round_ = acquisition.model_copy(update={"astigmatism_um": 0.0})
-    transfer = contrast_transfer(round_, n=n, pixel_size_A=voxel_size_A)
-    transfer = transfer * modulation_transfer(round_, n=n)
+    transfer = signal_transfer(round_, n=n, pixel_size_A=voxel_size_A)
     frequency = np.abs(np.fft.fftfreq(n, d=voxel_size_A / 10))[: n // 2 + 1]
     return frequency, transfer[0, : n // 2 + 1].double().numpy()
 

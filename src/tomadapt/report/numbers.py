@@ -241,8 +241,8 @@ def summary(content: ReportContent) -> str:
     if content.warning:
         name = method_title(adaptation_method(content.transductive.predictions))
         sentences.append(
-            f"The method distrusted its own result (see the warning): the numbers under “{name}” "
-            "are those of the model that it returned instead."
+            f"The method distrusted its own result (see the warning, which also says what the "
+            f"numbers under “{name}” are those of)."
         )
     return " ".join(sentences)
 

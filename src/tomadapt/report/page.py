@@ -126,7 +126,18 @@ _ACQUISITION_ROWS: dict[str, tuple[str, Callable[[Acquisition], str]]] = {
         "noise that went through the CTF",
         lambda a: f"{100 * a.noise_before_ctf:g} %",
     ),
+    "b_factor_A2": ("B-factor", lambda a: f"{a.b_factor_A2:g} Å²"),
+    "exposure_per_tilt_e_per_A2": (
+        "exposure of a tilt",
+        lambda a: f"{a.exposure_per_tilt_e_per_A2:g} e/Å²",
+    ),
+    "thickness_in_mean_free_paths": (
+        "thickness",
+        lambda a: f"{a.thickness_in_mean_free_paths:g} mean free paths",
+    ),
 }
+_SHOWN_WHERE_SET = ("b_factor_A2", "exposure_per_tilt_e_per_A2", "thickness_in_mean_free_paths")
+"""Rows that say nothing where both domains have 0."""
 
 
 def domain_rows(source: Domain, target: Domain) -> list[tuple[str, str, str, bool]]:
@@ -148,6 +159,8 @@ def domain_rows(source: Domain, target: Domain) -> list[tuple[str, str, str, boo
     for key, (label, text) in _ACQUISITION_ROWS.items():
         shown = [_UNKNOWN if a is None else text(a) for a in acquisitions]
         values = [None if a is None else getattr(a, key) for a in acquisitions]
+        if key in _SHOWN_WHERE_SET and not any(values):
+            continue
         differs = values[0] != values[1] and None not in acquisitions
         rows.append((label, shown[0], shown[1], differs))
     return rows
