@@ -205,7 +205,7 @@ def test_warning_is_prominent(make_content, labelled_page):
     text = render(make_content(warning="it collapsed onto 1.3 classes"))
     assert text.index('role="alert"') < text.index('class="cards"')
     assert "it collapsed onto 1.3 classes" in text
-    assert "After 3D-ADA (fallback model)" in text
+    assert "After 3D-ADA (see the warning)" in text
     assert "which also says what the numbers" in text
     assert 'role="alert"' not in labelled_page
 

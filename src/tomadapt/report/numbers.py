@@ -161,7 +161,7 @@ def headlines(content: ReportContent) -> list[Headline]:
             )
         result = score(evaluation.predictions[after], labels)
         where = f", {title}" if i else ""
-        where += " (fallback model)" if content.warning else ""
+        where += " (see the warning)" if content.warning else ""
         cards.append(
             Headline(
                 f"After {method_title(after)}{where}", result.text, _interval_text(result), "after"

@@ -131,13 +131,17 @@ _ACQUISITION_ROWS: dict[str, tuple[str, Callable[[Acquisition], str]]] = {
         "exposure of a tilt",
         lambda a: f"{a.exposure_per_tilt_e_per_A2:g} e/Å²",
     ),
+    "exposure_order": (
+        "order of exposure",
+        lambda a: "dose-symmetric" if isinstance(a.exposure_order, str) else "given tilt by tilt",
+    ),
     "thickness_in_mean_free_paths": (
         "thickness",
         lambda a: f"{a.thickness_in_mean_free_paths:g} mean free paths",
     ),
 }
-_SHOWN_WHERE_SET = ("b_factor_A2", "exposure_per_tilt_e_per_A2", "thickness_in_mean_free_paths")
-"""Rows that say nothing where both domains have 0."""
+_LATER = Acquisition.later_fields
+"""Rows that say nothing where both domains have the default."""
 
 
 def domain_rows(source: Domain, target: Domain) -> list[tuple[str, str, str, bool]]:
@@ -159,7 +163,8 @@ def domain_rows(source: Domain, target: Domain) -> list[tuple[str, str, str, boo
     for key, (label, text) in _ACQUISITION_ROWS.items():
         shown = [_UNKNOWN if a is None else text(a) for a in acquisitions]
         values = [None if a is None else getattr(a, key) for a in acquisitions]
-        if key in _SHOWN_WHERE_SET and not any(values):
+        default = Acquisition.model_fields[key].default
+        if key in _LATER and all(value in (None, default) for value in values):
             continue
         differs = values[0] != values[1] and None not in acquisitions
         rows.append((label, shown[0], shown[1], differs))
