@@ -868,7 +868,17 @@ EXPERIMENTS: dict[str, Case] = {
     "a cell of another experiment": (
         lambda b: ["experiment", "table2", "--cell", "0.1:0.1", "--out", b.out],
         ConfigError,
-        ("--cell", "expected table1", "got table2"),
+        ("--cell and --method choose what table1 runs", "got `experiment table2`"),
+    ),
+    "no table without runs": (
+        lambda b: ["experiment", "figure3", "--tables-only", "--out", b.out],
+        ConfigError,
+        ("figure3 makes no table from records alone", "leave --tables-only out"),
+    ),
+    "a method and tables only": (
+        lambda b: ["experiment", "table1", "--tables-only", "--method", "ada", "--out", b.out],
+        ConfigError,
+        ("--cell and --method choose what table1 runs", "got `experiment table1` --tables-only"),
     ),
     "no structures named": (
         lambda b: ["experiment", "table1", "--scale", "reduced", "--out", b.out],
@@ -878,7 +888,7 @@ EXPERIMENTS: dict[str, Case] = {
     "structures missing": (
         lambda b: ["experiment", "table2", "--scale", "reduced", "--data", b.folder],
         InputError,
-        ("lacks structures", "1fnt (or its stand-in 3j9i), 4v4q", "download"),
+        ("lacks structures", "5le5 (or its stand-in 3j9i), 4ybb", "download"),
     ),
     "no scheduler": (
         lambda b: ["experiment", "table1", "--scheduler", "tcp://127.0.0.1:1", "--out", b.out],
@@ -898,12 +908,12 @@ EXPERIMENTS: dict[str, Case] = {
     "adapting by an unknown method": (
         lambda b: b.adapt(b.set, "--method", "dann"),
         ConfigError,
-        ("--method", "target_statistics or ie or sc or ada", "got dann"),
+        ("--method", "target_statistics or ie or sc or", "got dann"),
     ),
     "epochs of a method that has none": (
         lambda b: b.adapt(b.set, "--method", "sc", "--epochs", 3),
         ConfigError,
-        ("--epochs and --recipe", "expected ada", "got sc"),
+        ("method sc has neither epochs nor recipes", "with --method ada"),
     ),
 }
 

@@ -138,6 +138,7 @@ def adapt(
 ) -> None:
     """Adapt a source model to an unlabelled target, by 3D-ADA (Algorithm 1) or a baseline."""
     from tomadapt.config import parse
+    from tomadapt.errors import ConfigError
     from tomadapt.learn.adversarial import PAPER_RECIPE, AdversarialOptions
     from tomadapt.learn.catalogue import METHODS, default_options
     from tomadapt.learn.engine import make_fabric
@@ -149,11 +150,15 @@ def adapt(
     chosen: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     adapting = tuple(name for name in METHODS if name not in ("source_only", "ada_paper_recipe"))
     _one_of("--method", method, adapting)
+    if method != "ada" and (epochs is not None or recipe != "default"):
+        raise ConfigError(
+            f"method {method} has neither epochs nor recipes",
+            expected="--epochs and --recipe with --method ada",
+            remedy="leave them out",
+        )
     if method == "ada":
         options: Any = parse(base.model_dump() | chosen, AdversarialOptions, where="adapt")
     else:
-        if epochs is not None or recipe != "default":
-            _one_of("--epochs and --recipe: --method", method, ("ada",))
         options = default_options(method, seed=seed)
     source_model = Model.load(model)
     source_data = _open_set(source, source_snr)
@@ -346,14 +351,16 @@ def experiment(
         list[str] | None, typer.Option(help="table1 only: a method; may be repeated.")
     ] = None,
     tables_only: Annotated[
-        bool, typer.Option("--tables-only", help="table1 only: the table from its records.")
+        bool, typer.Option("--tables-only", help="Make the table from the records again.")
     ] = False,
 ) -> None:
     """Run an experiment of Lin et al. 2019; run again after an interruption to finish it."""
     from importlib import import_module
 
+    from tomadapt.errors import ConfigError
     from tomadapt.experiments import EXPERIMENTS
     from tomadapt.experiments.cluster import dask_client
+    from tomadapt.experiments.domains import require_methods
     from tomadapt.experiments.scales import SCALES, Setting
 
     if name == "list":
@@ -364,19 +371,32 @@ def experiment(
     chosen = SCALES[_one_of("--scale", scale, tuple(SCALES))]
     module = import_module(f"tomadapt.experiments.{name}")
     only: dict[str, Any] = {}
-    if name == "table1":
-        only = {"only": module.parse_cells(chosen, cell or ()), "methods": tuple(method or ())}
-    elif cell or method or tables_only:
-        _one_of("--cell, --method and --tables-only", name, ("table1",))
+    if cell or method:
+        if name != "table1" or tables_only:
+            raise ConfigError(
+                "--cell and --method choose what table1 runs",
+                expected="`experiment table1` without --tables-only",
+                got=f"`experiment {name}`" + (" --tables-only" if tables_only else ""),
+                remedy="leave them out",
+            )
+        require_methods(tuple(method or ()))
+        cells = module.parse_cells(chosen, cell or ())
+        only = {"only": cells, "methods": tuple(method or ())}
     _require_one_process()
     setting = Setting(chosen, data, store, out)
     if tables_only:
-        module.write_table(setting)
+        if not hasattr(module, "write_table"):
+            raise ConfigError(
+                f"experiment {name} makes no table from records alone",
+                expected="table1, table2 or augmentation",
+                remedy="leave --tables-only out: finished runs are not repeated",
+            )
+        written = module.write_table(setting)
     else:
         with dask_client(workers, scheduler) as client:
-            module.run(replace(setting, client=client), **only)
-    for file in module.FILES:
-        typer.echo(setting.file(file))
+            written = module.run(replace(setting, client=client), **only)
+    for path in written:
+        typer.echo(path)
 
 
 @app.command()

@@ -9,18 +9,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 
-from tomadapt.errors import InputError, OutputError
+from tomadapt.errors import ConfigError, InputError
+from tomadapt.experiments import models
 from tomadapt.experiments.cluster import dask_client
 from tomadapt.experiments.domains import Batches, Cell
 from tomadapt.experiments.grid import execute, ordered, read_record, run_tasks
+from tomadapt.experiments.particles import SimulateTask
 from tomadapt.experiments.scales import SMOKE
-from tomadapt.experiments.tasks import Task
+from tomadapt.experiments.task import Task
 
 GRID = ["table1", "--scale", "smoke", "--cell", "0.1:0.1", "--cell", "1000:0.1"]
 GRID += ["--method", "source_only", "--method", "ada", "--method", "oracle"]
@@ -58,6 +61,20 @@ B, C = Count(name="b", needs=(A,)), Count(name="c", needs=(A,))
 D = Count(name="d", needs=(B, C))
 
 
+class Slow(Count):
+    def run(self, folder: Path, store: Path) -> dict[str, Any]:
+        time.sleep(0.5)
+        return super().run(folder, store)
+
+
+class Refused(Count):
+    def check(self) -> None:
+        raise ConfigError("refused")
+
+
+SLOW = Slow(name="slow")
+
+
 class TestOrder:
     def test_what_is_required_comes_first_and_once(self):
         assert [task.name for task in ordered([D, C, A])] == ["a", "b", "c", "d"]
@@ -74,6 +91,31 @@ class TestOrder:
             batches.adapted(Cell(0.1, 1000.0), "ada", without=("apoferritin",)).key,
         }
         assert len(keys) == 7
+
+    def test_keys_depend_on_the_order_of_classes(self):
+        """Regression: labels are indices into the classes, and keys were sorted."""
+        classes = SMOKE.classes(None)
+        reverse = dict(reversed(classes.items()))
+        cell = Cell(0.1, 0.1)
+        one, other = (Batches(SMOKE, c).source_model(cell).key for c in (classes, reverse))
+        assert one != other
+
+    def test_keys_depend_on_the_content_of_structures_and_not_on_their_place(self, tmp_path):
+        """Regression: a replaced file was not noticed, and a moved one was another structure."""
+        keys = []
+        for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+            (tmp_path / name).mkdir()
+            path = tmp_path / name / "1abc.pdb"
+            path.write_bytes(content)
+            batches = Batches(SMOKE, {"1abc": str(path), "null": "null"})
+            keys.append(batches.adapted(Cell(0.1, 0.1), "ada").key)
+        assert keys[0] == keys[1] != keys[2]
+
+    def test_keys_depend_on_the_version_of_the_code(self, monkeypatch):
+        task = Batches(SMOKE, SMOKE.classes(None)).adapted(Cell(0.1, 0.1), "ada")
+        before = task.key
+        monkeypatch.setattr(SimulateTask, "version", 99)
+        assert task.key != before
 
     def test_cells_share_source_models_and_sets(self):
         batches = Batches(SMOKE, SMOKE.classes(None))
@@ -111,13 +153,34 @@ class TestRunning:
         with pytest.raises(InputError, match=r"record .* is damaged.*delete its folder"):
             execute(A, tmp_path)
 
-    def test_one_process_a_store(self, tmp_path):
-        running = run_tasks([D], tmp_path)
-        next(running)
-        with pytest.raises(OutputError, match="another process is running tasks"):
-            next(run_tasks([D], tmp_path))
-        list(running)
-        assert len(list(run_tasks([D], tmp_path))) == 4
+    def test_two_grids_in_one_store_run_each_task_once(self, tmp_path):
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(lambda: list(run_tasks([SLOW], tmp_path))) for _ in range(2)]
+        assert both[0].result()[-1][1] == both[1].result()[-1][1]
+        assert (tmp_path / "log.txt").read_text().split() == ["slow"]
+
+    def test_all_are_checked_before_any_is_run(self, tmp_path):
+        with pytest.raises(ConfigError, match="refused"):
+            list(run_tasks([A, Refused(name="r")], tmp_path))
+        assert not (tmp_path / "log.txt").exists()
+        list(run_tasks([A], tmp_path))
+
+    def test_a_checkpoint_lives_until_there_is_a_record(self, tmp_path, monkeypatch):
+        """Regression: a kill between the last epoch and the record lost the whole training."""
+        task = Batches(SMOKE, SMOKE.classes(None)).source_model(Cell(0.1, 0.1))
+        monkeypatch.setattr(models, "_measures", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(run_tasks([task], tmp_path))
+        monkeypatch.undo()
+        epochs = []
+        train = models.train_source
+        monkeypatch.setattr(
+            models, "train_source", lambda *a, **k: train(*a, **k, on_epoch=epochs.append)
+        )
+        (_, (_, record)) = run_tasks([task], tmp_path)
+        assert epochs == []
+        assert len(record["history"]) == SMOKE.training.epochs
+        assert not (tmp_path / task.key / "checkpoint.pt").exists()
 
 
 def start(store: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -183,6 +246,6 @@ class TestDask:
         batches = Batches(SMOKE, {"apoferritin": "no-such-structure", "null": "null"})
         with (
             dask_client(2, None) as client,
-            pytest.raises(Exception, match="unknown structure 'no-such-structure'"),
+            pytest.raises(ConfigError, match="unknown structure 'no-such-structure'"),
         ):
             list(run_tasks([batches.source_model(Cell(0.1, 0.1))], tmp_path, client=client))

@@ -7,15 +7,9 @@ import itertools
 import pytest
 
 from tomadapt.errors import InputError
-from tomadapt.experiments.grid_table import RIVALS, grid_table, wins
-from tomadapt.experiments.tables import (
-    markdown,
-    mean_sd,
-    paper_values,
-    read_rows,
-    select,
-    write_rows,
-)
+from tomadapt.experiments.grid_table import PAPERS_RIVALS, grid_table, wins
+from tomadapt.experiments.records import read_rows, write_rows
+from tomadapt.experiments.tables import cell, markdown, mean_sd, paper_values, select
 
 SNRS = [1000, 0.5, 0.1, 0.05, 0.03]
 
@@ -24,7 +18,8 @@ def row(source, target, method, accuracy, seed=0, **more):
     return {
         "scale": "smoke", "source_snr": source, "target_snr": target, "method": method,
         "seed": seed, "accuracy": accuracy, "held_out_accuracy": accuracy, "warning": None,
-        "commit": "c0ffee", **more,
+        "commit": "c0ffee", "n_per_class": 6, "n": 18, "n_held_out": 9, "network": "default",
+        "epochs": 2, "adaptation_epochs": 2, **more,
     }  # fmt: skip
 
 
@@ -32,7 +27,7 @@ class TestPaperValues:
     def test_3d_ada_wins_24_of_25(self):
         table = paper_values()["table1"]
         won = [
-            table["ada"][f"{s:g}"][i] > max(table[m][f"{s:g}"][i] for m in RIVALS)
+            table["ada"][f"{s:g}"][i] > max(table[m][f"{s:g}"][i] for m in PAPERS_RIVALS)
             for s, i in itertools.product(SNRS, range(5))
         ]
         assert sum(won) == 24
@@ -48,12 +43,23 @@ class TestPaperValues:
         paper = data_folder.parent / "paper.txt"
         if not paper.exists():
             pytest.skip(f"no text of the paper at {paper}")
-        lines = [line.split() for line in paper.read_text().splitlines()]
+        lines = [line.split() for line in paper.read_text().splitlines() if line.strip()]
         table = paper_values()["table1"]
-        rows = [table[m][f"{s:g}"] for s in SNRS for m in (*RIVALS, "ada")]
+        rows = [table[m][f"{s:g}"] for s in SNRS for m in (*PAPERS_RIVALS, "ada")]
         start = next(i for i, line in enumerate(lines) if "0.855" in line)
         for found, ours in zip(lines[start : start + 20], rows, strict=True):
             assert [float(x) for x in found[-5:]] == ours
+        second = paper_values()["table2"]
+        for name in ("S_e1", "S_e2", "S_e3"):
+            found = next(
+                line
+                for line in lines
+                if line[0].startswith("S_{e")
+                and line[0].replace("{", "").replace("}", "") == name
+                and len(line) == 11
+            )
+            pairs = zip(second["source_only"][name], second["ada"][name], strict=True)
+            assert [float(x) for x in found[1:]] == [x for pair in pairs for x in pair]
 
 
 class TestMeanSd:
@@ -69,42 +75,64 @@ class TestRows:
         write_rows(tmp_path / "rows.jsonl", rows)
         assert read_rows(tmp_path / "rows.jsonl") == rows
 
-    def test_damaged_line_is_named(self, tmp_path):
-        (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a":\n')
+    @pytest.mark.parametrize("line", ['{"a":', "[1]", '"ab"', "3"])
+    def test_damaged_line_is_named(self, line, tmp_path):
+        (tmp_path / "rows.jsonl").write_text(f'{{"a": 1}}\n{line}\n')
         with pytest.raises(InputError, match=r"line 2 of .*rows\.jsonl"):
             read_rows(tmp_path / "rows.jsonl")
 
-    def test_missing(self, tmp_path):
-        with pytest.raises(InputError, match="no records"):
+    def test_missing_and_empty(self, tmp_path):
+        with pytest.raises(InputError, match="no records at"):
+            read_rows(tmp_path / "rows.jsonl")
+        (tmp_path / "rows.jsonl").touch()
+        with pytest.raises(InputError, match=r"no records in .* an empty file"):
             read_rows(tmp_path / "rows.jsonl")
 
     def test_select(self):
-        rows = [{"m": "a", "x": 1.0}, {"m": "b", "x": 2.0}, {"m": "a", "x": None}]
-        assert select(rows, "x", m="a") == [1.0]
+        rows = [{"m": "a", "x": 1.0}, {"m": "b", "x": 2.0}]
+        assert select(rows, m="a") == rows[:1]
 
     def test_markdown(self):
         assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |\n"
 
+    def test_cell(self):
+        rows = [row(0.1, 0.1, "ada", 0.5), row(0.1, 0.1, "ada", 0.7, seed=1, warning="collapsed")]
+        assert cell(rows, "accuracy", paper=0.901) == "0.600 ± 0.141† (0.901)"
+        assert cell(rows[:1], "accuracy") == "0.500"
+
 
 class TestWins:
     def test_mean_over_seeds_against_the_best_rival(self):
-        rows = [row(0.1, 0.1, m, 0.5) for m in RIVALS]
-        rows += [row(0.1, 0.1, "ada", 0.4), row(0.1, 0.1, "ada", 0.6, seed=1)]
-        assert wins(rows, "accuracy") == (["0.1 → 0.1"], [])
-        rows.append(row(0.1, 0.1, "sc", 0.52, seed=1))
-        assert wins(rows, "accuracy") == ([], ["0.1 → 0.1"])
+        rows = [row(0.1, 0.1, m, a, s) for m in PAPERS_RIVALS for s, a in enumerate((0.4, 0.6))]
+        rows += [row(0.1, 0.1, "ada", 0.6), row(0.1, 0.1, "ada", 0.4, seed=1)]
+        assert wins(rows, "accuracy", PAPERS_RIVALS) == (["0.1 → 0.1"], [])
+        rows[3]["accuracy"] = 0.62
+        assert wins(rows, "accuracy", PAPERS_RIVALS) == ([], ["0.1 → 0.1"])
+
+    def test_only_seeds_that_all_methods_have(self):
+        rows = [row(0.1, 0.1, m, 0.5) for m in PAPERS_RIVALS]
+        rows += [row(0.1, 0.1, "ada", 0.55), row(0.1, 0.1, "ada", 0.1, seed=1)]
+        assert wins(rows, "accuracy", PAPERS_RIVALS) == (["0.1 → 0.1"], [])
+
+    def test_an_exact_tie_is_no_loss(self):
+        """Regression: the order of summation decided a tie."""
+        rows = [
+            row(0.1, 0.1, m, a, s) for m in PAPERS_RIVALS for s, a in enumerate((0.1, 0.2, 0.3))
+        ]
+        rows += [row(0.1, 0.1, "ada", a, s) for s, a in enumerate((0.3, 0.2, 0.1))]
+        assert wins(rows, "accuracy", PAPERS_RIVALS)[1] == []
 
     def test_a_cell_that_lacks_a_method_is_not_counted(self):
-        assert wins([row(0.1, 0.1, "ada", 0.9)], "accuracy") == ([], [])
+        assert wins([row(0.1, 0.1, "ada", 0.9)], "accuracy", PAPERS_RIVALS) == ([], [])
 
 
 class TestGridTable:
     def test_ours_beside_the_papers(self):
-        rows = [row(1000.0, 0.5, m, 0.25) for m in RIVALS]
+        rows = [row(1000.0, 0.5, m, 0.25) for m in PAPERS_RIVALS]
         rows += [row(1000.0, 0.5, "ada", 0.75, warning="it collapsed")]
         rows += [row(1000.0, 0.5, "oracle", 0.99)]
         text = grid_table(rows)
-        assert "| 1000 | ada | 0.750 (0.923) |" in text
+        assert "| 1000 | ada | 0.750† (0.923) |" in text
         assert "in 1 of 1 cells" in text
         assert "proves the plumbing only" in text
         assert "it collapsed" in text

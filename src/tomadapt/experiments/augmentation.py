@@ -6,52 +6,59 @@ epoch. Without: the simulated particles as they are. Cells of Table 1's diagonal
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.records import Planned, collect, read_rows
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown, mean_sd, select, write_rows
+from tomadapt.experiments.tables import cell, footnotes, heading, markdown, select
 from tomadapt.io.atomic import write_text
+from tomadapt.metrics import binomial_interval
 
-TITLE = "Augmentation on the diagonal of Table 1"
-FILES = ("augmentation.jsonl", "augmentation.md")
-METHODS = ("source_only", "target_statistics", "ada")
+COMPARED = ("source_only", "target_statistics", "ada")
 VARIANTS: dict[str, dict[str, Any]] = {
     "without": {"augment": False, "repair_noise": False},
     "with": {"augment": True, "repair_noise": True},
 }
 
 
-def run(setting: Setting) -> None:
+def run(setting: Setting) -> list[Path]:
     """Train with and without augmentation, adapt, and write records and table."""
-    scale = setting.scale
-    batches = Batches(scale, scale.classes(setting.data))
-    planned = {
-        batches.adapted(Cell(snr, snr), method, **training).key: (
+    batches = Batches(setting.scale, setting.scale.classes(setting.data))
+    planned: list[Planned] = [
+        (
             batches.adapted(Cell(snr, snr), method, **training),
-            {"snr": snr, "method": method, "augmentation": variant},
+            {"snr": snr, "method": method, "augmentation": variant, "seed": 0},
         )
-        for snr in scale.snrs
+        for snr in setting.scale.snrs
         for variant, training in VARIANTS.items()
-        for method in METHODS
-    }
-    rows = []
-    for task, record in setting.run([task for task, _ in planned.values()], TITLE):
-        if task.key not in planned:
-            continue
-        kept = ("accuracy", "held_out_accuracy", "seconds", "commit")
-        about = {"experiment": "augmentation", "scale": scale.name, **planned[task.key][1]}
-        rows.append(about | {key: record[key] for key in kept})
-        write_rows(setting.file(FILES[0]), rows)
+        for method in COMPARED
+    ]
+    for _ in collect(setting, "augmentation", [planned], whole=planned):
+        written = write_table(setting)
+    return written
+
+
+def write_table(setting: Setting) -> list[Path]:
+    """Make the table from the records, without running anything."""
+    records, table = setting.file("augmentation.jsonl"), setting.file("augmentation.md")
+    rows = read_rows(records)
+    snrs = sorted({row["snr"] for row in rows}, reverse=True)
     lines = [
         [variant, method]
         + [
-            mean_sd(select(rows, "held_out_accuracy", snr=s, augmentation=variant, method=method))
-            for s in scale.snrs
+            cell(select(rows, snr=snr, augmentation=variant, method=method), "held_out_accuracy")
+            for snr in snrs
         ]
-        for method in METHODS
+        for method in COMPARED
         for variant in VARIANTS
     ]
-    table = markdown(["augmentation", "method", *(f"SNR {s:g}" for s in scale.snrs)], lines)
-    intro = f"# {TITLE}\n\n{scale.line}\n\nAccuracy on held-out target particles, seed 0.\n\n"
-    write_text(setting.file(FILES[1]), intro + table)
+    n = rows[0]["n_held_out"]
+    low, high = binomial_interval(0.75, n)
+    text = heading("Augmentation on the diagonal of Table 1", rows)
+    text += "Accuracy on held-out target particles; of 0.75 the 95 % interval is "
+    text += f"{low:.2f}–{high:.2f} with {n} particles.\n\n"
+    text += markdown(["augmentation", "method", *(f"SNR {snr:g}" for snr in snrs)], lines)
+    write_text(table, f"{text}\n{footnotes(rows)}")
+    return [records, table]

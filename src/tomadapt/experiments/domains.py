@@ -7,8 +7,9 @@ from typing import Any
 
 from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
 from tomadapt.errors import ConfigError
+from tomadapt.experiments.models import AdaptTask, TrainTask
+from tomadapt.experiments.particles import Particles, SimulateTask
 from tomadapt.experiments.scales import Scale
-from tomadapt.experiments.tasks import AdaptTask, Particles, SimulateTask, TrainTask
 from tomadapt.learn.catalogue import METHODS, MethodOptions, default_options, with_seed
 from tomadapt.simulate.dataset import SimulationConfig
 
@@ -23,6 +24,11 @@ class Cell:
     source_snr: float
     target_snr: float
     seed: int = 0
+
+    @property
+    def fields(self) -> dict[str, float]:
+        """Its place in records."""
+        return {"source_snr": self.source_snr, "target_snr": self.target_snr}
 
 
 @dataclass(frozen=True)

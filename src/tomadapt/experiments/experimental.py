@@ -7,13 +7,15 @@ from pathlib import Path
 
 from tomadapt.acquisition import PSEUDO_EXPERIMENTAL, Acquisition, tilt_range
 from tomadapt.experiments.complexes import Complex, structure_files
-from tomadapt.experiments.scales import SMOKE, Scale
-from tomadapt.experiments.tasks import LabelledFolder, Particles, SimulateTask
+from tomadapt.experiments.particles import LabelledFolder, Particles, SimulateTask
+from tomadapt.experiments.scales import Scale
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.simulate.simulator import NULL_CLASS
 
 TEMPLATE_RESOLUTION_A = 40.0
 """Of the source's templates (section 3.2: 4 nm)."""
+NEIGHBOURS = 3
+"""Neighbouring macromolecules that reach into a stand-in's box."""
 
 
 @dataclass(frozen=True)
@@ -23,46 +25,53 @@ class ExperimentalSet:
     Attributes
     ----------
     name
-        As the paper calls it.
+        As the paper calls it; its real volumes lie in ``DATA/name/CLASS``.
     box, voxel_size_A
         Voxels; Å.
     per_class
         Particles of each class in the paper's set.
     complexes
-        Its classes with a structure; a NULL class is added where ``has_null``.
+        Its classes with a structure. S_e1's entries are ours: the paper names none.
     builtin
-        What the smoke scale uses instead.
+        What is simulated where built-in structures must do.
     acquisition
-        As far as the paper states it; of S_e2 and S_e3 it does not state the defocus.
+        What a source is simulated with. Tilt ranges are the paper's, and S_e1's voltage and
+        defocus (5 to 6 µm); all else is assumed.
     snr
-        Of the stand-in.
+        Of the stand-in; 0.01 is the paper's estimate for S_e1.
+    has_null
+        Whether there is a class of boxes without a particle.
     """
 
     name: str
     box: int
     voxel_size_A: float
     per_class: int
-    complexes: tuple[Complex, ...]
+    complexes: dict[str, Complex]
     builtin: tuple[str, ...]
     acquisition: Acquisition
     snr: float
     has_null: bool = False
 
-    def classes(self, scale: Scale, data: Path | None) -> dict[str, str]:
-        """Label → structure."""
-        names = {name: name for name in self.builtin}
-        found = names if scale is SMOKE else structure_files(self.complexes, data)
-        return found | ({NULL_CLASS: NULL_CLASS} if self.has_null else {})
+    def structures(self, scale: Scale, data: Path | None) -> dict[str, str]:
+        """Class → structure; the classes have the same names whatever is at hand."""
+        if scale.builtin:
+            specs = list(self.builtin)
+        else:
+            specs = [path for _, path in structure_files(self.complexes.values(), data)]
+        null = {NULL_CLASS: NULL_CLASS} if self.has_null else {}
+        return dict(zip(self.complexes, specs, strict=True)) | null
 
-    def source(self, scale: Scale, data: Path | None, snr: float, *, seed: int) -> Particles:
+    def source(self, scale: Scale, data: Path | None, snr: float) -> Particles:
         """The simulated source: 1000 of each class at paper scale (3000 in all)."""
-        n = SOURCE_PER_CLASS[scale.name]
-        return self._simulated(scale, data, self.acquisition, n, snr, seed=2 * seed)
+        simulation = self._simulation(
+            scale, data, self.acquisition, resolution_A=TEMPLATE_RESOLUTION_A
+        )
+        made = SimulateTask.of(simulation)
+        return Particles(made=made, snr=snr, per_class=simulation.per_class)
 
-    def target(
-        self, scale: Scale, data: Path | None, *, seed: int
-    ) -> tuple[Particles | LabelledFolder, bool]:
-        """The real volumes where the user has them (``DATA/S_e1/CLASS/…``), else the stand-in.
+    def target(self, scale: Scale, data: Path | None) -> tuple[Particles | LabelledFolder, bool]:
+        """The real volumes where the user has them, else the stand-in.
 
         Returns
         -------
@@ -72,44 +81,36 @@ class ExperimentalSet:
             Whether they are simulated.
         """
         if data is not None and (data / self.name).is_dir():
-            classes = tuple(self.classes(scale, data))
-            return LabelledFolder(
-                path=data / self.name, classes=classes, voxel_size_A=self.voxel_size_A
-            ), False
-        n = min(self.per_class, SOURCE_PER_CLASS[scale.name])
-        pseudo = pseudo_experimental(self.acquisition)
-        return self._simulated(
-            scale, data, pseudo, n, self.snr, seed=2 * seed + 1, neighbours=NEIGHBOURS
-        ), True
+            classes = tuple(self.structures(scale, data))
+            size = self.voxel_size_A
+            folder = LabelledFolder(
+                path=data / self.name, classes=classes, stated_voxel_size_A=size
+            )
+            return folder.read(), False
+        simulation = self._simulation(
+            scale, data, pseudo_experimental(self.acquisition), resolution_A=self.voxel_size_A
+        ).model_copy(
+            update={
+                "seed": 1,
+                "neighbours": NEIGHBOURS,
+                "per_class": min(self.per_class, scale.experimental_per_class),
+            }
+        )
+        made = SimulateTask.of(simulation)
+        return Particles(made=made, snr=self.snr, per_class=simulation.per_class), True
 
-    def _simulated(
-        self,
-        scale: Scale,
-        data: Path | None,
-        acquisition: Acquisition,
-        n: int,
-        snr: float,
-        *,
-        seed: int,
-        neighbours: int = 0,
-    ) -> Particles:
-        simulation = SimulationConfig(
-            classes=self.classes(scale, data),
+    def _simulation(
+        self, scale: Scale, data: Path | None, acquisition: Acquisition, *, resolution_A: float
+    ) -> SimulationConfig:
+        return SimulationConfig(
+            classes=self.structures(scale, data),
             acquisition=acquisition,
-            per_class=n,
-            snr=snr,
-            seed=seed,
+            per_class=scale.experimental_per_class,
+            snr=self.snr,
             box=self.box,
             voxel_size_A=self.voxel_size_A,
-            resolution_A=self.voxel_size_A if neighbours else TEMPLATE_RESOLUTION_A,
-            neighbours=neighbours,
+            resolution_A=resolution_A,
         )
-        return Particles(made=SimulateTask.of(simulation), snr=snr, per_class=n)
-
-
-SOURCE_PER_CLASS = {"smoke": 6, "reduced": 100, "paper": 1000}
-NEIGHBOURS = 3
-"""Neighbouring macromolecules in a stand-in's box."""
 
 
 def pseudo_experimental(planned: Acquisition) -> Acquisition:
@@ -132,7 +133,10 @@ SETS = (
         box=36,
         voxel_size_A=9.2,
         per_class=100,
-        complexes=(Complex("1fnt", "3j9i", "similar"), Complex("4v4q", "4v5d", "similar")),
+        complexes={
+            "proteasome": Complex("5le5", "3j9i"),  # human 20S; archaeal
+            "ribosome": Complex("4ybb", "4v5d"),  # E. coli; T. thermophilus
+        },
         builtin=("apoferritin", "ribosome_70s"),
         acquisition=Acquisition(
             name="S_e1", spherical_aberration_mm=2.0, defocus_um=5.5, amplitude_contrast=0.0
@@ -145,11 +149,11 @@ SETS = (
         box=40,
         voxel_size_A=13.68,
         per_class=80,
-        complexes=(
-            Complex("4ug0", "6qzp", "same"),  # human 80S (the paper's 4GU0 is most likely 4UG0)
-            Complex("4v94", "4v94", "same"),  # TRiC
-            Complex("6epf", "4cr2", "similar"),  # 26S proteasomes
-        ),
+        complexes={
+            "ribosome": Complex("4ug0", "6qzp"),  # human 80S (the paper: 4GU0, most likely 4UG0)
+            "tric": Complex("4v94", "4v94"),
+            "proteasome": Complex("6epf", "4cr2"),  # 26S, rat; yeast
+        },
         builtin=("ribosome_80s", "tric", "spliceosome"),
         acquisition=Acquisition(
             name="S_e2",
@@ -164,11 +168,11 @@ SETS = (
         box=28,
         voxel_size_A=9.4,
         per_class=400,
-        complexes=(
-            Complex("3lzg", "3lzg", "same"),
-            Complex("4v1w", "4v1w", "same"),
-            Complex("4zxb", "4zxb", "same"),
-        ),
+        complexes={
+            "hemagglutinin": Complex("3lzg", "3lzg"),
+            "apoferritin": Complex("4v1w", "4v1w"),
+            "insulin_receptor": Complex("4zxb", "4zxb"),
+        },
         builtin=("apoferritin", "ribosome_30s", "tric"),
         acquisition=Acquisition(name="S_e3", defocus_um=4.0, amplitude_contrast=0.0),
         snr=0.05,

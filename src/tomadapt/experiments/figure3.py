@@ -6,6 +6,7 @@ The paper shows GroEL (1KP8) and carbamoyl phosphate synthetase (1BXR).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,13 +17,11 @@ from tomadapt.experiments.scales import Setting
 from tomadapt.report.figures import grey_levels
 from tomadapt.report.style import styled, write_figure
 
-TITLE = "Figure 3: centre slices at each SNR"
-FILES = ("figure3.png",)
 SHOWN = ("1kp8", "1mnf", "1bxr", "1bxn")
 """The paper's two complexes and their stand-ins."""
 
 
-def run(setting: Setting) -> None:
+def run(setting: Setting) -> list[Path]:
     """Simulate both batches and draw."""
     scale = setting.scale
     batches = Batches(scale, scale.classes(setting.data))
@@ -32,8 +31,7 @@ def run(setting: Setting) -> None:
         for letter, domain in (("A", batches.target), ("B", batches.source))
         for snr in scale.snrs
     }
-    for _ in setting.run([particles.made for particles in pairs.values()], TITLE):
-        pass
+    setting.finish([particles.made for particles in pairs.values()], "figure3")
     rows: dict[str, list[NDArray[np.float32]]] = {}
     for (letter, _), particles in pairs.items():
         data, _ = particles.open(setting.store)
@@ -42,7 +40,9 @@ def run(setting: Setting) -> None:
             image = data.read(first)[0, :, data.box // 2].numpy()
             rows.setdefault(f"{name}, batch {letter}", []).append(image)
     figure = draw(rows, [f"SNR {snr:g}" for snr in scale.snrs], scale.line)
-    write_figure(figure, setting.file(FILES[0]))
+    path = setting.file("figure3.png")
+    write_figure(figure, path)
+    return [path]
 
 
 @styled

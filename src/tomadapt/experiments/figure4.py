@@ -6,25 +6,24 @@ each class are embedded. Rows of the confusion matrices are predicted classes, a
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tomadapt.experiments.domains import Batches, Cell
 from tomadapt.experiments.scales import Setting
 from tomadapt.report.collect import evaluate, report_content
 from tomadapt.report.result_figures import confusions, feature_maps
 from tomadapt.report.style import write_figure
 
-TITLE = "Figures 4 and 5: target features and confusion, before and after 3D-ADA"
-FILES = ("figure4.png", "figure5.png")
 CELL = Cell(source_snr=0.1, target_snr=0.05)
 
 
-def run(setting: Setting) -> None:
+def run(setting: Setting) -> list[Path]:
     """Take the models of that cell of Table 1, and draw."""
     scale = setting.scale
     cell = CELL if CELL.target_snr in scale.snrs else Cell(scale.snrs[-1], scale.snrs[-1])
     batches = Batches(scale, scale.classes(setting.data))
     task = batches.adapted(cell, "ada")
-    for _ in setting.run([task], TITLE):
-        pass
+    setting.finish([task], "figure4")
     source, _ = task.source_model.data.open(setting.store)
     target, _ = batches.target(cell).open(setting.store)
     before, after = task.source_model.model(setting.store), task.model(setting.store)
@@ -35,8 +34,11 @@ def run(setting: Setting) -> None:
         target=target,
         evaluations=(evaluate({"source_only": before, "ada": after}, target), None),
     )
-    note = f"SNR {cell.source_snr:g} → {cell.target_snr:g}; {scale.line}"
-    for draw, name in zip((feature_maps, confusions), FILES, strict=True):
+    warned = "" if content.warning is None else f"\n† {content.warning}"
+    note = f"SNR {cell.source_snr:g} → {cell.target_snr:g}; {scale.line}{warned}"
+    paths = [setting.file("figure4.png"), setting.file("figure5.png")]
+    for draw, path in zip((feature_maps, confusions), paths, strict=True):
         figure = draw(content)
         figure.supxlabel(note, fontsize=8)
-        write_figure(figure, setting.file(name))
+        write_figure(figure, path)
+    return paths

@@ -1,25 +1,27 @@
 """Runs tasks once each, in the order they need each other, here or on a Dask cluster.
 
-A task's folder in the store holds ``task.json`` (its configuration), its artefacts, and last of all
+A task's folder in the store holds ``task.json`` (its description), its artefacts, and last of all
 ``record.json``. A task with a record is never run again; one without goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tomadapt.errors import InputError, OutputError
-from tomadapt.experiments.tasks import Task
+from tomadapt.errors import InputError
+from tomadapt.experiments.task import Task
 from tomadapt.io.atomic import output_folder, write_json
 from tomadapt.simulate.dataset import versions
 
@@ -61,30 +63,37 @@ def run_tasks(
     Raises
     ------
     OutputError
-        When the store cannot be written, or another process runs tasks in it.
+        When the store cannot be written.
     TomadaptError
-        What a task finds wrong.
+        What a task finds wrong: before any is run, where that can be known.
     """
-    queue = ordered(tasks)
-    for task in queue:
-        task.check()
+    queue, store = ordered(tasks), store.resolve()
+    check_tasks(queue, store)
     output_folder(store)
-    with _alone_in(store):
-        if client is None:
-            for task in queue:
-                yield task, execute(task, store)
-            return
-        yield from _on_cluster(queue, store, client)
+    if client is None:
+        for task in queue:
+            yield task, execute(task, store)
+        return
+    yield from _on_cluster(queue, store, client)
+
+
+def check_tasks(tasks: Iterable[Task], store: Path) -> None:
+    """Let every task that has no record yet refuse what it knows to fail."""
+    for task in tasks:
+        if not (store / task.key / "record.json").exists():
+            task.check()
 
 
 def _on_cluster(queue: list[Task], store: Path, client: Client) -> Iterator[tuple[Task, Record]]:
     from distributed import as_completed
 
+    # Two grids with stores of their own may share a scheduler.
+    where = hashlib.blake2b(str(store).encode(), digest_size=4).hexdigest()
     futures: dict[str, Any] = {}
     for task in queue:
         after = [futures[required.key] for required in task.requires]
         futures[task.key] = client.submit(
-            execute, task, store, after, key=task.key, priority=-len(futures)
+            execute, task, store, after, key=f"{task.key}-{where}", priority=-len(futures)
         )
     of_future = {future.key: task for future, task in zip(futures.values(), queue, strict=True)}
     try:
@@ -94,29 +103,34 @@ def _on_cluster(queue: list[Task], store: Path, client: Client) -> Iterator[tupl
         client.cancel(list(futures.values()))
 
 
-def execute(task: Task, store: Path, after: list[Record] | None = None) -> Record:
+def execute(task: Task, store: Path, after: Sequence[Record] = ()) -> Record:
     """Run one task unless it has a record; ``after`` only makes Dask wait for what it requires."""
     folder = store / task.key
-    done = folder / "record.json"
-    if done.exists():
-        return read_record(done)
+    done, checkpoint = folder / "record.json", folder / "checkpoint.pt"
+    if not done.exists():
+        output_folder(folder)
+        with _locked(folder):
+            if not done.exists():  # while waiting for the lock another process may have run it
+                write_json(done, _run(task, folder, store))
+    checkpoint.unlink(missing_ok=True)  # only now: until there is a record it may be needed
+    return read_record(done)
+
+
+def _run(task: Task, folder: Path, store: Path) -> Record:
     begun = (folder / "task.json").exists()
-    output_folder(folder)
     write_json(folder / "task.json", task.model_dump(mode="json"))
-    started = time.perf_counter()
+    started, code = time.perf_counter(), commit()
     measures = task.run(folder, store)
-    record = {
+    return {
         "key": task.key,
         **measures,
         "seconds": round(time.perf_counter() - started, 2),
         "resumed": begun,  # then the seconds are of the last part only
         "torch_threads": torch.get_num_threads(),
         "machine": platform.machine(),
-        "commit": commit(),
+        "commit": code,
         "versions": versions(),
     }
-    write_json(done, record)
-    return record
 
 
 def read_record(path: Path) -> Record:
@@ -129,18 +143,24 @@ def read_record(path: Path) -> Record:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError(f"it is a {type(record).__name__}")
     except ValueError as error:
         raise InputError(
             f"the record {path} is damaged",
-            expected="JSON",
+            expected="a JSON object",
             got=str(error),
             remedy="delete its folder; the task will be run again",
         ) from error
-    return dict(record)
+    return record
 
 
+@cache
 def commit() -> str:
-    """The commit of the checkout this package is imported from, or its version elsewhere."""
+    """The commit of the checkout this package is imported from, or its version elsewhere.
+
+    Asked once a process: what is committed during a long grid is not the code that runs.
+    """
     here = Path(__file__)
 
     def git(*arguments: str) -> str:
@@ -152,22 +172,19 @@ def commit() -> str:
     try:
         # An environment inside somebody's repository is not a checkout of this package.
         git("ls-files", "--error-unmatch", here.name)
-        return git("describe", "--always", "--dirty", "--abbrev=10")
+        # Only changes of the package make it another code: records may be tracked too.
+        changed = git("status", "--porcelain", "--", str(here.parents[1]))
+        return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return versions()["tomadapt"]
 
 
 @contextmanager
-def _alone_in(store: Path) -> Iterator[None]:
-    """Hold the store's lock: two processes would write the same checkpoints."""
-    with (store / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputError(
-                f"another process is running tasks in {store}",
-                expected="a store that nobody else uses now",
-                got=error.strerror,
-                remedy="wait for it to end, or choose another --store",
-            ) from error
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for the folder's lock: two processes would write the same checkpoint.
+
+    The system lets go of it when the process that holds it dies, however it dies.
+    """
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield

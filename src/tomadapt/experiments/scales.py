@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tomadapt.experiments.complexes import TWENTY_TWO, structure_files, with_null
-from tomadapt.experiments.grid import Record, ordered, run_tasks
-from tomadapt.experiments.tasks import Task
+from tomadapt.experiments.complexes import TWENTY_TWO, structure_files
+from tomadapt.experiments.grid import Record, check_tasks, ordered, run_tasks
+from tomadapt.experiments.task import Task
 from tomadapt.io.atomic import output_folder
 from tomadapt.learn.adversarial import DEFAULT_RECIPE, PAPER_RECIPE, AdversarialOptions
 from tomadapt.learn.source import PAPER_TRAINING, SourceTraining
 from tomadapt.progress import progress_bar
+from tomadapt.simulate.simulator import NULL_CLASS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -30,12 +31,16 @@ class Scale:
     ----------
     name, note
         What every output says.
+    builtin
+        Whether the built-in structures serve, so that no data are needed.
     snrs
         Of the grid.
     box, voxel_size_A
         Of simulated cubes, where the experiment does not prescribe them (voxels, Å).
     per_class, held_out_per_class
         Particles of each class in each domain that are trained on or adapted to, and held out.
+    experimental_per_class
+        Source particles of each class for Table 2 and the real ribosomes.
     seeds, seeds_marked
         How many seeds in every cell, and in the grid's diagonal and corners.
     training, ada, ada_paper_recipe
@@ -44,11 +49,13 @@ class Scale:
 
     name: str
     note: str
+    builtin: bool
     snrs: tuple[float, ...]
     box: int
     voxel_size_A: float
     per_class: int
     held_out_per_class: int
+    experimental_per_class: int
     seeds: int
     seeds_marked: int
     training: SourceTraining
@@ -66,19 +73,21 @@ class Scale:
 
     def classes(self, data: Path | None) -> dict[str, str]:
         """The classes of the simulated experiments: 22 complexes and NULL, or a few for smoke."""
-        if self is SMOKE:
-            return {name: name for name in ("ribosome_70s", "apoferritin", "null")}
-        return with_null(structure_files(TWENTY_TWO, data))
+        if self.builtin:
+            return {name: name for name in ("ribosome_70s", "apoferritin", NULL_CLASS)}
+        return {**dict(structure_files(TWENTY_TWO, data)), NULL_CLASS: NULL_CLASS}
 
 
 SMOKE = Scale(
     name="smoke",
     note="proves the plumbing only: its figures mean nothing",
+    builtin=True,
     snrs=(1000.0, 0.1),
     box=24,
     voxel_size_A=16.0,
     per_class=6,
     held_out_per_class=3,
+    experimental_per_class=6,
     seeds=1,
     seeds_marked=2,
     training=SourceTraining(epochs=2, batch_size=6),
@@ -88,11 +97,13 @@ SMOKE = Scale(
 REDUCED = Scale(
     name="reduced",
     note="the paper: 1000 per class, its own network, 100 epochs, adaptation 10 epochs",
+    builtin=False,
     snrs=SNRS,
     box=40,
     voxel_size_A=9.2,
     per_class=40,
     held_out_per_class=20,
+    experimental_per_class=100,
     seeds=1,
     seeds_marked=3,
     # 1000 particles of each class are replaced by 40 whose noise is paired anew every epoch.
@@ -104,11 +115,13 @@ REDUCED = Scale(
 PAPER = Scale(
     name="paper",
     note="the paper's numbers of particles, network and epochs; for a GPU",
+    builtin=False,
     snrs=SNRS,
     box=40,
     voxel_size_A=9.2,
     per_class=1000,
     held_out_per_class=200,
+    experimental_per_class=1000,
     seeds=1,
     seeds_marked=3,
     training=PAPER_TRAINING,
@@ -142,14 +155,27 @@ class Setting:
     out: Path
     client: Client | None = None
 
-    def run(self, tasks: Iterable[Task], title: str) -> Iterator[tuple[Task, Record]]:
-        """Run tasks and what they require; see :func:`tomadapt.experiments.grid.run_tasks`."""
-        queue = ordered(tasks)
+    def run(self, groups: Sequence[Sequence[Task]], title: str) -> Iterator[tuple[Task, Record]]:
+        """Run tasks and what they require; see :func:`tomadapt.experiments.grid.run_tasks`.
+
+        All groups are checked before any is begun, and each is finished before the next: a
+        cluster would otherwise begin the last seed before the first is complete.
+        """
+        queue = ordered(task for group in groups for task in group)
+        check_tasks(queue, self.store)
         output_folder(self.out)
         with progress_bar(f"{title} ({self.scale.name})", len(queue), unit="tasks") as advance:
-            for task, record in run_tasks(queue, self.store, client=self.client):
-                advance(1, task.key)
-                yield task, record
+            seen: set[str] = set()
+            for group in groups:
+                for task, record in run_tasks(group, self.store, client=self.client):
+                    advance(task.key not in seen, task.key)
+                    seen.add(task.key)
+                    yield task, record
+
+    def finish(self, tasks: Iterable[Task], title: str) -> None:
+        """Run tasks whose artefacts are wanted rather than their records."""
+        for _ in self.run([list(tasks)], title):
+            pass
 
     def file(self, name: str) -> Path:
         """An output's path: the scale is part of its name."""

@@ -1,61 +1,25 @@
-"""Records as JSON lines, and tables made from them; nothing here runs anything."""
+"""Tables made from records; nothing here runs anything."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import tomllib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from tomadapt.errors import InputError
-from tomadapt.io.atomic import write_text
+from tomadapt.experiments.records import Row
+from tomadapt.experiments.scales import SCALES
 
-Row = dict[str, Any]
+WARNED = "†"
+"""Marks figures of which a method said itself that they are not to be trusted."""
 
 
 @cache
 def paper_values() -> dict[str, Any]:
     """What the paper prints, from ``paper_values.toml``."""
     return tomllib.loads((files("tomadapt.experiments") / "paper_values.toml").read_text())
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write one JSON object a line, atomically."""
-    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read what :func:`write_rows` wrote.
-
-    Raises
-    ------
-    InputError
-        When there is no such file, or a line is not a JSON object.
-    """
-    if not path.is_file():
-        raise InputError(
-            f"no records at {path}",
-            expected="JSON lines",
-            got="nothing",
-            remedy="run the experiment first, or name the folder of its records with --out",
-        )
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(
-                f"line {number} of {path} is damaged",
-                expected="a JSON object",
-                got=str(error),
-                remedy="run the experiment again: finished tasks are kept",
-            ) from error
-        rows.append(dict(row))
-    return rows
 
 
 def mean_sd(values: Sequence[float]) -> str:
@@ -68,17 +32,48 @@ def mean_sd(values: Sequence[float]) -> str:
     return f"{mean:.3f} ± {statistics.stdev(values):.3f}"
 
 
-def select(rows: Iterable[Row], field: str, **wanted: Any) -> list[float]:
-    """The values of ``field`` in all rows that match, where there is one."""
-    return [
-        row[field]
-        for row in rows
-        if all(row.get(key) == value for key, value in wanted.items())
-        and row.get(field) is not None
-    ]
+def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """The rows that match."""
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def cell(rows: Sequence[Row], field: str, *, paper: float | None = None) -> str:
+    """Mean and deviation of some rows, marked where one was warned of, and the paper's figure."""
+    values = [row[field] for row in rows if row.get(field) is not None]
+    text = mean_sd(values) + (WARNED if any(row.get("warning") for row in rows) else "")
+    return text if paper is None else f"{text} ({paper:.3f})"
 
 
 def markdown(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     body = ["| " + " | ".join(cells) + " |" for cells in lines]
     return "\n".join(["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading), *body, ""])
+
+
+def heading(title: str, rows: Sequence[Row]) -> str:
+    """A table's title, and its scale as the records have it."""
+    scale = SCALES[rows[0]["scale"]]
+    adapted = max(row["adaptation_epochs"] for row in rows)
+    return (
+        f"# {title}\n\nScale {scale.name}: {_range(rows, 'n_per_class')} source particles per "
+        f"class, {_range(rows, 'n')} target particles adapted to, {_range(rows, 'n_held_out')} "
+        f"held out, {rows[0]['network']} network, {_range(rows, 'epochs')} epochs, adaptation "
+        f"{adapted} epochs ({scale.note}).\n\n"
+    )
+
+
+def _range(rows: Sequence[Row], field: str) -> str:
+    values = sorted({row[field] for row in rows})
+    return str(values[0]) if len(values) == 1 else f"{values[0]}–{values[-1]}"
+
+
+def footnotes(rows: Sequence[Row]) -> str:
+    """Where the figures come from, and what methods said against themselves."""
+    seeds = sorted({row["seed"] for row in rows})
+    commits = sorted({row["commit"] for row in rows})
+    lines = [f"{len(rows)} records, seeds {seeds}, code of {', '.join(commits)}."]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        warnings = [row["warning"] for row in select(rows, method=method) if row["warning"]]
+        if warnings:
+            lines.append(f"{WARNED} {method}, {len(warnings)} times, such as: {warnings[0]}.")
+    return "\n\n".join(lines) + "\n"

@@ -80,7 +80,7 @@ def output_folder(path: Path, *, needed_bytes: int = 0) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".{os.getpid()}.probe"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise output_error(path, error) from error
     free = shutil.disk_usage(path).free

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.io.volumes import Contrast, _check_contrast, open_target
+from tomadapt.io.volumes import Contrast, check_contrast, open_target
 from tomadapt.subtomograms import (
     Indices,
     LabelledSubtomograms,
@@ -136,7 +136,7 @@ def open_labelled_folder(
     source = JoinedVolumes(tuple(parts))
     # A measurement reads the first few hundred particles: here every class must be among them.
     spread = np.unique(np.linspace(0, len(source) - 1, 500).round().astype(np.int64))
-    _check_contrast(path, Subtomograms(source, spread), contrast)
+    check_contrast(path, Subtomograms(source, spread), contrast)
     labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return LabelledSubtomograms(source, labels=labels, class_names=list(places))
 

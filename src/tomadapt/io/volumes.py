@@ -124,7 +124,7 @@ def open_target(
     sign = -1 if contrast == "negative" else 1
     names = tuple(p.name for p in _cube_files(path)) if path.is_dir() else ()
     source = ArrayVolumes(cubes, size, sign, names=names)
-    _check_contrast(path, Subtomograms(source), contrast)
+    check_contrast(path, Subtomograms(source), contrast)
     return Subtomograms(source)
 
 
@@ -338,7 +338,7 @@ def measured_contrast(data: Subtomograms, *, at_most: int = 500) -> float:
     return float(difference.mean() / (difference.std() / len(difference) ** 0.5))
 
 
-def _check_contrast(path: Path, data: Subtomograms, contrast: Contrast) -> None:
+def check_contrast(path: Path, data: Subtomograms, contrast: Contrast) -> None:
     """Hold the sign that was assumed or stated against the one that is measured."""
     z = measured_contrast(data)
     if z >= -3:

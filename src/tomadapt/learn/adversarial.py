@@ -330,5 +330,8 @@ class AdversarialAdaptation:
                 f"those with re-estimated statistics {expected:.1f}; {which} is returned"
             )
             training["adaptation_warning"] = warning
-            return Adaptation(returned.copy(training=training), history, warning)
+            # The card names the method that was asked for; the warning says what it gave back.
+            return Adaptation(
+                returned.copy(method=model.card.method, training=training), history, warning
+            )
         return Adaptation(model.copy(training=training), history)

@@ -26,6 +26,8 @@ METHODS: dict[str, Callable[[Model, Any, Fabric | None], AdaptationMethod]] = {
     "target_statistics": lambda model, _, fabric: TargetStatistics(model, fabric),
     "ie": ImportanceEstimation,
     "sc": StructuralCorrespondence,
+    "ie_target_statistics": ImportanceEstimation,
+    "sc_target_statistics": StructuralCorrespondence,
     "ada": AdversarialAdaptation,
     # What Algorithm 1 ends with, collapsed or not: it is the literal recipe that is measured.
     "ada_paper_recipe": lambda model, options, fabric: AdversarialAdaptation(
@@ -37,6 +39,8 @@ METHODS: dict[str, Callable[[Model, Any, Fabric | None], AdaptationMethod]] = {
 _OPTIONS: dict[str, MethodOptions] = {
     "ie": ImportanceOptions(),
     "sc": CorrespondenceOptions(),
+    "ie_target_statistics": ImportanceOptions(statistics="target"),
+    "sc_target_statistics": CorrespondenceOptions(statistics="target"),
     "ada": DEFAULT_RECIPE,
     "ada_paper_recipe": PAPER_RECIPE,
 }

@@ -37,6 +37,7 @@ from tomadapt.learn.method import Adaptation
 from tomadapt.learn.model import Model
 from tomadapt.learn.networks import classifier
 from tomadapt.learn.source import EpochReport
+from tomadapt.learn.statistics import Statistics, with_statistics
 from tomadapt.prediction import predict
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
@@ -59,6 +60,9 @@ class CorrespondenceOptions(BaseModel):
         L2 penalty λ of the pivot predictors, beside a loss averaged over particles.
     inverse_penalty
         Of the classifier, as in :func:`tomadapt.learn.heads.fit_classifier`.
+    statistics
+        Normalisation statistics of F on the target: the ``source``'s, as F_s has them, or
+        re-estimated on the ``target``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +71,7 @@ class CorrespondenceOptions(BaseModel):
     dimensions: Annotated[int, Field(ge=1)] = 16
     pivot_penalty: Annotated[float, Field(gt=0)] = 1e-2
     inverse_penalty: Annotated[float, Field(gt=0)] = 1.0
+    statistics: Statistics = "source"
 
 
 DEFAULT_OPTIONS = CorrespondenceOptions()
@@ -367,7 +372,8 @@ class StructuralCorrespondence:
         _require_two_classes(source)
         fabric = self.fabric or make_fabric()
         of_source = predict(self.source_model, source, fabric=fabric).features
-        of_target = predict(self.source_model, target, fabric=fabric).features
+        model = with_statistics(self.source_model, self.options.statistics, target, fabric)
+        of_target = predict(model, target, fabric=fabric).features
         pivots = pivot_features(of_source, source.labels, of_target, n_pivots=self.options.n_pivots)
         training = self.source_model.card.training | {
             "adaptation": self.options.model_dump(mode="json"),
@@ -380,10 +386,10 @@ class StructuralCorrespondence:
             warning = (
                 "structural correspondence found no pivots: no feature is active in "
                 f"{COMMON:.0%} to {1 - COMMON:.0%} of both source and target; "
-                "the source model is returned"
+                "the source's classifier is kept"
             )
             training["adaptation_warning"] = warning
-            unchanged = self.source_model.copy(method=self.name, training=training)
+            unchanged = model.copy(method=self.name, training=training)
             return Adaptation(unchanged, warning=warning)
         correspondence = correspondence_projection(
             of_source,
@@ -408,7 +414,7 @@ class StructuralCorrespondence:
         }
         on_epoch(record)
         training["adaptation_history"] = [record]
-        adapted = self.source_model.copy(method=self.name, training=training)
+        adapted = model.copy(method=self.name, training=training)
         adapted.classifier.load_state_dict(head.state_dict())
         return Adaptation(adapted, [record])
 

@@ -29,6 +29,7 @@ from tomadapt.learn.heads import fit_classifier
 from tomadapt.learn.method import Adaptation
 from tomadapt.learn.model import Model
 from tomadapt.learn.source import EpochReport
+from tomadapt.learn.statistics import Statistics, with_statistics
 from tomadapt.prediction import predict
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
@@ -62,6 +63,9 @@ class ImportanceOptions(BaseModel):
         Kernel widths to choose from, as multiples of the target's median distance.
     inverse_penalty
         Of the weighted classifier, as for :func:`tomadapt.learn.heads.fit_classifier`.
+    statistics
+        Normalisation statistics of F on the target: the ``source``'s, as F_s has them, or
+        re-estimated on the ``target``.
     seed
         Of the kernels' centres and the folds.
     """
@@ -74,6 +78,7 @@ class ImportanceOptions(BaseModel):
         tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
     ] = WIDTHS
     inverse_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    statistics: Statistics = "source"
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -339,10 +344,11 @@ class ImportanceEstimation:
         _require_two(source, target)
         fabric = self.fabric or make_fabric()
         f_s = predict(self.source_model, source, fabric=fabric).features.astype(np.float64)
-        f_t = predict(self.source_model, target, fabric=fabric).features.astype(np.float64)
+        model = with_statistics(self.source_model, self.options.statistics, target, fabric)
+        f_t = predict(model, target, fabric=fabric).features.astype(np.float64)
         scaler = StandardScaler().fit(f_s)
         z_s, z_t = scaler.transform(f_s), scaler.transform(f_t)
-        how = self.options.model_dump(exclude={"inverse_penalty"})
+        how = self.options.model_dump(exclude={"inverse_penalty", "statistics"})
         ratio = density_ratio(z_s, z_t, **how)
         weights = ratio(z_s)
         n_eff = effective_sample_size(weights)
@@ -367,7 +373,7 @@ class ImportanceEstimation:
             "adaptation_warning": warning,
             "adapted_to": target.fingerprint,
         }
-        model = self.source_model.copy(method=self.name, training=training)
+        model = model.copy(method=self.name, training=training)
         layer = fit_classifier(
             f_s,
             source.labels,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -55,6 +56,21 @@ def re_estimate_statistics(network: nn.Module, target: Subtomograms, fabric: Fab
     network.train(was_training)
 
 
+Statistics = Literal["source", "target"]
+
+
+def with_statistics(
+    model: Model, statistics: Statistics, target: Subtomograms, fabric: Fabric
+) -> Model:
+    """A copy of a model that has its own statistics, or those of the target."""
+    copy = model.copy()
+    copy.extractor.to(fabric.device)
+    if statistics == "target":
+        re_estimate_statistics(copy.extractor, target, fabric)
+    copy.extractor.eval()
+    return copy
+
+
 @dataclass(frozen=True)
 class TargetStatistics:
     """The source model with the target's normalisation statistics."""
@@ -80,8 +96,5 @@ class TargetStatistics:
             "adaptation_warning": None,
             "adapted_to": target.fingerprint,
         }
-        model = self.source_model.copy(method=self.name, training=training)
-        model.extractor.to(fabric.device)
-        re_estimate_statistics(model.extractor, target, fabric)
-        model.extractor.eval()
-        return Adaptation(model)
+        model = with_statistics(self.source_model, "target", target, fabric)
+        return Adaptation(model.copy(method=self.name, training=training))

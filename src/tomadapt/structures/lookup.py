@@ -78,9 +78,23 @@ def find_structure(spec: str | Path, folder: Path | None) -> Path | None:
     return None
 
 
-def find_local(name: str, folder: Path) -> Path | None:
-    """Find a structure file by PDB ID or stem in a folder or its direct subfolders; no download."""
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
+def find_local(name: str, folder: Path, *, without: frozenset[str] = frozenset()) -> Path | None:
+    """Find a structure file by PDB ID or stem in a folder or its direct subfolders; no download.
+
+    Parameters
+    ----------
+    name
+        A PDB ID, or a file name with or without its suffix.
+    folder
+        Where to look first.
+    without
+        Names of subfolders that are not looked into.
+
+    Returns
+    -------
+    The file, or None.
+    """
+    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in without)
     for place in [folder, *subfolders]:
         found = _look_up(_stems(name), place)
         if found is not None:
