@@ -860,6 +860,11 @@ EXPERIMENTS: dict[str, Case] = {
         ConfigError,
         ("no cell '0.3:0.1' at scale smoke", "mend --cell"),
     ),
+    "unknown seed": (
+        lambda b: ["experiment", "table1", "--seed", 2, "--out", b.out],
+        ConfigError,
+        ("no seed 2 at scale smoke", "expected 0 to 1", "mend --seed"),
+    ),
     "unknown method": (
         lambda b: ["experiment", "table1", "--method", "dann", "--out", b.out],
         ConfigError,
@@ -868,7 +873,7 @@ EXPERIMENTS: dict[str, Case] = {
     "a cell of another experiment": (
         lambda b: ["experiment", "table2", "--cell", "0.1:0.1", "--out", b.out],
         ConfigError,
-        ("--cell and --method choose what table1 runs", "got `experiment table2`"),
+        ("--method and --seed choose what table1 runs", "got `experiment table2`"),
     ),
     "no table without runs": (
         lambda b: ["experiment", "figure3", "--tables-only", "--out", b.out],
@@ -878,7 +883,7 @@ EXPERIMENTS: dict[str, Case] = {
     "a method and tables only": (
         lambda b: ["experiment", "table1", "--tables-only", "--method", "ada", "--out", b.out],
         ConfigError,
-        ("--cell and --method choose what table1 runs", "got `experiment table1` --tables-only"),
+        ("choose what table1 runs", "got `experiment table1` --tables-only"),
     ),
     "no structures named": (
         lambda b: ["experiment", "table1", "--scale", "reduced", "--out", b.out],

@@ -350,6 +350,9 @@ def experiment(
     method: Annotated[
         list[str] | None, typer.Option(help="table1 only: a method; may be repeated.")
     ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="table1 only: a seed; may be repeated.")
+    ] = None,
     tables_only: Annotated[
         bool, typer.Option("--tables-only", help="Make the table from the records again.")
     ] = False,
@@ -371,17 +374,26 @@ def experiment(
     chosen = SCALES[_one_of("--scale", scale, tuple(SCALES))]
     module = import_module(f"tomadapt.experiments.{name}")
     only: dict[str, Any] = {}
-    if cell or method:
+    if cell or method or seed:
         if name != "table1" or tables_only:
             raise ConfigError(
-                "--cell and --method choose what table1 runs",
+                "--cell, --method and --seed choose what table1 runs",
                 expected="`experiment table1` without --tables-only",
                 got=f"`experiment {name}`" + (" --tables-only" if tables_only else ""),
                 remedy="leave them out",
             )
         require_methods(tuple(method or ()))
-        cells = module.parse_cells(chosen, cell or ())
-        only = {"only": cells, "methods": tuple(method or ())}
+        if max(seed or [0]) >= chosen.seeds_marked:
+            raise ConfigError(
+                f"no seed {max(seed or [0])} at scale {chosen.name}",
+                expected=f"0 to {chosen.seeds_marked - 1}",
+                remedy="mend --seed",
+            )
+        only = {
+            "only": module.parse_cells(chosen, cell or ()),
+            "methods": tuple(method or ()),
+            "seeds": tuple(seed or ()),
+        }
     _require_one_process()
     setting = Setting(chosen, data, store, out)
     if tables_only:

@@ -50,7 +50,7 @@ def test_every_experiment_is_a_module_that_names_its_outputs():
 
 class TestTable1:
     def test_some_cells_then_more_and_the_first_stay(self, setting):
-        table1.run(setting, (Cell(0.1, 0.1),), ("source_only", "ada"))
+        table1.run(setting, only=(Cell(0.1, 0.1),), methods=("source_only", "ada"))
         path = setting.file("table1.jsonl")
         first = read_rows(path)
         assert [(r["method"], r["seed"]) for r in first] == [
@@ -60,7 +60,8 @@ class TestTable1:
         wanted |= {"n_per_class", "epochs", "commit", "versions", "seconds"}
         assert all(wanted <= row.keys() for row in first)
         assert all(0 <= row["accuracy"] <= 1 for row in first)
-        table1.run(setting, (Cell(0.1, 0.1), Cell(1000.0, 0.1)), ("ie", "sc", "oracle"))
+        both = (Cell(0.1, 0.1), Cell(1000.0, 0.1))
+        table1.run(setting, only=both, methods=("ie", "sc", "oracle"))
         rows = read_rows(path)
         assert [row for row in rows if row in first] == first
         assert {(r["source_snr"], r["method"]) for r in rows} == {
@@ -85,7 +86,7 @@ class TestTable1:
         with pytest.raises(ConfigError, match=r"no cell '0.2:0.1' at scale smoke.*1000, 0.1"):
             table1.parse_cells(SMOKE, ["0.2:0.1"])
         with pytest.raises(ConfigError, match=r"unknown method 'dann'.*ada_paper_recipe, oracle"):
-            table1.run(setting, (), ("dann",))
+            table1.run(setting, methods=("dann",))
 
     def test_cells_of_the_reduced_scale(self):
         cells = list(table1.cells(REDUCED))
@@ -229,7 +230,7 @@ class TestRefused:
         row = {"scale": "smoke", "run": "adapt-of-another-grid", "method": "ada"}
         other.file("table1.jsonl").write_text(json.dumps(row) + "\n")
         with pytest.raises(OutputError, match=r"1 records of another.*adapt-of-another-grid"):
-            table1.run(other, (Cell(0.1, 0.1),), ("source_only",))
+            table1.run(other, only=(Cell(0.1, 0.1),), methods=("source_only",))
         assert json.loads(other.file("table1.jsonl").read_text()) == row
 
 

@@ -60,14 +60,21 @@ def parse_cells(scale: Scale, texts: Sequence[str]) -> tuple[Cell, ...]:
     return tuple(known[text] for text in texts)
 
 
-def run(setting: Setting, only: tuple[Cell, ...] = (), methods: tuple[str, ...] = ()) -> list[Path]:
+def run(
+    setting: Setting,
+    *,
+    only: tuple[Cell, ...] = (),
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (),
+) -> list[Path]:
     """Run the grid or some of it; records and table are written anew as each run is finished."""
     require_methods(methods)
     whole = plan(setting)
     groups: list[list[Planned]] = [[] for _ in range(setting.scale.seeds_marked)]
     for task, row in whole:
         in_cell = not only or Cell(row["source_snr"], row["target_snr"]) in only
-        if in_cell and (not methods or row["method"] in methods):
+        in_methods = not methods or row["method"] in methods
+        if in_cell and in_methods and (not seeds or row["seed"] in seeds):
             groups[row["seed"]].append((task, row))
     for _ in collect(setting, "table1", groups, whole=whole):
         written = write_table(setting)
