@@ -233,8 +233,11 @@ def test_collapse_is_detected_and_falls_back(trained, make_domain, fabric):
     safe = TargetStatistics(model, fabric).fit(source, target).model
     same = predict(safe, target, fabric=fabric).labels
     assert (predict(result.model, target, fabric=fabric).labels == same).all()
-    assert result.model.card.method == "target_statistics"
+    assert result.model.card.method == "ada"  # what was asked for; the warning says the rest
     assert result.model.card.training["adaptation_warning"] == result.warning
+    literal = AdversarialAdaptation(model, options, fabric, fall_back=False).fit(source, target)
+    assert "the former is returned" in literal.warning
+    assert (predict(literal.model, target, fabric=fabric).labels != same).any()
 
 
 def test_target_of_another_box_or_voxel_size_is_refused(trained, make_domain, fabric):

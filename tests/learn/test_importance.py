@@ -340,7 +340,7 @@ def test_data_that_do_not_fit_the_model_are_refused(model, source, target, make_
     )
     with pytest.raises(MismatchError, match="differ in classes"):
         method.fit(renamed, target)
-    with pytest.raises(InputError, match="too few classes of source particles"):
+    with pytest.raises(InputError, match="a single class"):
         method.fit(source.subset(range(12)), target)
     with pytest.raises(InputError, match="too few target particles"):
         method.fit(source, target.subset([0]))
@@ -354,7 +354,7 @@ def test_data_that_do_not_fit_the_model_are_refused(model, source, target, make_
         (np.zeros((5, 1)), np.array([[np.inf], [0.0]]), "the target cannot be used.*not all fin"),
         (np.zeros(5), np.zeros((5, 1)), r"the source cannot be used.*shape \(5,\)"),
         (np.zeros((0, 1)), np.zeros((5, 1)), r"the source cannot be used.*shape \(0, 1\)"),
-        (np.zeros((5, 1)), np.zeros((1, 1)), "too few target points"),
+        (np.zeros((5, 1)), np.zeros((1, 1)), "too few target particles"),
     ],
 )
 def test_points_that_cannot_be_used_are_refused(source, target, match):

@@ -111,9 +111,21 @@ def execute(task: Task, store: Path, after: Sequence[Record] = ()) -> Record:
         output_folder(folder)
         with _locked(folder):
             if not done.exists():  # while waiting for the lock another process may have run it
-                write_json(done, _run(task, folder, store))
+                _keep(done, _run(task, folder, store))
     checkpoint.unlink(missing_ok=True)  # only now: until there is a record it may be needed
     return read_record(done)
+
+
+def _keep(path: Path, record: Record) -> None:
+    try:
+        write_json(path, record)
+    except ValueError as error:  # JSON has no NaN
+        raise InputError(
+            f"a measure of {record['key']} is not finite: its training diverged",
+            expected="finite losses",
+            got=str(error),
+            remedy="lower the learning rate, and delete that folder",
+        ) from error
 
 
 def _run(task: Task, folder: Path, store: Path) -> Record:

@@ -26,7 +26,7 @@ from tomadapt.learn.engine import (
     save_checkpoint,
     to_network,
 )
-from tomadapt.learn.method import Adaptation
+from tomadapt.learn.method import Adaptation, adapted_training
 from tomadapt.learn.model import Model
 from tomadapt.learn.networks import discriminator
 from tomadapt.learn.source import EpochReport
@@ -313,12 +313,8 @@ class AdversarialAdaptation:
             checkpoint=checkpoint,
             on_epoch=on_epoch,
         )
-        training = self.source_model.card.training | {
-            "adaptation": self.options.model_dump(mode="json"),
-            "adaptation_history": history,
-            "adaptation_warning": None,
-            "adapted_to": target.fingerprint,
-        }
+        options = self.options.model_dump(mode="json")
+        training = adapted_training(self.source_model, target, options=options, history=history)
         safe = TargetStatistics(self.source_model, fabric).fit(source, target).model
         n_classes = len(model.card.class_names)
         expected = effective_classes(predict(safe, target, fabric=fabric).labels, n_classes)

@@ -30,10 +30,10 @@ from sklearn.feature_selection import mutual_info_classif
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from tomadapt.errors import ConfigError, InputError
+from tomadapt.errors import ConfigError
 from tomadapt.learn.engine import make_fabric
-from tomadapt.learn.heads import fit_classifier
-from tomadapt.learn.method import Adaptation
+from tomadapt.learn.heads import fit_classifier, require_two_classes
+from tomadapt.learn.method import Adaptation, adapted_training
 from tomadapt.learn.model import Model
 from tomadapt.learn.networks import classifier
 from tomadapt.learn.source import EpochReport
@@ -369,19 +369,15 @@ class StructuralCorrespondence:
         self.source_model.require_classes(source.class_names, "the source")
         self.source_model.require_matching(target, "the target")
         _require_fitting(self.options, self.source_model.extractor.n_features)
-        _require_two_classes(source)
+        require_two_classes(source)
         fabric = self.fabric or make_fabric()
         of_source = predict(self.source_model, source, fabric=fabric).features
         model = with_statistics(self.source_model, self.options.statistics, target, fabric)
         of_target = predict(model, target, fabric=fabric).features
         pivots = pivot_features(of_source, source.labels, of_target, n_pivots=self.options.n_pivots)
-        training = self.source_model.card.training | {
-            "adaptation": self.options.model_dump(mode="json"),
-            "adaptation_history": [],
-            "adaptation_warning": None,
-            "adapted_to": target.fingerprint,
-            "pivots": pivots.tolist(),
-        }
+        options = self.options.model_dump(mode="json")
+        training = adapted_training(self.source_model, target, options=options, history=[])
+        training["pivots"] = pivots.tolist()
         if not len(pivots):
             warning = (
                 "structural correspondence found no pivots: no feature is active in "
@@ -433,15 +429,4 @@ def _require_fitting(options: CorrespondenceOptions, n_features: int) -> None:
             expected=f"at most n_pivots = {options.n_pivots}",
             got=options.dimensions,
             remedy="lower dimensions, or raise n_pivots",
-        )
-
-
-def _require_two_classes(source: LabelledSubtomograms) -> None:
-    found = np.unique(source.labels)
-    if len(found) < 2:
-        raise InputError(
-            "the source has particles of a single class",
-            expected="at least two classes",
-            got=source.class_names[found[0]],
-            remedy="give the labelled particles the model was trained on",
         )

@@ -10,7 +10,27 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from tomadapt.errors import InputError
 from tomadapt.learn.networks import classifier
+from tomadapt.subtomograms import LabelledSubtomograms
+
+
+def require_two_classes(source: LabelledSubtomograms) -> None:
+    """Refuse, before any work, a source that no classifier can be fitted to.
+
+    Raises
+    ------
+    InputError
+        When its particles are all of one class.
+    """
+    found = np.unique(source.labels)
+    if len(found) < 2:
+        raise InputError(
+            "the source has particles of a single class",
+            expected="at least two classes",
+            got=source.class_names[found[0]],
+            remedy="give the labelled particles the model was trained on",
+        )
 
 
 def fit_classifier(

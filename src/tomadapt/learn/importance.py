@@ -25,8 +25,8 @@ from sklearn.preprocessing import StandardScaler
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.learn.engine import make_fabric
-from tomadapt.learn.heads import fit_classifier
-from tomadapt.learn.method import Adaptation
+from tomadapt.learn.heads import fit_classifier, require_two_classes
+from tomadapt.learn.method import Adaptation, adapted_training
 from tomadapt.learn.model import Model
 from tomadapt.learn.source import EpochReport
 from tomadapt.learn.statistics import Statistics, with_statistics
@@ -179,12 +179,7 @@ def density_ratio(
             remedy="compute both with one model",
         )
     if len(x_t) < 2:
-        raise InputError(
-            "too few target points to choose a kernel width by cross-validation",
-            expected="2 or more",
-            got=len(x_t),
-            remedy="give more target particles",
-        )
+        raise _too_few(len(x_t))
     centres = _draw(x_t, n_centres, np.random.SeedSequence(seed, spawn_key=(CENTRES,)))
     widths = factors * _scale(x_s, x_t, centres)
     held_out = np.zeros((len(widths), len(x_t)))
@@ -205,6 +200,15 @@ def density_ratio(
     log_alpha, _ = maximise_likelihood(to_source, to_target, width=width)
     table = {float(w): float(s) for w, s in zip(widths, scores, strict=True)}
     return DensityRatio(centres, width, log_alpha, table)
+
+
+def _too_few(n: int) -> InputError:
+    return InputError(
+        "too few target particles to choose a kernel width by cross-validation",
+        expected="2 or more",
+        got=n,
+        remedy="give more target particles",
+    )
 
 
 def maximise_likelihood(
@@ -341,7 +345,9 @@ class ImportanceEstimation:
         self.source_model.require_matching(source, "the source")
         self.source_model.require_classes(source.class_names, "the source")
         self.source_model.require_matching(target, "the target")
-        _require_two(source, target)
+        require_two_classes(source)
+        if len(target) < 2:
+            raise _too_few(len(target))
         fabric = self.fabric or make_fabric()
         f_s = predict(self.source_model, source, fabric=fabric).features.astype(np.float64)
         model = with_statistics(self.source_model, self.options.statistics, target, fabric)
@@ -367,12 +373,13 @@ class ImportanceEstimation:
                 f"importance weights are degenerate: {len(source)} source particles are worth "
                 f"{n_eff:.1f}, and {enough:.0f} are needed for a classifier to rest on"
             )
-        training = self.source_model.card.training | {
-            "adaptation": self.options.model_dump(mode="json"),
-            "adaptation_history": [record],
-            "adaptation_warning": warning,
-            "adapted_to": target.fingerprint,
-        }
+        training = adapted_training(
+            self.source_model,
+            target,
+            options=self.options.model_dump(mode="json"),
+            history=[record],
+            warning=warning,
+        )
         model = model.copy(method=self.name, training=training)
         layer = fit_classifier(
             f_s,
@@ -383,19 +390,3 @@ class ImportanceEstimation:
         )
         model.classifier.load_state_dict(layer.state_dict())
         return Adaptation(model, [record], warning)
-
-
-def _require_two(source: LabelledSubtomograms, target: Subtomograms) -> None:
-    """Refuse, before any work, what cannot be fitted to."""
-    counts = {
-        "classes of source particles": len(np.unique(source.labels)),
-        "target particles": len(target),
-    }
-    for what, n in counts.items():
-        if n < 2:
-            raise InputError(
-                f"too few {what} to weight the source towards the target",
-                expected="2 or more",
-                got=n,
-                remedy="give more particles",
-            )

@@ -6,9 +6,10 @@ model. The target has no labels by its type.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tomadapt.learn.model import Model
 from tomadapt.learn.source import EpochReport
@@ -33,6 +34,23 @@ class Adaptation:
     model: Model
     history: list[dict[str, float]] = field(default_factory=list)
     warning: str | None = None
+
+
+def adapted_training(
+    source_model: Model,
+    target: Subtomograms,
+    *,
+    options: Mapping[str, Any],
+    history: list[dict[str, float]],
+    warning: str | None = None,
+) -> dict[str, Any]:
+    """What the card of an adapted model says of its making, beside what the source model's says."""
+    return source_model.card.training | {
+        "adaptation": dict(options),
+        "adaptation_history": history,
+        "adaptation_warning": warning,
+        "adapted_to": target.fingerprint,
+    }
 
 
 class AdaptationMethod(Protocol):

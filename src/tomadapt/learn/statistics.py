@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from tomadapt.learn.engine import make_fabric, to_network
-from tomadapt.learn.method import Adaptation
+from tomadapt.learn.method import Adaptation, adapted_training
 from tomadapt.learn.model import Model
 from tomadapt.learn.source import EpochReport
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
@@ -90,11 +90,6 @@ class TargetStatistics:
         """Copy the source model and re-estimate the copy's statistics."""
         self.source_model.require_matching(target, "the target")
         fabric = self.fabric or make_fabric()
-        training = self.source_model.card.training | {
-            "adaptation": {},
-            "adaptation_history": [],
-            "adaptation_warning": None,
-            "adapted_to": target.fingerprint,
-        }
+        training = adapted_training(self.source_model, target, options={}, history=[])
         model = with_statistics(self.source_model, "target", target, fabric)
         return Adaptation(model.copy(method=self.name, training=training))
