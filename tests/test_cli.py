@@ -6,14 +6,12 @@ import csv
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
-import torch
 
 from tomadapt.cli import app, main
 from tomadapt.experiments import EXPERIMENTS
@@ -116,13 +114,7 @@ class Chain:
             return list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Use one thread: faster where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tomadapt.config import RunConfig, load_config
 from tomadapt.errors import InputError, MismatchError
@@ -92,13 +91,7 @@ def run_file(config: Path, out: Path) -> Done:
     return Done(out, config)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Use one thread here as in the processes to be killed: faster where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

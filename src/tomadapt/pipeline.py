@@ -6,7 +6,6 @@ Interrupted stages go on from their last shard or epoch.
 
 from __future__ import annotations
 
-import json
 import platform
 import resource
 import time
@@ -22,8 +21,9 @@ import torch
 from lightning_fabric import Fabric
 
 from tomadapt.config import FileDomain, RunConfig, load_config
-from tomadapt.errors import InputError, MismatchError
+from tomadapt.errors import MismatchError
 from tomadapt.io.atomic import output_folder, write_json
+from tomadapt.io.json_files import json_object
 from tomadapt.io.volumes import open_target
 from tomadapt.learn.adversarial import AdversarialAdaptation
 from tomadapt.learn.engine import make_fabric
@@ -164,18 +164,11 @@ def _require_own(out: Path, config: RunConfig) -> None:
 
 def _read_record(path: Path) -> dict[str, Any]:
     """Read one of the run's own JSON files."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError(f"it is a {type(record).__name__}")
-    except ValueError as error:
-        raise InputError(
-            f"{path} is damaged",
-            expected="a JSON object",
-            got=str(error),
-            remedy="delete that folder, or choose another --out",
-        ) from error
-    return record
+    return json_object(
+        path.read_text(encoding="utf-8"),
+        what=str(path),
+        remedy="delete that folder, or choose another --out",
+    )
 
 
 class StageClock:

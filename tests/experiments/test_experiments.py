@@ -8,7 +8,6 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
-import torch
 
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
 from tomadapt.experiments import (
@@ -36,8 +35,7 @@ NOTE = "proves the plumbing only"
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    torch.set_num_threads(1)
+def setting(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Setting:
     folder = tmp_path_factory.mktemp("experiments")
     return Setting(SMOKE, None, folder / "runs", folder / "results")
 

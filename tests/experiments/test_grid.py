@@ -8,13 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import torch
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.experiments import models
@@ -29,12 +27,7 @@ GRID = ["table1", "--scale", "smoke", "--cell", "0.1:0.1", "--cell", "1000:0.1"]
 GRID += ["--method", "source_only", "--method", "ada", "--method", "oracle"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Count(Task):

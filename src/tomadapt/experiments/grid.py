@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import platform
 import subprocess
 import time
@@ -23,6 +22,7 @@ import torch
 from tomadapt.errors import InputError
 from tomadapt.experiments.task import Task
 from tomadapt.io.atomic import output_folder, write_json
+from tomadapt.io.json_files import json_object
 from tomadapt.simulate.dataset import versions
 
 if TYPE_CHECKING:
@@ -153,18 +153,11 @@ def read_record(path: Path) -> Record:
     InputError
         When it is not a JSON object.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError(f"it is a {type(record).__name__}")
-    except ValueError as error:
-        raise InputError(
-            f"the record {path} is damaged",
-            expected="a JSON object",
-            got=str(error),
-            remedy="delete its folder; the task will be run again",
-        ) from error
-    return record
+    return json_object(
+        path.read_text(encoding="utf-8"),
+        what=f"the record {path}",
+        remedy="delete its folder; the task will be run again",
+    )
 
 
 @cache

@@ -12,6 +12,7 @@ from tomadapt.experiments.grid import Record
 from tomadapt.experiments.models import AdaptTask, TrainTask
 from tomadapt.experiments.scales import Setting
 from tomadapt.io.atomic import write_text
+from tomadapt.io.json_files import json_object
 
 Row = dict[str, Any]
 Planned = tuple[AdaptTask | TrainTask, Row]
@@ -116,20 +117,14 @@ def read_rows(path: Path) -> list[Row]:
             got="nothing",
             remedy="run the experiment first, or name the folder of its records with --out",
         )
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"it is a {type(row).__name__}")
-        except ValueError as error:
-            raise InputError(
-                f"line {number} of {path} is damaged",
-                expected="a JSON object",
-                got=str(error),
-                remedy="run the experiment again: finished tasks are kept",
-            ) from error
-        rows.append(row)
+    rows = [
+        json_object(
+            line,
+            what=f"line {number} of {path}",
+            remedy="run the experiment again: finished tasks are kept",
+        )
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    ]
     if not rows:
         raise InputError(
             f"no records in {path}",
