@@ -885,6 +885,11 @@ EXPERIMENTS: dict[str, Case] = {
         ConfigError,
         ("choose what table1 runs", "got `experiment table1` --tables-only"),
     ),
+    "a data folder that is not there": (
+        lambda b: ["experiment", "table2", "--data", b.folder / "typo", "--out", b.out],
+        ConfigError,
+        ("no data folder", "typo", "nothing there", "mend --data"),
+    ),
     "no structures named": (
         lambda b: ["experiment", "table1", "--scale", "reduced", "--out", b.out],
         ConfigError,

@@ -353,6 +353,8 @@ def experiment(
     seed: Annotated[
         list[int] | None, typer.Option(min=0, help="table1 only: a seed; may be repeated.")
     ] = None,
+    voxel_size: VoxelSize = None,
+    contrast: ContrastOption = "measure",
     tables_only: Annotated[
         bool, typer.Option("--tables-only", help="Make the table from the records again.")
     ] = False,
@@ -395,7 +397,15 @@ def experiment(
             "seeds": tuple(seed or ()),
         }
     _require_one_process()
-    setting = Setting(chosen, data, store, out)
+    if data is not None and not data.is_dir():
+        raise ConfigError(
+            f"no data folder {data}",
+            expected="a folder",
+            got="a file" if data.exists() else "nothing there",
+            remedy="mend --data",
+        )
+    sign: Any = _one_of("--contrast", contrast, ("measure", "positive", "negative"))
+    setting = Setting(chosen, data, store, out, voxel_size_A=voxel_size, contrast=sign)
     if tables_only:
         if not hasattr(module, "write_table"):
             raise ConfigError(

@@ -16,10 +16,11 @@ SNRS = [1000, 0.5, 0.1, 0.05, 0.03]
 
 def row(source, target, method, accuracy, seed=0, **more):
     return {
-        "scale": "smoke", "source_snr": source, "target_snr": target, "method": method,
+        "scale": "reduced", "source_snr": source, "target_snr": target, "method": method,
         "seed": seed, "accuracy": accuracy, "held_out_accuracy": accuracy, "warning": None,
         "commit": "c0ffee", "n_per_class": 6, "n": 18, "n_held_out": 9, "network": "default",
-        "epochs": 2, "adaptation_epochs": 2, **more,
+        "epochs": 2, "adaptation_epochs": 2, "n_classes": 3,
+        "experiment": "table1", **more,
     }  # fmt: skip
 
 
@@ -133,8 +134,12 @@ class TestGridTable:
         rows += [row(1000.0, 0.5, "oracle", 0.99)]
         text = grid_table(rows)
         assert "| 1000 | ada | 0.750† (0.923) |" in text
-        assert "in 1 of 1 cells" in text
-        assert "proves the plumbing only" in text
+        assert "in 1 of 1 cells, 1 of them where it fell back" in text
+        assert "0.333 for 3 classes" in text
+        assert "0 of 0" not in text
+        plumbing = grid_table([row | {"scale": "smoke"} for row in rows])
+        assert "proves the plumbing only" in plumbing
+        assert "0.923" not in plumbing
         assert "it collapsed" in text
         # The oracle was trained on the transductive particles: only held-out ones tell anything.
         assert text.count("| oracle | 0.990 |") == 1

@@ -43,7 +43,7 @@ def run(setting: Setting) -> list[Path]:
 def write_table(setting: Setting) -> list[Path]:
     """Make the table from the records, without running anything."""
     records, table = setting.file("augmentation.jsonl"), setting.file("augmentation.md")
-    rows = read_rows(records)
+    rows = read_rows(records, "augmentation")
     snrs = sorted({row["snr"] for row in rows}, reverse=True)
     lines = [
         [variant, method]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def dask_client(workers: int, scheduler: str | None) -> Iterator[Client | None]:
             "Dask is not installed",
             expected="the extra `dask`",
             got=str(error),
-            remedy="pip install 'tomadapt[dask]', or leave out --workers and --scheduler",
+            remedy="install it (pip install distributed), or leave out --workers and --scheduler",
         ) from error
     if scheduler is not None:
         try:
@@ -57,9 +58,15 @@ def dask_client(workers: int, scheduler: str | None) -> Iterator[Client | None]:
         with client:
             yield client
         return
-    # No dashboard: two grids on one machine would quarrel about its port.
+    # A port of its own: two grids on one machine would quarrel about the usual one. What workers
+    # log while they are closed looks like failures and is none.
     with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client

@@ -9,6 +9,7 @@ from tomadapt.acquisition import PSEUDO_EXPERIMENTAL, Acquisition, tilt_range
 from tomadapt.experiments.complexes import Complex, structure_files
 from tomadapt.experiments.particles import LabelledFolder, Particles, SimulateTask
 from tomadapt.experiments.scales import Scale
+from tomadapt.io.volumes import Contrast
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.simulate.simulator import NULL_CLASS
 
@@ -70,23 +71,37 @@ class ExperimentalSet:
         made = SimulateTask.of(simulation)
         return Particles(made=made, snr=snr, per_class=simulation.per_class)
 
-    def target(self, scale: Scale, data: Path | None) -> tuple[Particles | LabelledFolder, bool]:
-        """The real volumes where the user has them, else the stand-in.
+    def real(
+        self,
+        scale: Scale,
+        data: Path | None,
+        *,
+        voxel_size_A: float | None = None,
+        contrast: Contrast = "measure",
+    ) -> LabelledFolder | None:
+        """The real volumes where the user has them.
 
-        Returns
-        -------
-        target
-            The particles.
-        is_stand_in
-            Whether they are simulated.
+        Parameters
+        ----------
+        scale, data
+            As of the experiment.
+        voxel_size_A
+            In Å, where the files do not say it.
+        contrast
+            As for :func:`tomadapt.io.volumes.open_target`.
         """
-        if data is not None and (data / self.name).is_dir():
-            classes = tuple(self.structures(scale, data))
-            size = self.voxel_size_A
-            folder = LabelledFolder(
-                path=data / self.name, classes=classes, stated_voxel_size_A=size
-            )
-            return folder.read(), False
+        if data is None or not (data / self.name).is_dir():
+            return None
+        folder = LabelledFolder(
+            path=data / self.name,
+            classes=tuple(self.structures(scale, data)),
+            stated_voxel_size_A=voxel_size_A,
+            contrast=contrast,
+        )
+        return folder.read()
+
+    def stand_in(self, scale: Scale, data: Path | None) -> Particles:
+        """Simulated particles, recorded by another microscope than the source's."""
         simulation = self._simulation(
             scale, data, pseudo_experimental(self.acquisition), resolution_A=self.voxel_size_A
         ).model_copy(
@@ -97,7 +112,7 @@ class ExperimentalSet:
             }
         )
         made = SimulateTask.of(simulation)
-        return Particles(made=made, snr=self.snr, per_class=simulation.per_class), True
+        return Particles(made=made, snr=self.snr, per_class=simulation.per_class)
 
     def _simulation(
         self, scale: Scale, data: Path | None, acquisition: Acquisition, *, resolution_A: float

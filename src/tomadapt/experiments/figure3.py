@@ -39,7 +39,9 @@ def run(setting: Setting) -> list[Path]:
             first = np.flatnonzero(data.labels == data.class_names.index(name))[:1]
             image = data.read(first)[0, :, data.box // 2].numpy()
             rows.setdefault(f"{name}, batch {letter}", []).append(image)
-    figure = draw(rows, [f"SNR {snr:g}" for snr in scale.snrs], scale.line)
+    side = scale.box * scale.voxel_size_A / 10
+    note = f"box {side:.0f} nm, voxels {scale.voxel_size_A / 10:g} nm, scale {scale.name}"
+    figure = draw(rows, [f"SNR {snr:g}" for snr in scale.snrs], note)
     path = setting.file("figure3.png")
     write_figure(figure, path)
     return [path]
@@ -50,12 +52,16 @@ def draw(rows: dict[str, list[NDArray[np.float32]]], columns: Sequence[str], not
     """Draw x–z slices, a row for each structure and batch, a column for each SNR."""
     figure = Figure(figsize=(1.9 * len(columns), 2 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes, column in zip(panels[0], columns, strict=True):
+        axes.set_title(column)
     for line, (title, slices) in zip(panels, rows.items(), strict=True):
-        for axes, image, column in zip(line, slices, columns, strict=True):
-            axes.imshow(grey_levels(image), cmap="gray", vmin=0, vmax=1)
+        for axes, image in zip(line, slices, strict=True):
+            axes.imshow(grey_levels(image), cmap="gray", vmin=0, vmax=1, origin="lower")
             axes.set(xticks=[], yticks=[])
-            if line is panels[0]:
-                axes.set_title(column)
         line[0].set_ylabel(title)
-    figure.supxlabel(f"x–z slices through the centre; {note}", fontsize=8)
+    figure.supxlabel(
+        f"slices through the centre, x to the right, z upwards; {note}\n"
+        "black to white: mean ± 3 standard deviations of each slice",
+        fontsize=8,
+    )
     return figure

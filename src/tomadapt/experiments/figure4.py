@@ -35,10 +35,14 @@ def run(setting: Setting) -> list[Path]:
         evaluations=(evaluate({"source_only": before, "ada": after}, target), None),
     )
     warned = "" if content.warning is None else f"\n† {content.warning}"
-    note = f"SNR {cell.source_snr:g} → {cell.target_snr:g}; {scale.line}{warned}"
+    where = (
+        f"SNR {cell.source_snr:g} → {cell.target_snr:g}, the {len(target)} particles adapted to, "
+        f"seed {cell.seed}"
+    )
+    shows = ("t-SNE of features", "percent of each true class")
     paths = [setting.file("figure4.png"), setting.file("figure5.png")]
-    for draw, path in zip((feature_maps, confusions), paths, strict=True):
+    for draw, what, path in zip((feature_maps, confusions), shows, paths, strict=True):
         figure = draw(content)
-        figure.supxlabel(note, fontsize=8)
+        figure.supxlabel(f"{what}; {where}; {scale.line}{warned}", fontsize=8)
         write_figure(figure, path)
     return paths

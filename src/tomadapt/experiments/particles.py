@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from tomadapt.experiments.task import Description, Task
 from tomadapt.io.labelled import open_labelled_folder
-from tomadapt.io.volumes import open_target
+from tomadapt.io.volumes import Contrast, open_target
 from tomadapt.learn.engine import make_fabric
 from tomadapt.simulate.dataset import SimulationConfig, make_templates, open_set, simulate_set
 from tomadapt.subtomograms import LabelledSubtomograms
@@ -133,17 +133,21 @@ class RecordedParticles(Description):
         In the order of the source's.
     stated_voxel_size_A
         Å, where the files do not say it.
+    contrast
+        As for :func:`tomadapt.io.volumes.open_target`.
     content
         A digest of voxels and labels.
     size
         Box in voxels and voxel size in Å.
     """
 
-    places: ClassVar[frozenset[str]] = frozenset({"path"})
+    # How the files were to be read shows in what was read.
+    places: ClassVar[frozenset[str]] = frozenset({"path", "stated_voxel_size_A", "contrast"})
 
     path: Path
     classes: tuple[str, ...]
     stated_voxel_size_A: float | None = None
+    contrast: Contrast = "measure"
     content: str = ""
     size: tuple[int, float] = (0, 0.0)
 
@@ -170,8 +174,13 @@ class LabelledFolder(RecordedParticles):
 
     def open(self, store: Path) -> Parts:
         """All particles, and nothing held out."""
-        size = self.stated_voxel_size_A
-        return open_labelled_folder(self.path, self.classes, voxel_size_A=size), None
+        data = open_labelled_folder(
+            self.path,
+            self.classes,
+            voxel_size_A=self.stated_voxel_size_A,
+            contrast=self.contrast,
+        )
+        return data, None
 
 
 class OneClassFile(RecordedParticles):
@@ -187,6 +196,6 @@ class OneClassFile(RecordedParticles):
 
     def open(self, store: Path) -> Parts:
         """All particles, and nothing held out."""
-        data = open_target(self.path, voxel_size_A=self.stated_voxel_size_A)
+        data = open_target(self.path, voxel_size_A=self.stated_voxel_size_A, contrast=self.contrast)
         labels = np.full(len(data), self.classes.index(self.label))
         return LabelledSubtomograms(data.source, labels=labels, class_names=self.classes), None

@@ -48,14 +48,7 @@ def collect(
     path = setting.file(f"{experiment}.jsonl")
     fields = list(whole[0][1])
     planned = {_place(task.key, about, fields): (task, about) for task, about in whole}
-    foreign = [row for row in _present(path) if _place(row.get("run"), row, fields) not in planned]
-    if foreign:
-        raise OutputError(
-            f"{path} holds {len(foreign)} records of another configuration",
-            expected="records of this very experiment, data and version, or no file",
-            got=f"for example {foreign[0].get('run')}",
-            remedy="choose another --out, or move that file away",
-        )
+    require_own_records(setting, experiment, whole)
     wanted = {task.key for group in groups for task, _ in group}
     finished: dict[str, Record] = {}
     for task, record in setting.run([[task for task, _ in group] for group in groups], experiment):
@@ -69,6 +62,26 @@ def collect(
             inside = [rows[place] for place in planned if place in rows]
             write_rows(path, inside)
             yield inside
+
+
+def require_own_records(setting: Setting, experiment: str, whole: Sequence[Planned]) -> None:
+    """Refuse a file of records that hold other runs: they would be lost.
+
+    Raises
+    ------
+    OutputError
+        Naming one of them.
+    """
+    path, fields = setting.file(f"{experiment}.jsonl"), list(whole[0][1])
+    places = {_place(task.key, about, fields) for task, about in whole}
+    foreign = [row for row in _present(path) if _place(row.get("run"), row, fields) not in places]
+    if foreign:
+        raise OutputError(
+            f"{path} holds {len(foreign)} records of another configuration",
+            expected="records of this very experiment, data and version, or no file",
+            got=f"for example {foreign[0].get('run')}",
+            remedy="choose another --out, or move that file away",
+        )
 
 
 def _place(run: Any, about: Row, fields: Sequence[str]) -> tuple[Any, ...]:
@@ -86,6 +99,7 @@ def _row(
         "scale": setting.scale.name,
         **about,
         **{key: record[key] for key in kept},
+        "n_classes": len(trained.data.made.simulation.classes) - len(trained.data.without),
         "n_per_class": trained.data.per_class,
         "epochs": trained.training.epochs,
         "adaptation_epochs": getattr(options, "epochs", 0),
@@ -102,13 +116,17 @@ def _present(path: Path) -> list[Row]:
     return read_rows(path) if path.exists() else []
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read a file of records.
+AGAIN = "move that file away and run the experiment again: finished tasks are kept"
+
+
+def read_rows(path: Path, experiment: str | None = None) -> list[Row]:
+    """Read a file of records, of one experiment if it is named.
 
     Raises
     ------
     InputError
-        When there is no such file, it has no records, or a line is not a JSON object.
+        When there is no such file, it has no records, or a line is not a JSON object or not of
+        that experiment.
     """
     if not path.is_file():
         raise InputError(
@@ -121,7 +139,7 @@ def read_rows(path: Path) -> list[Row]:
         json_object(
             line,
             what=f"line {number} of {path}",
-            remedy="run the experiment again: finished tasks are kept",
+            remedy=AGAIN,
         )
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
     ]
@@ -130,7 +148,15 @@ def read_rows(path: Path) -> list[Row]:
             f"no records in {path}",
             expected="JSON lines",
             got="an empty file",
-            remedy="run the experiment again: finished tasks are kept",
+            remedy=AGAIN,
+        )
+    others = {row.get("experiment") for row in rows} - {experiment}
+    if experiment is not None and others:
+        raise InputError(
+            f"{path} holds records of another experiment",
+            expected=experiment,
+            got=", ".join(map(str, others)),
+            remedy=AGAIN,
         )
     return rows
 

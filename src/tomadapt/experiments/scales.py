@@ -11,6 +11,7 @@ from tomadapt.experiments.complexes import TWENTY_TWO, structure_files
 from tomadapt.experiments.grid import Record, check_tasks, ordered, run_tasks
 from tomadapt.experiments.task import Task
 from tomadapt.io.atomic import output_folder
+from tomadapt.io.volumes import Contrast
 from tomadapt.learn.adversarial import DEFAULT_RECIPE, PAPER_RECIPE, AdversarialOptions
 from tomadapt.learn.source import PAPER_TRAINING, SourceTraining
 from tomadapt.progress import progress_bar
@@ -147,6 +148,8 @@ class Setting:
         Where records, tables and figures are written.
     client
         A Dask client, or None for this process.
+    voxel_size_A, contrast
+        Of real volumes: Å where their files do not say it, and the sign of their density.
     """
 
     scale: Scale
@@ -154,6 +157,8 @@ class Setting:
     store: Path
     out: Path
     client: Client | None = None
+    voxel_size_A: float | None = None
+    contrast: Contrast = "measure"
 
     def run(self, groups: Sequence[Sequence[Task]], title: str) -> Iterator[tuple[Task, Record]]:
         """Run tasks and what they require; see :func:`tomadapt.experiments.grid.run_tasks`.

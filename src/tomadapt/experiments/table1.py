@@ -5,6 +5,7 @@ The paper: 3D-ADA is best in 24 of the 25 cells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -49,15 +50,21 @@ def parse_cells(scale: Scale, texts: Sequence[str]) -> tuple[Cell, ...]:
     ConfigError
         When the grid has no such cell.
     """
-    known = {f"{s:g}:{t:g}": Cell(s, t) for s in scale.snrs for t in scale.snrs}
+    found = []
     for text in texts:
-        if text not in known:
+        source, _, target = text.partition(":")
+        try:
+            cell = Cell(float(source), float(target))
+        except ValueError:
+            cell = Cell(math.nan, math.nan)
+        if not {cell.source_snr, cell.target_snr} <= set(scale.snrs):
             raise ConfigError(
                 f"no cell {text!r} at scale {scale.name}",
                 expected=f"SOURCE:TARGET of SNRs {', '.join(f'{s:g}' for s in scale.snrs)}",
                 remedy="mend --cell",
             )
-    return tuple(known[text] for text in texts)
+        found.append(cell)
+    return tuple(found)
 
 
 def run(
@@ -76,6 +83,13 @@ def run(
         in_methods = not methods or row["method"] in methods
         if in_cell and in_methods and (not seeds or row["seed"] in seeds):
             groups[row["seed"]].append((task, row))
+    if not any(groups):
+        raise ConfigError(
+            "none of these cells has such a seed",
+            expected=f"seeds below {setting.scale.seeds}; further ones on the diagonal and corners",
+            got=f"{', '.join(map(str, seeds))}",
+            remedy="mend --cell or --seed",
+        )
     for _ in collect(setting, "table1", groups, whole=whole):
         written = write_table(setting)
     return written
@@ -84,5 +98,5 @@ def run(
 def write_table(setting: Setting) -> list[Path]:
     """Make the table from the records, without running anything."""
     records, table = setting.file("table1.jsonl"), setting.file("table1.md")
-    write_text(table, grid_table(read_rows(records)))
+    write_text(table, grid_table(read_rows(records, "table1")))
     return [records, table]

@@ -54,12 +54,20 @@ def heading(title: str, rows: Sequence[Row]) -> str:
     """A table's title, and its scale as the records have it."""
     scale = SCALES[rows[0]["scale"]]
     adapted = max(row["adaptation_epochs"] for row in rows)
+    classes = sorted({row["n_classes"] for row in rows})
+    chance = ", ".join(f"{1 / n:.3f} for {n} classes" for n in classes)
     return (
         f"# {title}\n\nScale {scale.name}: {_range(rows, 'n_per_class')} source particles per "
-        f"class, {_range(rows, 'n')} target particles adapted to, {_range(rows, 'n_held_out')} "
-        f"held out, {rows[0]['network']} network, {_range(rows, 'epochs')} epochs, adaptation "
-        f"{adapted} epochs ({scale.note}).\n\n"
+        f"class; of the target {_range(rows, 'n')} particles of all classes adapted to, "
+        f"{_range(rows, 'n_held_out')} held out; {rows[0]['network']} network, "
+        f"{_range(rows, 'epochs')} epochs, adaptation {adapted} epochs ({scale.note}). By chance: "
+        f"{chance}.\n\n"
     )
+
+
+def quotes_paper(rows: Sequence[Row]) -> bool:
+    """Whether the paper's figures may stand beside these: not beside those of a plumbing test."""
+    return not SCALES[rows[0]["scale"]].builtin
 
 
 def _range(rows: Sequence[Row], field: str) -> str:
