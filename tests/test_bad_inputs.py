@@ -868,7 +868,7 @@ EXPERIMENTS: dict[str, Case] = {
     "unknown method": (
         lambda b: ["experiment", "table1", "--method", "dann", "--out", b.out],
         ConfigError,
-        ("unknown method 'dann'", "target_statistics, ie, sc, ada", "mend --method"),
+        ("unknown method 'dann'", "target_statistics, ie, sc,", "mend --method"),
     ),
     "a cell of another experiment": (
         lambda b: ["experiment", "table2", "--cell", "0.1:0.1", "--out", b.out],
