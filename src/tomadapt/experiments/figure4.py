@@ -43,6 +43,6 @@ def run(setting: Setting) -> list[Path]:
     paths = [setting.file("figure4.png"), setting.file("figure5.png")]
     for draw, what, path in zip((feature_maps, confusions), shows, paths, strict=True):
         figure = draw(content)
-        figure.supxlabel(f"{what}; {where}; {scale.line}{warned}", fontsize=8)
+        figure.supxlabel(f"{what}; {where}\n{scale.line}{warned}", fontsize=8)
         write_figure(figure, path)
     return paths

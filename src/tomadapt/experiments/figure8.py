@@ -52,7 +52,7 @@ def run(setting: Setting) -> list[Path]:
         )
     purity = {when: neighbour_purity(f, is_novel) for when, f in features.items()}
     warning = models["after"].card.training.get("adaptation_warning")
-    note = f"t-SNE of all target particles; SNR {cell.source_snr:g} → {cell.target_snr:g}, seed 0; "
+    note = f"t-SNE of all target particles; SNR {cell.source_snr:g} → {cell.target_snr:g}, seed 0\n"
     note += scale.line + ("" if warning is None else f"\n† {warning}")
     write_figure(draw_novel(positions, is_novel, novel, note), picture)
     chance = (is_novel.sum() - 1) / (len(is_novel) - 1)
