@@ -190,7 +190,8 @@ def start(store: Path, out: Path) -> subprocess.Popen[bytes]:
 def results(out: Path) -> tuple[str, list[dict[str, Any]]]:
     rows = [json.loads(line) for line in (out / "table1_smoke.jsonl").read_text().splitlines()]
     return (out / "table1_smoke.md").read_text(), [
-        {key: value for key, value in row.items() if key != "seconds"} for row in rows
+        {key: value for key, value in row.items() if key not in ("seconds", "resumed")}
+        for row in rows
     ]
 
 

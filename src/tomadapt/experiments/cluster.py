@@ -47,7 +47,7 @@ def dask_client(workers: int, scheduler: str | None) -> Iterator[Client | None]:
         ) from error
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=20)
+            client = Client(scheduler, timeout=10)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"no Dask scheduler at {scheduler}",
