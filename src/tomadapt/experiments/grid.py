@@ -67,9 +67,16 @@ def run_tasks(
     TomadaptError
         What a task finds wrong: before any is run, where that can be known.
     """
-    queue, store = ordered(tasks), store.resolve()
+    queue = ordered(tasks)
     check_tasks(queue, store)
-    output_folder(store)
+    yield from run_checked(queue, store, client=client)
+
+
+def run_checked(
+    queue: list[Task], store: Path, *, client: Client | None = None
+) -> Iterator[tuple[Task, Record]]:
+    """Run tasks that are :func:`ordered` and checked; see :func:`run_tasks`."""
+    store = output_folder(store.resolve())
     if client is None:
         for task in queue:
             yield task, execute(task, store)

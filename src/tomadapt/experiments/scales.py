@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomadapt.experiments.complexes import TWENTY_TWO, structure_files
-from tomadapt.experiments.grid import Record, check_tasks, ordered, run_tasks
+from tomadapt.experiments.grid import Record, check_tasks, ordered, run_checked
 from tomadapt.experiments.task import Task
 from tomadapt.io.atomic import output_folder
 from tomadapt.io.volumes import Contrast
@@ -172,7 +172,7 @@ class Setting:
         with progress_bar(f"{title} ({self.scale.name})", len(queue), unit="tasks") as advance:
             seen: set[str] = set()
             for group in groups:
-                for task, record in run_tasks(group, self.store, client=self.client):
+                for task, record in run_checked(ordered(group), self.store, client=self.client):
                     advance(task.key not in seen, task.key)
                     seen.add(task.key)
                     yield task, record

@@ -300,9 +300,7 @@ class AdversarialAdaptation:
         (``exp`` of the histogram's entropy): when there are under half as many beyond one as the
         model with re-estimated statistics predicts, that counts as a collapse.
         """
-        self.source_model.require_matching(source, "the source")
-        self.source_model.require_classes(source.class_names, "the source")
-        self.source_model.require_matching(target, "the target")
+        self.source_model.require_domains(source, target)
         fabric = self.fabric or make_fabric()
         model, history = algorithm_1(
             self.source_model,

@@ -365,9 +365,7 @@ class StructuralCorrespondence:
         InputError
             When the source has a single class.
         """
-        self.source_model.require_matching(source, "the source")
-        self.source_model.require_classes(source.class_names, "the source")
-        self.source_model.require_matching(target, "the target")
+        self.source_model.require_domains(source, target)
         _require_fitting(self.options, self.source_model.extractor.n_features)
         require_two_classes(source)
         fabric = self.fabric or make_fabric()

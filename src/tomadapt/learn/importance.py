@@ -342,9 +342,7 @@ class ImportanceEstimation:
         InputError
             When the source has particles of one class only, or the target fewer than two.
         """
-        self.source_model.require_matching(source, "the source")
-        self.source_model.require_classes(source.class_names, "the source")
-        self.source_model.require_matching(target, "the target")
+        self.source_model.require_domains(source, target)
         require_two_classes(source)
         if len(target) < 2:
             raise _too_few(len(target))

@@ -19,7 +19,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.atomic import atomic_path
 from tomadapt.learn.networks import EXTRACTORS, Extractor, classifier
-from tomadapt.subtomograms import Subtomograms, same_voxel_size
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms, same_voxel_size
 
 FORMAT = "tomadapt-model-1"
 
@@ -194,6 +194,18 @@ class Model:
                 got=f"{', '.join(class_names)} ({what})",
                 remedy="use data with the model's classes in the same order",
             )
+
+    def require_domains(self, source: LabelledSubtomograms, target: Subtomograms) -> None:
+        """Refuse a source or a target that this source model cannot be adapted between.
+
+        Raises
+        ------
+        MismatchError
+            When box, voxel size or classes differ; both sides are named.
+        """
+        self.require_matching(source, "the source")
+        self.require_classes(source.class_names, "the source")
+        self.require_matching(target, "the target")
 
     def require_matching(self, data: Subtomograms, what: str) -> None:
         """Refuse data that the model was not made for.
