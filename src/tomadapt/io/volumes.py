@@ -13,15 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import mrcfile
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.mrc import agreed_voxel_size, open_mrc
 from tomadapt.simulate.dataset import open_set
-from tomadapt.subtomograms import Indices, Subtomograms, same_voxel_size
+from tomadapt.subtomograms import Indices, Subtomograms
 
 Contrast = Literal["measure", "positive", "negative"]
 
@@ -109,7 +109,7 @@ def open_target(
     path = Path(path)
     if path.is_dir() and ((path / "set.json").exists() or (path / "config.json").exists()):
         data = open_set(path, snr=snr).unlabelled()
-        _agreed_voxel_size(path, data.voxel_size_A, voxel_size_A)
+        agreed_voxel_size(path, data.voxel_size_A, voxel_size_A)
         return data
     if snr is not None:
         raise ConfigError(
@@ -119,7 +119,7 @@ def open_target(
             remedy="leave the SNR out",
         )
     cubes, found_A = _read_cubes(path)
-    size = _agreed_voxel_size(path, found_A, voxel_size_A)
+    size = agreed_voxel_size(path, found_A, voxel_size_A)
     _refuse_bad_values(path, cubes)
     sign = -1 if contrast == "negative" else 1
     names = tuple(p.name for p in _cube_files(path)) if path.is_dir() else ()
@@ -186,24 +186,14 @@ def _read_npz(path: Path) -> NDArray[np.floating]:
 
 
 def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
-                if mrc.data is None:
-                    raise ValueError("its header does not describe its data")
-                data = mrc.data
-                sides = np.array([mrc.voxel_size.x, mrc.voxel_size.y, mrc.voxel_size.z])
-                images = mrc.is_image_stack() and data.ndim == 3
-                axes = (int(mrc.header.mapc), int(mrc.header.mapr), int(mrc.header.maps))
-    except (ValueError, OSError) as error:
-        raise _damaged(path, "MRC file", error) from error
+    header, data = open_mrc(path)
+    sides = header.voxel_sizes_A
     unusable = None
-    if images and len(set(data.shape)) != 1:
+    if header.is_image_stack and len(set(data.shape)) != 1:
         unusable = "a stack of 2D images"
-    elif axes not in ((1, 2, 3), (0, 0, 0)):
-        unusable = f"axes in the order {axes}"
-    elif sides.max() > 1.01 * sides.min() and sides.min() > 0:
+    elif header.axes != (1, 2, 3):
+        unusable = f"axes in the order {header.axes}"
+    elif max(sides) > 1.01 * min(sides) and min(sides) > 0:
         unusable = f"voxels of {sides[0]:g} × {sides[1]:g} × {sides[2]:g} Å"
     if unusable:
         raise InputError(
@@ -212,9 +202,8 @@ def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
             got=unusable,
             remedy="reconstruct or resample it first",
         )
-    size = float(sides[0])
-    # 0 and 1 Å are what programs write when they do not know.
-    return data, None if size in (0.0, 1.0) or not np.isfinite(size) else size
+    # Single precision, as the header has it: what is kept of a set is known by this number.
+    return data, float(np.float32(sides[0])) if header.knows_voxel_size else None
 
 
 def _cube_files(folder: Path) -> list[Path]:
@@ -273,31 +262,6 @@ def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
             remedy="save it as float32",
         )
     return data
-
-
-def _agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None) -> float:
-    if stated_A is None and found_A is None:
-        raise ConfigError(
-            f"the voxel size of {path} is unknown",
-            expected="--voxel-size in Å",
-            got="none in the file",
-            remedy="give --voxel-size",
-        )
-    if stated_A is not None and not 0.1 < stated_A < 1000:
-        raise ConfigError(
-            "voxel size out of range",
-            expected="between 0.1 and 1000 Å",
-            got=stated_A,
-            remedy="give --voxel-size in Å",
-        )
-    if found_A is not None and stated_A is not None and not same_voxel_size(found_A, stated_A):
-        raise MismatchError(
-            f"the voxel size of {path} is not the one stated",
-            expected=f"{stated_A:g} Å (stated)",
-            got=f"{found_A:g} Å (file)",
-            remedy="leave --voxel-size out, or mend the header",
-        )
-    return float(stated_A if stated_A is not None else found_A)  # type: ignore[arg-type]
 
 
 def _refuse_bad_values(path: Path, cubes: NDArray[np.floating]) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
-import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomadapt.errors import InputError
+from tomadapt.io.mrc import MrcHeader, open_mrc
 from tomadapt.structures.atoms import bare_name, read_bytes
 from tomadapt.structures.density import resolution_sigma_A
 from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
@@ -22,7 +19,6 @@ from tomadapt.structures.resampling import Array, centre_of_mass, require_box, r
 MRC_SUFFIXES = (".mrc", ".map", ".ccp4")
 MAP_SUFFIXES = (*MRC_SUFFIXES, ".em")
 
-_MRC_HEADER_BYTES = 1024
 _EM_HEADER_BYTES = 512
 _EM_TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
 _EM_LITTLE_ENDIAN = (1, 6)  # VAX, PC; the others (OS-9, Convex, SGI, Sun, Mac) are big-endian
@@ -75,8 +71,8 @@ def read_map(
         volume = _read_em(path)
         voxel = math.nan if voxel_size_A is None else voxel_size_A
     else:
-        volume, sizes = _read_mrc(path)
-        voxel = _check_voxel(path, sizes) if voxel_size_A is None else voxel_size_A
+        header, volume = _read_mrc(path)
+        voxel = _known_voxel(header) if voxel_size_A is None else voxel_size_A
     if not np.isfinite(volume).all():
         raise InputError(
             f"map {path} holds NaN or Inf",
@@ -203,70 +199,30 @@ def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
     return signal.astype(np.float32)
 
 
-def _check_voxel(path: Path, sizes: tuple[float, float, float]) -> float:
-    """Return the voxel size of a file, if it is one."""
-    low, high = min(sizes), max(sizes)
-    shown = " × ".join(f"{size:g}" for size in sizes)
-    if not math.isfinite(high) or low <= 0 or (abs(low - 1) < 1e-6 and abs(high - 1) < 1e-6):
+def _read_mrc(path: Path) -> tuple[MrcHeader, Array]:
+    """Read an MRC/CCP4 file: its header and its volume as z, y, x."""
+    header, volume = open_mrc(path)
+    if volume.ndim != 3 or (header.is_image_stack and volume.shape[0] == 1):
         raise InputError(
-            f"map {path} does not say its voxel size",
+            f"{path} does not hold a map",
+            expected="one three-dimensional volume",
+            got=f"{volume.dtype} data of shape {volume.shape}",
+            remedy="give a reconstructed volume",
+        )
+    return header, volume
+
+
+def _known_voxel(header: MrcHeader) -> float:
+    """Return the voxel size of a file, if it says one."""
+    voxel = header.cubic_voxel_size_A()
+    if voxel is None:
+        raise InputError(
+            f"map {header.path} does not say its voxel size",
             expected="a positive voxel size other than 1 (0 and 1 are what unset headers hold)",
-            got=f"{shown} Å",
+            got=f"{' × '.join(f'{size:g}' for size in header.voxel_sizes_A)} Å",
             remedy="set it in the file's header, or state the map's voxel size",
         )
-    if high - low > 1e-3 * high:
-        raise InputError(
-            f"map {path} has anisotropic voxels",
-            expected="the same voxel size along x, y and z",
-            got=f"{shown} Å",
-            remedy="resample the map to cubic voxels",
-        )
-    return sum(sizes) / 3
-
-
-def _read_mrc(path: Path) -> tuple[Array, tuple[float, float, float]]:
-    """Read an MRC/CCP4 file: its volume as z, y, x and its voxel sizes x, y, z in Å."""
-
-    def damaged(reason: str) -> InputError:
-        return InputError(
-            f"{path} is not a complete MRC/CCP4 volume",
-            expected="an MRC2014 or CCP4 file with one real-valued 3-D map",
-            got=reason,
-            remedy="copy or download the file again, or convert it",
-        )
-
-    if not path.is_file():
-        read_bytes(path, what="map")  # says what is wrong
-    # The mark is looked at before mrcfile is: rubbish in a header announces terabytes.
-    try:
-        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
-            start = file.read(_MRC_HEADER_BYTES)
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(str(error)) from None
-    if start[208:211] != b"MAP":
-        raise damaged("no 'MAP' mark in the header")
-    try:
-        with warnings.catch_warnings():
-            # Permissive: extra bytes at the end and odd labels harm nobody. What does is checked.
-            warnings.simplefilter("ignore")
-            with mrcfile.open(path, permissive=True) as mrc:
-                header, data = mrc.header, mrc.data
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise damaged(str(error)) from None
-    if data is None:
-        raise damaged("fewer data than its header announces, or an unknown mode")
-    if data.ndim != 3 or np.iscomplexobj(data):
-        raise damaged(f"{data.dtype} data of shape {data.shape}")
-    axes = [int(header.maps), int(header.mapr), int(header.mapc)]  # of data: slowest to fastest
-    if axes == [0, 0, 0]:
-        axes = [3, 2, 1]
-    if sorted(axes) != [1, 2, 3]:
-        raise damaged(f"axis order {axes[::-1]}")
-    volume = data.transpose([axes.index(axis) for axis in (3, 2, 1)])
-    cell, grid = header.cella, (int(header.mx), int(header.my), int(header.mz))
-    lengths = (float(cell.x), float(cell.y), float(cell.z))
-    sizes = [length / n if n > 0 else 0.0 for length, n in zip(lengths, grid, strict=True)]
-    return volume, (sizes[0], sizes[1], sizes[2])
+    return voxel
 
 
 def _read_em(path: Path) -> NDArray[Any]:

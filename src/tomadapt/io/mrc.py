@@ -1,0 +1,519 @@
+"""MRC and CCP4 files: the one reader of their headers and voxels, and tomograms in them.
+
+The format is MRC2014 (Cheng et al. 2015, J. Struct. Biol. 192, 146) with IMOD's flag for unsigned
+bytes. A header is believed only where the file bears it out: nothing is read, mapped or allocated
+on the word of a header alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import tempfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.atomic import output_error
+
+HEADER_BYTES = 1024
+KINDS = {0: "i1", 1: "i2", 2: "f4", 3: "complex int16", 4: "complex64", 6: "u2", 12: "f2"}
+"""What each mode holds; the complex ones are named only to be refused."""
+REAL_MODES = (0, 1, 2, 6, 12)
+
+_IMOD_STAMP = 1146047817
+_IMOD_SIGNED_BYTES = 1
+# A block of zeros after the data harms nobody; anything else there means that the header lies.
+_PADDING_BYTES = 2**20
+_PIECE_BYTES = 2**22
+# Deflate packs no better than this, so that a small file cannot hold what a large header says.
+_DEFLATE_RATIO = 1032
+_VOLUME_STACK_GROUPS = range(401, 631)
+
+
+@dataclass(frozen=True)
+class MrcHeader:
+    """What an MRC file says of itself, checked against the file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    byte_order
+        ``<`` or ``>``.
+    mode
+        0 int8, 1 int16, 2 float32, 6 uint16, 12 float16.
+    unsigned_bytes
+        Whether mode 0 means uint8: IMOD's stamp is there without its flag for signed bytes.
+    stored_shape
+        Sections, rows, columns.
+    grid
+        Samples of the cell along x, y, z (mx, my, mz).
+    cell_A
+        Lengths of the cell along x, y, z in Å.
+    axes
+        Which of x, y, z (1, 2, 3) the columns, rows and sections are along.
+    space_group
+        0 a stack of images, 1 a volume, 401 a stack of volumes; programs seldom care.
+    extended_bytes
+        Length of the extended header.
+    origin_A
+        x, y, z as the header has it (programs differ in its sign; nothing here depends on it).
+    labels
+        Text labels, without those that are blank.
+    """
+
+    path: Path
+    byte_order: str
+    mode: int
+    unsigned_bytes: bool
+    stored_shape: tuple[int, int, int]
+    grid: tuple[int, int, int]
+    cell_A: tuple[float, float, float]
+    axes: tuple[int, int, int]
+    space_group: int
+    extended_bytes: int
+    origin_A: tuple[float, float, float]
+    labels: tuple[str, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The voxels' type in the file."""
+        kind = "u1" if self.mode == 0 and self.unsigned_bytes else KINDS[self.mode]
+        return np.dtype(self.byte_order + kind)
+
+    @property
+    def is_image_stack(self) -> bool:
+        """Whether the header calls it images; many programs write that of volumes, too."""
+        return self.space_group == 0
+
+    @property
+    def is_volume_stack(self) -> bool:
+        """Whether the sections are those of several volumes of ``grid[2]`` sections each."""
+        return self.space_group in _VOLUME_STACK_GROUPS
+
+    @property
+    def data_offset(self) -> int:
+        """Where the voxels begin, in bytes."""
+        return HEADER_BYTES + self.extended_bytes
+
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes the voxels take."""
+        return math.prod(self.stored_shape) * self.dtype.itemsize
+
+    @property
+    def voxel_sizes_A(self) -> tuple[float, float, float]:
+        """Voxel sizes along x, y, z in Å as the header has them: 0 where it has no grid."""
+        x, y, z = (a / n if n > 0 else 0.0 for a, n in zip(self.cell_A, self.grid, strict=True))
+        return x, y, z
+
+    @property
+    def knows_voxel_size(self) -> bool:
+        """False where the header holds 0, 1, or what is no length: nobody set it."""
+        low, high = min(self.voxel_sizes_A), max(self.voxel_sizes_A)
+        if not all(map(math.isfinite, self.voxel_sizes_A)) or low <= 0:
+            return False
+        return abs(low - 1) >= 1e-6 or abs(high - 1) >= 1e-6
+
+    def cubic_voxel_size_A(self, *, tolerance: float = 1e-3) -> float | None:
+        """The mean voxel size in Å, or None where the header does not know it.
+
+        Raises
+        ------
+        InputError
+            When the axes differ by more than this fraction.
+        """
+        if not self.knows_voxel_size:
+            return None
+        sizes = self.voxel_sizes_A
+        if max(sizes) - min(sizes) > tolerance * max(sizes):
+            raise InputError(
+                f"map {self.path} has anisotropic voxels",
+                expected="the same voxel size along x, y and z",
+                got=f"{' × '.join(f'{size:g}' for size in sizes)} Å",
+                remedy="resample the map to cubic voxels",
+            )
+        return sum(sizes) / 3
+
+
+@dataclass(frozen=True, eq=False)
+class Tomogram:
+    """A tomogram whose voxels are read when asked for.
+
+    The centre of the first voxel is the origin of coordinates: the voxel with indices (z, y, x)
+    lies at ``voxel_size_A * (x, y, z)``. The header's origin is not added.
+
+    Attributes
+    ----------
+    density
+        (nz, ny, nx), [z, y, x], in the type and with the sign of the file; usually a memory map.
+    voxel_size_A
+        In Å.
+    sign
+        +1 where the file's density is positive (protein brighter than ice), −1 where it is not.
+    name
+        The file's name without its extension, as text: ``0012`` stays ``0012``.
+    """
+
+    density: NDArray[Any]
+    voxel_size_A: float
+    sign: int = 1
+    name: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+        nz, ny, nx = self.density.shape
+        return nz, ny, nx
+
+    @property
+    def last_A(self) -> NDArray[np.float64]:
+        """The centre of the last voxel, x, y, z in Å."""
+        return (np.array(self.shape[::-1]) - 1) * self.voxel_size_A
+
+    def block(self, low: Sequence[int], high: Sequence[int]) -> NDArray[np.float32]:
+        """A copy of the voxels from ``low`` up to, not with, ``high`` (z, y, x).
+
+        Returns
+        -------
+        float32, density positive. Voxels that are NaN or infinite stay so.
+        """
+        part = self.density[tuple(map(slice, low, high))]
+        with np.errstate(over="ignore"):
+            values = np.array(part, dtype=np.float32)
+        return np.negative(values, out=values) if self.sign < 0 else values
+
+
+def open_mrc(path: str | Path) -> tuple[MrcHeader, NDArray[Any]]:
+    """Open an MRC file without reading its voxels.
+
+    Parameters
+    ----------
+    path
+        The file, of any name; one whose name ends in ``.gz`` is unpacked to a nameless temporary
+        file first.
+
+    Returns
+    -------
+    The header, and the voxels as a read-only memory map in the file's own type: (nz, ny, nx), z, y,
+    x whatever the order of axes in the file; (n, nz, ny, nx) for a stack of volumes.
+
+    Raises
+    ------
+    InputError
+        The file is missing or no regular file; it is not an MRC file of real numbers; header and
+        file contradict each other.
+    OutputError
+        A packed file finds no room in the folder for temporary files.
+    """
+    path = Path(path)
+    header = read_header(path)
+    if path.suffix.lower() == ".gz":
+        with tempfile.TemporaryFile() as unpacked:
+            _unpack(header, unpacked)
+            data = _mapped(header, unpacked)
+    else:
+        with path.open("rb") as file:
+            _check_length(header, path.stat().st_size, _tail(header, file))
+            data = _mapped(header, file)
+    return header, _in_zyx(header, data)
+
+
+def open_tomogram(
+    path: str | Path,
+    *,
+    contrast: Literal["positive", "negative"],
+    voxel_size_A: float | None = None,
+) -> Tomogram:
+    """Open a tomogram in an MRC file without reading its voxels.
+
+    Parameters
+    ----------
+    path
+        The file; see :func:`open_mrc`.
+    contrast
+        The sign of the density in the file. It cannot be measured before particles are known, and
+        programs differ, so there is no default.
+    voxel_size_A
+        In Å; needed where the header holds 0 or 1, which is what programs write that do not know.
+
+    Raises
+    ------
+    InputError
+        As for :func:`open_mrc`, and when the file is no single volume or its voxels are not cubic.
+    ConfigError
+        When the voxel size is unknown, or the one stated is out of range.
+    MismatchError
+        When the stated voxel size is not the file's.
+    OutputError
+        As for :func:`open_mrc`.
+    """
+    if contrast not in ("positive", "negative"):
+        raise ConfigError("contrast", expected="positive or negative", got=repr(contrast))
+    path = Path(path)
+    header, data = open_mrc(path)
+    if data.ndim != 3 or min(data.shape) < 2:
+        raise InputError(
+            f"{path} is no tomogram",
+            expected="one volume with at least two voxels along each axis",
+            got=f"shape {data.shape}",
+            remedy="give a reconstructed volume",
+        )
+    size = agreed_voxel_size(path, header.cubic_voxel_size_A(), voxel_size_A)
+    inner = Path(path.name[:-3] if path.name.lower().endswith(".gz") else path.name)
+    return Tomogram(data, size, 1 if contrast == "positive" else -1, inner.stem)
+
+
+def agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None) -> float:
+    """The voxel size in Å that is in the file, or stated, or both alike to 1 %.
+
+    Raises
+    ------
+    ConfigError
+        When neither is known, or the stated one is out of range.
+    MismatchError
+        When they differ.
+    """
+    from tomadapt.subtomograms import same_voxel_size  # local: torch comes with it
+
+    if stated_A is None and found_A is None:
+        raise ConfigError(
+            f"the voxel size of {path} is unknown",
+            expected="--voxel-size in Å",
+            got="none in the file",
+            remedy="give --voxel-size",
+        )
+    if stated_A is not None and not 0.1 < stated_A < 1000:
+        raise ConfigError(
+            "voxel size out of range",
+            expected="between 0.1 and 1000 Å",
+            got=stated_A,
+            remedy="give --voxel-size in Å",
+        )
+    if found_A is not None and stated_A is not None and not same_voxel_size(found_A, stated_A):
+        raise MismatchError(
+            f"the voxel size of {path} is not the one stated",
+            expected=f"{stated_A:g} Å (stated)",
+            got=f"{found_A:g} Å (file)",
+            remedy="leave --voxel-size out, or mend the header",
+        )
+    return float(stated_A if stated_A is not None else found_A)  # type: ignore[arg-type]
+
+
+def read_header(path: str | Path) -> MrcHeader:
+    """Read and check the header of an MRC file, packed with gzip where its name ends in ``.gz``.
+
+    That the file holds all the data announced is checked by :func:`open_mrc`.
+
+    Raises
+    ------
+    InputError
+        The file is missing, or the header is not that of an MRC file of real numbers.
+    """
+    path = Path(path)
+    start = _start(path, HEADER_BYTES)
+    if len(start) < HEADER_BYTES:
+        raise _damaged(path, f"{len(start)} bytes, less than a header")
+    if start[208:211] != b"MAP":
+        raise _damaged(path, "no 'MAP' mark in the header")
+    header = _parse(path, start, _byte_order(path, start))
+    _check(header)
+    return header
+
+
+def read_extended_header(header: MrcHeader) -> bytes:
+    """The extended header's bytes, empty where there is none.
+
+    Raises
+    ------
+    InputError
+        The file ends before it does.
+    """
+    content = _start(header.path, header.data_offset)
+    if len(content) < header.data_offset:
+        raise _damaged(header.path, f"an extended header of {header.extended_bytes} bytes")
+    return content[HEADER_BYTES:]
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"cannot read {path}: it is not a complete MRC/CCP4 volume",
+        expected="a whole MRC file of real numbers whose header describes its data",
+        got=reason,
+        remedy="copy or export the file again, or convert it",
+    )
+
+
+def _start(path: Path, count: int) -> bytes:
+    """The first bytes of a file, fewer where it has no more."""
+    try:
+        # A pipe or a device would be waited for without end.
+        if not path.is_file():
+            exists = path.exists()
+            raise InputError(
+                f"{path} is no file" if exists else f"{path} does not exist",
+                expected="an MRC file",
+                remedy="check the path",
+            )
+        packed = path.suffix.lower() == ".gz"
+        if count > path.stat().st_size * (_DEFLATE_RATIO if packed else 1):
+            count = HEADER_BYTES
+        with gzip.open(path) if packed else path.open("rb") as file:
+            return bytes(file.read(count))
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _byte_order(path: Path, start: bytes) -> str:
+    stamp = start[212:216]
+    if stamp[0] in (0x44, 0x11):
+        order, other = ("<", ">") if stamp[0] == 0x44 else (">", "<")
+        if _mode(start, order) not in KINDS and _mode(start, other) in KINDS:
+            raise _damaged(path, f"machine stamp {stamp.hex(' ')}, which its mode contradicts")
+        return order
+    # Older programs left the stamp empty: the order is then what makes sense of the mode (the mode
+    # 0 makes sense in both, so the columns, of which there are less than 65536, decide).
+    fitting = [
+        order
+        for order in "<>"
+        if _mode(start, order) in KINDS and 0 < struct.unpack_from(order + "i", start)[0] < 2**16
+    ]
+    if any(stamp) or len(fitting) != 1:
+        raise _damaged(path, f"the unknown machine stamp {stamp.hex(' ')}")
+    return fitting[0]
+
+
+def _mode(start: bytes, order: str) -> int:
+    return int(struct.unpack_from(order + "i", start, 12)[0])
+
+
+def _parse(path: Path, start: bytes, order: str) -> MrcHeader:
+    def integers(offset: int) -> tuple[int, int, int]:
+        a, b, c = struct.unpack_from(order + "3i", start, offset)
+        return a, b, c
+
+    def floats(offset: int) -> tuple[float, float, float]:
+        a, b, c = struct.unpack_from(order + "3f", start, offset)
+        return a, b, c
+
+    space_group, extended_bytes = struct.unpack_from(order + "2i", start, 88)
+    stamp, flags = struct.unpack_from(order + "2i", start, 152)
+    texts = [start[i : i + 80].decode("ascii", "replace") for i in range(224, 1024, 80)]
+    axes = integers(64)
+    return MrcHeader(
+        path=path,
+        byte_order=order,
+        mode=_mode(start, order),
+        unsigned_bytes=stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED_BYTES,
+        stored_shape=(integers(0)[2], integers(0)[1], integers(0)[0]),
+        grid=integers(28),
+        cell_A=floats(40),
+        axes=(1, 2, 3) if axes == (0, 0, 0) else axes,
+        space_group=space_group,
+        extended_bytes=extended_bytes,
+        origin_A=floats(196),
+        labels=tuple(filter(None, (text.strip("\0 ") for text in texts))),
+    )
+
+
+def _check(header: MrcHeader) -> None:
+    """Raise InputError for a header that contradicts itself."""
+    wrong = None
+    if header.mode not in REAL_MODES:
+        wrong = f"mode {header.mode} ({KINDS.get(header.mode, 'unknown')})"
+    elif min(header.stored_shape) < 1:
+        wrong = f"{' × '.join(map(str, header.stored_shape))} voxels"
+    elif header.extended_bytes < 0:
+        wrong = f"an extended header of {header.extended_bytes} bytes"
+    elif sorted(header.axes) != [1, 2, 3]:
+        wrong = f"axis order {header.axes}"
+    elif header.is_volume_stack and header.axes != (1, 2, 3):
+        wrong = f"a stack of volumes with axis order {header.axes}"
+    elif header.is_volume_stack and (
+        header.grid[2] < 1 or header.stored_shape[0] % header.grid[2] != 0
+    ):
+        wrong = f"volumes of {header.grid[2]} sections in {header.stored_shape[0]} sections"
+    if wrong:
+        raise _damaged(header.path, wrong)
+
+
+def _check_length(header: MrcHeader, held_bytes: int, tail: bytes) -> None:
+    """Raise InputError unless the file holds what its header announces, and no other data."""
+    announced = header.data_offset + header.data_bytes
+    shape = " × ".join(map(str, header.stored_shape))
+    if held_bytes < announced:
+        raise _damaged(
+            header.path,
+            f"{held_bytes} bytes, fewer data than the {announced} that its header announces "
+            f"({shape} voxels of mode {header.mode})",
+        )
+    if held_bytes - announced > _PADDING_BYTES or any(tail):
+        raise _damaged(
+            header.path,
+            f"{held_bytes} bytes, more data than the {announced} that its header announces "
+            f"({shape} voxels of mode {header.mode}, extended header of "
+            f"{header.extended_bytes} bytes)",
+        )
+
+
+def _tail(header: MrcHeader, file: IO[bytes]) -> bytes:
+    """What follows the data, as far as it could be padding; empty for a truncated file."""
+    end = header.data_offset + header.data_bytes
+    if end > header.path.stat().st_size:
+        return b""
+    file.seek(end)
+    return file.read(_PADDING_BYTES)
+
+
+def _unpack(header: MrcHeader, into: IO[bytes]) -> None:
+    """Unpack a file, no further than it holds data, and check its length."""
+    announced = header.data_offset + header.data_bytes
+    if announced > _DEFLATE_RATIO * header.path.stat().st_size:
+        _check_length(header, 0, b"")
+    held, tail = 0, b""
+    with gzip.open(header.path) as packed:
+        # One byte more than padding may have: enough to know that there is too much.
+        while (room := announced + _PADDING_BYTES + 1 - held) > 0:
+            try:
+                piece = packed.read(min(_PIECE_BYTES, room))
+            except (OSError, EOFError, zlib.error) as error:
+                raise _damaged(header.path, str(error)) from None
+            if not piece:
+                break
+            tail += piece[max(0, announced - held) :]
+            held += len(piece)
+            try:
+                into.write(piece)
+            except OSError as error:
+                raise output_error(tempfile.gettempdir(), error) from error
+    into.flush()
+    _check_length(header, held, tail)
+
+
+def _mapped(header: MrcHeader, file: IO[bytes]) -> NDArray[Any]:
+    """A read-only memory map of the data as they are stored."""
+    try:
+        return np.memmap(
+            file,
+            dtype=header.dtype,
+            mode="r",
+            offset=header.data_offset,
+            shape=header.stored_shape,
+        )
+    except (OSError, ValueError) as error:
+        raise _damaged(header.path, str(error)) from None
+
+
+def _in_zyx(header: MrcHeader, data: NDArray[Any]) -> NDArray[Any]:
+    if header.is_volume_stack:
+        return data.reshape(-1, header.grid[2], *data.shape[1:])
+    stored = header.axes[::-1]  # slowest to fastest
+    return data.transpose([stored.index(axis) for axis in (3, 2, 1)])

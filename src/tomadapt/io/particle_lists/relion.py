@@ -1,0 +1,296 @@
+"""Particles from STAR files of RELION 3.0 to 5, of WarpTools and of M.
+
+Sources: RELION 5's ``src/jaz/tomography/particle_set.cpp`` (``getPosition``, ``getMatrix3x3``,
+``getParticleCoordDecenteredPixel``) and ``tomogram_set.cpp`` (the centre is half the size);
+WarpTools' ``ExportParticlesTiltseries.cs`` and ``TiltSeries.ReconstructParticleSeries.cs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.particle_lists.model import (
+    Dialect,
+    Doubles,
+    ParticleList,
+    ReadOptions,
+    agreed_pixel_size_A,
+    find_problems,
+    missing_columns,
+    numbers,
+    rotations_from,
+)
+from tomadapt.io.star import StarDocument, StarTable, read_star
+
+PIXELS = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
+CENTERED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
+SHIFTS_A = tuple(f"rlnOrigin{axis}Angst" for axis in "XYZ")
+SHIFTS_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+BOX_ANGLES = tuple(f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi"))
+SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
+TILT_SERIES = "rlnTomoTiltSeriesPixelSize"
+
+
+def particles_from_star(document: StarDocument, options: ReadOptions) -> ParticleList:
+    """Read the particles of a STAR file; see :func:`~tomadapt.io.particle_lists.read_particles`."""
+    sets = [table for table in document.tables if "rlnTomoParticlesFile" in table]
+    table = _particle_table(document, options.path, optional=bool(sets))
+    if table is None:
+        return _from_optimisation_set(sets[0], options)
+    return _Reader(document, table, options).particles()
+
+
+def _particle_table(document: StarDocument, path: Path, *, optional: bool) -> StarTable | None:
+    """The table of particles: the block of that name, or else the only one with coordinates."""
+    found = [t for t in document.tables if any(c in t for c in (*PIXELS, *CENTERED))]
+    named = [table for table in found if table.block == "particles"]
+    found = named or found
+    if len(found) == 1:
+        return found[0]
+    if not found and optional:
+        return None
+    if not found:
+        labels = [label for table in document.tables for label in table.labels]
+        raise missing_columns(path, [f"{PIXELS[0]} … or {CENTERED[0]} …"], labels)
+    raise InputError(
+        f"{path} has several tables of particles",
+        expected="one table with coordinates, or one of them named data_particles",
+        got=", ".join(f"data_{table.block} (line {table.first_line})" for table in found[:5]),
+        remedy="split the file or rename the table that is meant",
+    )
+
+
+def _from_optimisation_set(table: StarTable, options: ReadOptions) -> ParticleList:
+    """Follow RELION's optimisation set to its particles and tomograms, once."""
+    particles = _beside(options.path, table.column("rlnTomoParticlesFile")[:1])
+    names = table.column("rlnTomoTomogramsFile") if "rlnTomoTomogramsFile" in table else ()
+    tomograms = options.tomograms or _beside(options.path, names[:1])
+    document = read_star(particles or options.path)
+    inner = _particle_table(document, particles or options.path, optional=True)
+    if particles is None or inner is None:
+        raise InputError(
+            f"the optimisation set {options.path} leads to no particles",
+            expected="rlnTomoParticlesFile to name a file of particles",
+            got=f"{particles}, which has none",
+            remedy="give the STAR file of the particles",
+        )
+    followed = replace(options, path=particles, tomograms=tomograms)
+    return _Reader(document, inner, followed).particles()
+
+
+def _beside(path: Path, names: Sequence[str]) -> Path | None:
+    """A file named in a STAR file: RELION means its project folder, other programs this one."""
+    if not names:
+        return None
+    return next((p for p in (Path(names[0]), path.parent / names[0]) if p.exists()), Path(names[0]))
+
+
+class _Reader:
+    """Reads one table, with the optics groups of its document."""
+
+    def __init__(self, document: StarDocument, table: StarTable, options: ReadOptions) -> None:
+        self.document, self.table, self.options = document, table, options
+        self.path, self.n = options.path, len(table)
+        name = next((c for c in ("rlnTomoName", "rlnMicrographName") if c in table), None)
+        self.tomograms = options.names(table.column(name) if name else None, self.n)
+        self.optics = self._optics()
+
+    def particles(self) -> ParticleList:
+        dialect = self._dialect()
+        sizes_A = self._pixel_sizes_A(dialect)
+        if dialect == "relion5":
+            coordinates_A, sizes_A = self._centered_A(sizes_A)
+        else:
+            pixel_A = agreed_pixel_size_A(self.path, sizes_A, self.options.voxel_size_A, self.n)
+            coordinates_A = self._columns(PIXELS) * pixel_A[:, None]
+            sizes_A = {"": pixel_A, **sizes_A}
+        angles, box_angles = self._triple(ANGLES), self._triple(BOX_ANGLES)
+        box = None if box_angles is None else rotations_from(box_angles, "ZYZ")
+        own = None if angles is None else rotations_from(angles, "ZYZ")
+        coordinates_A = coordinates_A - self._shifts_A(box, sizes_A)
+        parts = [a for a in (angles, box_angles) if a is not None]
+        problems = find_problems(
+            coordinates_A, np.hstack(parts) if parts else None, self.tomograms, self._place
+        )
+        return ParticleList(
+            coordinates_A,
+            own if box is None else box if own is None else box * own,
+            self.tomograms,
+            dialect,
+            classes=self._texts("tomadaptClassName", "rlnClassNumber"),
+            scores=self._scores(),
+            pixel_size_A=sizes_A.get(TILT_SERIES, next(iter(sizes_A.values()), None)),
+            document=self.document,
+            table=self.table,
+            problems=problems,
+        )
+
+    def _dialect(self) -> Dialect:
+        if all(label in self.table for label in CENTERED):
+            return "relion5"
+        if self.n and all(name.endswith(".tomostar") for name in self.tomograms):
+            return "warp"
+        if "rlnTomoName" in self.table:
+            return "relion4"
+        if self.optics is not None:
+            return "relion3.1"
+        return "relion3.0" if "rlnMagnification" in self.table else "star"
+
+    def _pixel_sizes_A(self, dialect: Dialect) -> dict[str, Doubles]:
+        """The pixel sizes that the coordinates may count in, the likeliest first.
+
+        RELION 4 counts in pixels of the tilt series whatever the binning of its subtomograms
+        (which its ``rlnImagePixelSize`` is of). WarpTools counts in the pixels that it exported,
+        and its older versions still named the tilt series' size beside them.
+        """
+        order: tuple[str, ...] = ("rlnMicrographPixelSize", "rlnPixelSize", "rlnImagePixelSize")
+        if dialect == "warp":
+            order = ("rlnImagePixelSize", "rlnPixelSize", TILT_SERIES)
+        elif dialect == "relion4":
+            order = (TILT_SERIES,)
+        elif dialect == "relion5":
+            order = (TILT_SERIES, "rlnImagePixelSize")
+        sizes = {label: self._optional(label) for label in order}
+        found = {label: size for label, size in sizes.items() if size is not None}
+        detector = self._optional("rlnDetectorPixelSize")
+        magnification = self._optional("rlnMagnification")
+        if detector is not None and magnification is not None and dialect != "relion4":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found["rlnDetectorPixelSize/rlnMagnification"] = detector * 1e4 / magnification
+        return found
+
+    def _centered_A(self, sizes_A: dict[str, Doubles]) -> tuple[Doubles, dict[str, Doubles]]:
+        """RELION 5's coordinates count from the tomogram's centre, half its size in Å."""
+        given, extent_A = self.options.tomograms, self.options.extent_A
+        if extent_A is None and given is None and any(label not in self.table for label in SIZES):
+            raise ConfigError(
+                f"the coordinates in {self.path} count from the tomograms' centres",
+                expected="the tomograms' STAR file or the tomogram's extent",
+                got="neither",
+                remedy="give RELION's tomograms.star, or its optimisation set in place of the file",
+            )
+        half_A = np.empty((self.n, 3))
+        if extent_A is not None:
+            half_A[:] = np.asarray(extent_A, dtype=np.float64) / 2
+        else:
+            by_name = self._extents_A(read_star(given) if given else self.document, sizes_A)
+            for row, tomogram in enumerate(self.tomograms):
+                half_A[row] = by_name[tomogram][:3] / 2
+            tilt_series = np.array([by_name[tomogram][3] for tomogram in self.tomograms])
+            sizes_A = {TILT_SERIES: tilt_series, **sizes_A}
+        if self.options.voxel_size_A is not None:
+            agreed_pixel_size_A(self.path, sizes_A, self.options.voxel_size_A, self.n)
+        return self._columns(CENTERED) + half_A, sizes_A
+
+    def _extents_A(self, document: StarDocument, sizes_A: dict[str, Doubles]) -> dict[str, Doubles]:
+        """Extent xyz and pixel size of each tomogram, in Å."""
+        where = self.options.tomograms or self.path
+        table = next((t for t in document.tables if all(s in t for s in SIZES)), None)
+        if table is None or "rlnTomoName" not in table:
+            labels = [label for t in document.tables for label in t.labels]
+            raise missing_columns(where, ["rlnTomoName", *SIZES], labels)
+        voxels = np.stack([self._of(table, s, where) for s in SIZES], axis=1)
+        if TILT_SERIES in table:
+            pixels_A = self._of(table, TILT_SERIES, where)
+            extents = np.hstack([voxels * pixels_A[:, None], pixels_A[:, None]])
+            found = dict(zip(table.column("rlnTomoName"), extents, strict=True))
+        elif TILT_SERIES in sizes_A:
+            of_particle = dict(zip(self.tomograms, sizes_A[TILT_SERIES], strict=True))
+            named = zip(table.column("rlnTomoName"), voxels, strict=True)
+            found = {
+                name: np.array([*(size * of_particle[name]), of_particle[name]])
+                for name, size in named
+                if name in of_particle
+            }
+        else:
+            raise missing_columns(where, [TILT_SERIES], table.labels)
+        for row, name in enumerate(self.tomograms):
+            if name not in found or not (np.isfinite(found[name]) & (found[name] > 0)).all():
+                raise InputError(
+                    f"{where} does not know the tomogram of {self.path}, {self._place(row)}",
+                    expected=f"a row with the size of {name[:80]!r}",
+                    got=", ".join(list(found)[:5]) or "none",
+                    remedy="give the tomograms that these particles were picked in",
+                )
+        return found
+
+    def _shifts_A(self, box: Rotation | None, sizes_A: dict[str, Doubles]) -> Doubles:
+        """What a refinement found is taken off, turned as the subtomogram's box is."""
+        shifts_A = self._triple(SHIFTS_A)
+        if shifts_A is None:
+            shifts = self._triple(SHIFTS_PIXELS)
+            if shifts is None or not self.n:
+                return np.zeros((self.n, 3))
+            size_A = agreed_pixel_size_A(self.path, sizes_A, self.options.voxel_size_A, self.n)
+            shifts_A = shifts * size_A[:, None]
+        if box is None:
+            return shifts_A
+        turned: Doubles = box.apply(np.nan_to_num(shifts_A, nan=0.0, posinf=0.0, neginf=0.0))
+        return np.where(np.isfinite(shifts_A).all(axis=1, keepdims=True), turned, np.nan)
+
+    def _scores(self) -> Doubles | None:
+        labels = ("tomadaptScore", "rlnAutopickFigureOfMerit")
+        return next((self._optional(label) for label in labels if label in self.table), None)
+
+    def _optics(self) -> tuple[StarTable, list[int]] | None:
+        """The optics table and each particle's row in it."""
+        table = self.document.table("optics")
+        if table is None or table is self.table or not len(table):
+            return None
+        if "rlnOpticsGroup" not in table or "rlnOpticsGroup" not in self.table:
+            if len(table) == 1:
+                return table, [0] * self.n
+            raise missing_columns(self.path, ["rlnOpticsGroup"], self.table.labels)
+        rows = {_group(text): row for row, text in enumerate(table.column("rlnOpticsGroup"))}
+        groups = [_group(text) for text in self.table.column("rlnOpticsGroup")]
+        for row, group in enumerate(groups):
+            if group not in rows:
+                raise InputError(
+                    f"{self.path}, {self._place(row)}: its optics group is not in data_optics",
+                    expected=" or ".join(list(rows)[:8]),
+                    got=group[:80],
+                    remedy="mend rlnOpticsGroup or add the group",
+                )
+        return table, [rows[group] for group in groups]
+
+    def _place(self, row: int) -> str:
+        return f"row {row + 1} (line {self.table.line_of(row)})"
+
+    def _of(self, table: StarTable, label: str, path: Path) -> Doubles:
+        def place(row: int) -> str:
+            return f"row {row + 1} (line {table.line_of(row)})"
+
+        return numbers(table.column(label), what=label, path=path, place=place)
+
+    def _optional(self, label: str) -> Doubles | None:
+        """A column of the particles, or of their optics groups."""
+        if label in self.table:
+            return self._of(self.table, label, self.path)
+        if self.optics is not None and label in self.optics[0]:
+            values: Doubles = self._of(self.optics[0], label, self.path)[self.optics[1]]
+            return values
+        return None
+
+    def _columns(self, labels: tuple[str, ...]) -> Doubles:
+        """(n, 3)."""
+        missing = [label for label in labels if label not in self.table]
+        if missing:
+            raise missing_columns(self.path, missing, self.table.labels)
+        return np.stack([self._of(self.table, c, self.path) for c in labels], axis=1)
+
+    def _triple(self, labels: tuple[str, ...]) -> Doubles | None:
+        return self._columns(labels) if any(c in self.table for c in labels) else None
+
+    def _texts(self, *labels: str) -> tuple[str, ...] | None:
+        return next((self.table.column(label) for label in labels if label in self.table), None)
+
+
+def _group(text: str) -> str:
+    return str(int(text)) if text.isascii() and text.isdigit() and len(text) < 20 else text

@@ -1,0 +1,158 @@
+"""Particles with results as STAR files: the input's own with columns added, or a new one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tomadapt.errors import ConfigError
+from tomadapt.io.particle_lists.model import Doubles, ParticleList
+from tomadapt.io.particle_lists.relion import ANGLES, CENTERED, PIXELS, TILT_SERIES
+from tomadapt.io.star import StarDocument, StarTable, loop_of, write_star_document
+
+Style = Literal["relion4", "relion5"]
+Columns = Mapping[str, Sequence[object]]
+
+
+def write_star(
+    path: Path | str,
+    particles: ParticleList,
+    *,
+    columns: Columns | None = None,
+    rows: Sequence[int] | None = None,
+    style: Style = "relion4",
+    pixel_size_A: float | None = None,
+    extents_A: Mapping[str, Sequence[float]] | None = None,
+) -> None:
+    """Write particles as a STAR file.
+
+    Where they came from a STAR file it is written again, every byte of it as it was but for the
+    columns given and, with ``rows``, the rows left out. Otherwise a new one is made.
+
+    Parameters
+    ----------
+    columns
+        Label (without underscore) to one value for *each* particle of the list. A column that the
+        file has is exchanged in its place, others are added at the end.
+    rows
+        Which particles, in which order; all of them when None.
+    style
+        Of a new file: ``relion4`` has coordinates in pixels of the tilt series from the corner,
+        ``relion5`` in Å from the tomogram's centre.
+    pixel_size_A
+        Of a new file: the tilt series' pixel size, where the particles have none.
+    extents_A
+        Of a new file in RELION 5's style: (x, y, z) in Å of each tomogram, by name.
+
+    Raises
+    ------
+    ConfigError
+        When a column does not fit, or a new file lacks a tomogram's name, size or pixel size.
+    OutputError
+        When the file cannot be written.
+    """
+    texts = {label: [_text(v) for v in values] for label, values in (columns or {}).items()}
+    if particles.document is not None and particles.table is not None:
+        document, table = particles.document, particles.table
+    else:
+        document = _new_document(particles, style, pixel_size_A, extents_A or {})
+        table = document.tables[-1]
+    edited = table.with_columns(texts) if texts else table
+    if rows is not None:
+        _check_rows(rows, len(particles))
+        edited = edited.take(rows)
+    write_star_document(path, document.replaced(table, edited))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    return f"{value:.9g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _check_rows(rows: Sequence[int], n: int) -> None:
+    if any(not 0 <= row < n for row in rows) or len(set(rows)) != len(rows):
+        raise ConfigError(
+            "the rows to be written cannot be used",
+            expected=f"each at most once, from 0 to {n - 1}",
+            got=list(rows)[:20],
+            remedy="give indices of the list of particles",
+        )
+
+
+def _new_document(
+    particles: ParticleList,
+    style: Style,
+    pixel_size_A: float | None,
+    extents_A: Mapping[str, Sequence[float]],
+) -> StarDocument:
+    """Optics and particles; the optics say no more than is known, the pixel size."""
+    sizes_A = particles.pixel_size_A
+    if pixel_size_A is not None:
+        sizes_A = np.full(len(particles), float(pixel_size_A))
+    if sizes_A is None or not (np.isfinite(sizes_A) & (sizes_A > 0)).all():
+        raise _lacks("the pixel size of the tilt series", "pixel_size_A in Å")
+    if not all(particles.tomograms):
+        raise _lacks("the name of a tomogram", "a name for each particle")
+    groups, group_of = np.unique(sizes_A, return_inverse=True)
+    columns: dict[str, Sequence[str]] = {"rlnTomoName": particles.tomograms}
+    if style == "relion4":
+        columns |= _triple(PIXELS, particles.coordinates_A / sizes_A[:, None])
+    else:
+        columns |= _triple(CENTERED, particles.coordinates_A - _halves_A(particles, extents_A))
+    columns |= _pose_columns(particles)
+    columns["rlnOpticsGroup"] = [str(group + 1) for group in group_of]
+    if particles.classes is not None:
+        columns["tomadaptInputClass"] = particles.classes
+    if particles.scores is not None:
+        columns["tomadaptInputScore"] = [_text(score) for score in particles.scores]
+    columns |= particles.extra_columns
+    numbers = range(1, len(groups) + 1)
+    optics: dict[str, Sequence[str]] = {
+        "rlnOpticsGroup": [str(n) for n in numbers],
+        "rlnOpticsGroupName": [f"opticsGroup{n}" for n in numbers],
+        TILT_SERIES: [_text(float(size)) for size in groups],
+    }
+    return _document(loop_of("optics", optics), loop_of("particles", columns))
+
+
+def _document(optics: StarTable, particles: StarTable) -> StarDocument:
+    start = ("# written by tomadapt", "", "data_optics", "")
+    return StarDocument((*start, optics, "", "data_particles", "", particles))
+
+
+def _lacks(what: str, expected: str) -> ConfigError:
+    return ConfigError(
+        f"{what} is needed for a new STAR file",
+        expected=expected,
+        got="none",
+        remedy="state it when the particles are read or written",
+    )
+
+
+def _triple(labels: Sequence[str], values: Doubles) -> dict[str, Sequence[str]]:
+    return {
+        label: [f"{value:.6f}" for value in column]
+        for label, column in zip(labels, values.T, strict=True)
+    }
+
+
+def _pose_columns(particles: ParticleList) -> dict[str, Sequence[str]]:
+    if particles.rotations is None:
+        return {}
+    with warnings.catch_warnings():
+        # At a tilt of 0 only the sum of the other two angles counts: either pair will do.
+        warnings.simplefilter("ignore", UserWarning)
+        return _triple(ANGLES, particles.rotations.inv().as_euler("ZYZ", degrees=True))
+
+
+def _halves_A(particles: ParticleList, extents_A: Mapping[str, Sequence[float]]) -> Doubles:
+    unknown = [name for name in particles.tomograms if name not in extents_A]
+    if unknown:
+        raise _lacks(f"the extent of the tomogram {unknown[0]}", "extents_A with (x, y, z) in Å")
+    halves = [np.asarray(extents_A[name], dtype=np.float64) / 2 for name in particles.tomograms]
+    return np.stack(halves) if halves else np.empty((0, 3))
