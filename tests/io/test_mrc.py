@@ -16,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.io.mrc import open_mrc, open_tomogram, read_extended_header, read_header
+from tomadapt.io.mrc import open_mrc, read_extended_header, read_header
+from tomadapt.io.tomogram_files import open_tomogram
 
 RAMP = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 

@@ -1,4 +1,4 @@
-"""MRC and CCP4 files: the one reader of their headers and voxels, and tomograms in them.
+"""MRC and CCP4 files: the one reader of their headers and voxels.
 
 The format is MRC2014 (Cheng et al. 2015, J. Struct. Biol. 192, 146) with IMOD's flag for unsigned
 bytes. A header is believed only where the file bears it out: nothing is read, mapped or allocated
@@ -12,15 +12,14 @@ import math
 import struct
 import tempfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.errors import InputError
 from tomadapt.io.atomic import output_error
 
 HEADER_BYTES = 1024
@@ -144,54 +143,6 @@ class MrcHeader:
         return sum(sizes) / 3
 
 
-@dataclass(frozen=True, eq=False)
-class Tomogram:
-    """A tomogram whose voxels are read when asked for.
-
-    The centre of the first voxel is the origin of coordinates: the voxel with indices (z, y, x)
-    lies at ``voxel_size_A * (x, y, z)``. The header's origin is not added.
-
-    Attributes
-    ----------
-    density
-        (nz, ny, nx), [z, y, x], in the type and with the sign of the file; usually a memory map.
-    voxel_size_A
-        In Å.
-    sign
-        +1 where the file's density is positive (protein brighter than ice), −1 where it is not.
-    name
-        The file's name without its extension, as text: ``0012`` stays ``0012``.
-    """
-
-    density: NDArray[Any]
-    voxel_size_A: float
-    sign: int = 1
-    name: str = ""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along z, y, x."""
-        nz, ny, nx = self.density.shape
-        return nz, ny, nx
-
-    @property
-    def last_A(self) -> NDArray[np.float64]:
-        """The centre of the last voxel, x, y, z in Å."""
-        return (np.array(self.shape[::-1]) - 1) * self.voxel_size_A
-
-    def block(self, low: Sequence[int], high: Sequence[int]) -> NDArray[np.float32]:
-        """A copy of the voxels from ``low`` up to, not with, ``high`` (z, y, x).
-
-        Returns
-        -------
-        float32, density positive. Voxels that are NaN or infinite stay so.
-        """
-        part = self.density[tuple(map(slice, low, high))]
-        with np.errstate(over="ignore"):
-            values = np.array(part, dtype=np.float32)
-        return np.negative(values, out=values) if self.sign < 0 else values
-
-
 def open_mrc(path: str | Path) -> tuple[MrcHeader, NDArray[Any]]:
     """Open an MRC file without reading its voxels.
 
@@ -225,87 +176,6 @@ def open_mrc(path: str | Path) -> tuple[MrcHeader, NDArray[Any]]:
             _check_length(header, path.stat().st_size, _tail(header, file))
             data = _mapped(header, file)
     return header, _in_zyx(header, data)
-
-
-def open_tomogram(
-    path: str | Path,
-    *,
-    contrast: Literal["positive", "negative"],
-    voxel_size_A: float | None = None,
-) -> Tomogram:
-    """Open a tomogram in an MRC file without reading its voxels.
-
-    Parameters
-    ----------
-    path
-        The file; see :func:`open_mrc`.
-    contrast
-        The sign of the density in the file. It cannot be measured before particles are known, and
-        programs differ, so there is no default.
-    voxel_size_A
-        In Å; needed where the header holds 0 or 1, which is what programs write that do not know.
-
-    Raises
-    ------
-    InputError
-        As for :func:`open_mrc`, and when the file is no single volume or its voxels are not cubic.
-    ConfigError
-        When the voxel size is unknown, or the one stated is out of range.
-    MismatchError
-        When the stated voxel size is not the file's.
-    OutputError
-        As for :func:`open_mrc`.
-    """
-    if contrast not in ("positive", "negative"):
-        raise ConfigError("contrast", expected="positive or negative", got=repr(contrast))
-    path = Path(path)
-    header, data = open_mrc(path)
-    if data.ndim != 3 or min(data.shape) < 2:
-        raise InputError(
-            f"{path} is no tomogram",
-            expected="one volume with at least two voxels along each axis",
-            got=f"shape {data.shape}",
-            remedy="give a reconstructed volume",
-        )
-    size = agreed_voxel_size(path, header.cubic_voxel_size_A(), voxel_size_A)
-    inner = Path(path.name[:-3] if path.name.lower().endswith(".gz") else path.name)
-    return Tomogram(data, size, 1 if contrast == "positive" else -1, inner.stem)
-
-
-def agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None) -> float:
-    """The voxel size in Å that is in the file, or stated, or both alike to 1 %.
-
-    Raises
-    ------
-    ConfigError
-        When neither is known, or the stated one is out of range.
-    MismatchError
-        When they differ.
-    """
-    from tomadapt.subtomograms import same_voxel_size  # local: torch comes with it
-
-    if stated_A is None and found_A is None:
-        raise ConfigError(
-            f"the voxel size of {path} is unknown",
-            expected="--voxel-size in Å",
-            got="none in the file",
-            remedy="give --voxel-size",
-        )
-    if stated_A is not None and not 0.1 < stated_A < 1000:
-        raise ConfigError(
-            "voxel size out of range",
-            expected="between 0.1 and 1000 Å",
-            got=stated_A,
-            remedy="give --voxel-size in Å",
-        )
-    if found_A is not None and stated_A is not None and not same_voxel_size(found_A, stated_A):
-        raise MismatchError(
-            f"the voxel size of {path} is not the one stated",
-            expected=f"{stated_A:g} Å (stated)",
-            got=f"{found_A:g} Å (file)",
-            remedy="leave --voxel-size out, or mend the header",
-        )
-    return float(stated_A if stated_A is not None else found_A)  # type: ignore[arg-type]
 
 
 def read_header(path: str | Path) -> MrcHeader:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.io.mrc import agreed_voxel_size, open_mrc
+from tomadapt.io.mrc import open_mrc
+from tomadapt.io.voxel_sizes import agreed_voxel_size
 from tomadapt.simulate.dataset import open_set
 from tomadapt.subtomograms import Indices, Subtomograms
 

@@ -15,8 +15,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.mrc import Tomogram, open_tomogram
-from tomadapt.picking import PickingConfig, Picks, pick, random_background, sigma_for_A
+from tomadapt.io.tomogram_files import open_tomogram
+from tomadapt.tomograms.picking import PickingConfig, Picks, pick, random_background, sigma_for_A
+from tomadapt.tomograms.tomogram import Tomogram
 
 VOXEL_A = 10.0
 SHAPE = (84, 91, 96)

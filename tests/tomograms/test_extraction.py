@@ -10,8 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, OutputError
-from tomadapt.extraction import BAD_VOXELS, CONSTANT, NOT_FINITE, OUTSIDE, REACHES_OUT, extract
-from tomadapt.io.mrc import Tomogram
+from tomadapt.tomograms.extraction import (
+    BAD_VOXELS,
+    CONSTANT,
+    NOT_FINITE,
+    OUTSIDE,
+    REACHES_OUT,
+    extract,
+)
+from tomadapt.tomograms.tomogram import Tomogram
 
 Floats = NDArray[np.float64]
 RNG = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.mrc import Tomogram
+from tomadapt.tomograms.tomogram import Tomogram
 
 Floats = NDArray[np.floating]
 Index = tuple[int, int, int]

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError
 from tomadapt.io.atomic import atomic_path
-from tomadapt.io.mrc import Tomogram
 from tomadapt.structures.resampling import (
     apply_matrices,
     interpolation_matrix,
     require_box,
     require_positive,
 )
+from tomadapt.tomograms.tomogram import Tomogram
 
 Array = NDArray[np.floating[Any]]
 

@@ -1,0 +1,43 @@
+"""The voxel size that holds where a file and a user may both say one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tomadapt.errors import ConfigError, MismatchError
+
+
+def agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None) -> float:
+    """The voxel size in Å that is in the file, or stated, or both alike to 1 %.
+
+    Raises
+    ------
+    ConfigError
+        When neither is known, or the stated one is out of range.
+    MismatchError
+        When they differ.
+    """
+    from tomadapt.subtomograms import same_voxel_size  # local: torch comes with it
+
+    if stated_A is None and found_A is None:
+        raise ConfigError(
+            f"the voxel size of {path} is unknown",
+            expected="--voxel-size in Å",
+            got="none in the file",
+            remedy="give --voxel-size",
+        )
+    if stated_A is not None and not 0.1 < stated_A < 1000:
+        raise ConfigError(
+            "voxel size out of range",
+            expected="between 0.1 and 1000 Å",
+            got=stated_A,
+            remedy="give --voxel-size in Å",
+        )
+    if found_A is not None and stated_A is not None and not same_voxel_size(found_A, stated_A):
+        raise MismatchError(
+            f"the voxel size of {path} is not the one stated",
+            expected=f"{stated_A:g} Å (stated)",
+            got=f"{found_A:g} Å (file)",
+            remedy="leave --voxel-size out, or mend the header",
+        )
+    return float(stated_A if stated_A is not None else found_A)  # type: ignore[arg-type]
