@@ -1,0 +1,116 @@
+"""What the commands share: options, checks of their values, and opening what they name.
+
+Imports of the package's own modules are inside functions, so that ``--help`` is immediate.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tomadapt.subtomograms import LabelledSubtomograms
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Snr = Annotated[
+    float | None, typer.Option(help="Read a simulated set at this SNR instead of its own.")
+]
+VoxelSize = Annotated[
+    float | None, typer.Option("--voxel-size", help="Å; where the target's file carries none.")
+]
+ContrastOption = Annotated[
+    str, typer.Option(help="Sign of the target's density: measure, positive or negative.")
+]
+Recipe = Annotated[str, typer.Option(help="default, or paper (Lin et al. 2019).")]
+
+
+DEVICES = ("auto", "cpu", "cuda")
+RECIPES = ("default", "paper")
+
+
+def warn(message: str) -> None:
+    typer.echo(f"tomadapt: warning: {message}", err=True)
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    from tomadapt.errors import ConfigError
+
+    if value not in allowed:
+        raise ConfigError(
+            f"{option} has an unknown value",
+            expected=" or ".join(allowed),
+            got=value,
+            remedy="choose one of these",
+        )
+    return value
+
+
+def require_one_process() -> None:
+    import os
+
+    from tomadapt.errors import ConfigError
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "this command runs in one process",
+            expected="no torchrun",
+            got=f"{os.environ['WORLD_SIZE']} processes",
+            remedy="use torchrun for `train` and `adapt` only",
+        )
+
+
+def require_source_model(method: str, path: Path) -> None:
+    from tomadapt.errors import ConfigError
+
+    if method != "source_only":
+        raise ConfigError(
+            f"{path} is not a source model",
+            expected="the output of `tomadapt train`",
+            got=f"a model made by {method}",
+            remedy="give the model from before adaptation",
+        )
+
+
+def checked_device(value: str) -> str:
+    from tomadapt.errors import ConfigError
+
+    if one_of("--device", value, DEVICES) == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                "--device cuda, but torch sees no such GPU",
+                expected="a GPU and a build of torch for it",
+                got=f"torch {torch.__version__}",
+                remedy="use --device cpu, or install another build of torch",
+            )
+    return value
+
+
+def open_labelled(path: Path, snr: float | None) -> LabelledSubtomograms:
+    from tomadapt.simulate.dataset import open_set
+
+    return open_set(path, snr=snr)
+
+
+def open_unlabelled(path: Path, voxel_size: float | None, contrast: str, snr: float | None) -> Any:
+    from tomadapt.io.volumes import open_target
+
+    chosen: Any = one_of("--contrast", contrast, ("measure", "positive", "negative"))
+    return open_target(path, voxel_size_A=voxel_size, contrast=chosen, snr=snr)
+
+
+def require_writable(out: Path) -> None:
+    """Find out before work starts that an output file can be written."""
+    from tomadapt.errors import OutputError
+    from tomadapt.io.atomic import output_folder
+
+    if out.is_dir():
+        raise OutputError(
+            f"cannot write {out}", expected="a file", got="a folder", remedy="name a file in it"
+        )
+    output_folder(out.parent)
