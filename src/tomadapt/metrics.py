@@ -46,3 +46,14 @@ def effective_classes(predicted: Labels, n_classes: int) -> float:
     p = np.bincount(predicted, minlength=n_classes) / len(predicted)
     p = p[p > 0]
     return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def kappa(a: Labels, b: Labels, n_classes: int) -> float:
+    """Cohen's kappa of two labellings: 1 when they agree, 0 when they agree as by chance.
+
+    Two that both use one and the same class alone agree (1); one of them tells nothing then (0).
+    """
+    agreed = accuracy(a, b)
+    fractions = [np.bincount(labels, minlength=n_classes) / len(labels) for labels in (a, b)]
+    by_chance = float(fractions[0] @ fractions[1])
+    return 1.0 if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)

@@ -26,11 +26,12 @@ from tomadapt.learn.engine import (
     save_checkpoint,
     to_network,
 )
+from tomadapt.learn.guard import choose
 from tomadapt.learn.method import Adaptation, adapted_training
 from tomadapt.learn.model import Model
 from tomadapt.learn.networks import discriminator
 from tomadapt.learn.source import EpochReport
-from tomadapt.learn.statistics import TargetStatistics, norm_layers, re_estimate_statistics
+from tomadapt.learn.statistics import norm_layers, re_estimate_statistics
 from tomadapt.metrics import effective_classes
 from tomadapt.prediction import predict
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
@@ -275,8 +276,8 @@ class AdversarialAdaptation:
     fabric
         Device and processes; chosen automatically when None.
     fall_back
-        Give the model with re-estimated statistics back after a collapse; otherwise what
-        Algorithm 1 ended with, as where the literal method is to be measured.
+        Give a safer model back after a collapse; otherwise what Algorithm 1 ended with, as where
+        the literal method is to be measured.
     """
 
     source_model: Model
@@ -293,12 +294,9 @@ class AdversarialAdaptation:
         checkpoint: Path | None = None,
         on_epoch: EpochReport = lambda _: None,
     ) -> Adaptation:
-        """Run Algorithm 1; where its predictions collapse, warn, and fall back if that is wanted.
+        """Run Algorithm 1; where signs of collapse speak against its result, warn and fall back.
 
-        Adversarial training may map all target features onto few classes without any loss
-        showing it. A label-free sign is the effective number of predicted classes
-        (``exp`` of the histogram's entropy): when there are under half as many beyond one as the
-        model with re-estimated statistics predicts, that counts as a collapse.
+        See :mod:`tomadapt.learn.guard` for the signs; they and the choice are in the model's card.
         """
         self.source_model.require_domains(source, target)
         fabric = self.fabric or make_fabric()
@@ -311,21 +309,34 @@ class AdversarialAdaptation:
             checkpoint=checkpoint,
             on_epoch=on_epoch,
         )
+        choice = choose(
+            self.source_model,
+            model,
+            source,
+            target,
+            feature_loss=history[-1]["feature_loss"],
+            fabric=fabric,
+        )
         options = self.options.model_dump(mode="json")
         training = adapted_training(self.source_model, target, options=options, history=history)
-        safe = TargetStatistics(self.source_model, fabric).fit(source, target).model
-        n_classes = len(model.card.class_names)
-        expected = effective_classes(predict(safe, target, fabric=fabric).labels, n_classes)
-        got = history[-1]["effective_classes"]
-        if got - 1 < 0.5 * (expected - 1):
-            returned, which = (safe, "the latter") if self.fall_back else (model, "the former")
-            warning = (
-                f"adversarial training collapsed: its predictions use {got:.1f} effective classes, "
-                f"those with re-estimated statistics {expected:.1f}; {which} is returned"
-            )
-            training["adaptation_warning"] = warning
-            # The card names the method that was asked for; the warning says what it gave back.
-            return Adaptation(
-                returned.copy(method=model.card.method, training=training), history, warning
-            )
-        return Adaptation(model.copy(training=training), history)
+        training["guard"] = choice.record()
+        if choice.name == "ada":
+            return Adaptation(model.copy(training=training), history)
+        used = choice.name if self.fall_back else "ada"
+        warning = (
+            "adversarial training collapsed or failed: "
+            + "; ".join(choice.objections["ada"])
+            + f"; the model that is returned is {_IN_WORDS[used]}"
+        )
+        training["adaptation_warning"] = warning
+        returned = choice.model if self.fall_back else model
+        # The card names the method that was asked for; the warning says what it gave back.
+        card = {"method": model.card.method, "training": training}
+        return Adaptation(returned.copy(**card), history, warning)
+
+
+_IN_WORDS = {
+    "ada": "its own all the same",
+    "target_statistics": "the source model with re-estimated statistics",
+    "source_only": "the source model as it was, for re-estimated statistics fail too",
+}

@@ -1,0 +1,208 @@
+"""Whether an adaptation may be used: signs of collapse that need no labels, and what else is used.
+
+Adversarial training may map all targets onto few classes, or classes onto one another, without any
+loss showing it. Each of the signs here catches one way in which that happens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from tomadapt.learn.model import Model
+from tomadapt.learn.statistics import TargetStatistics, re_estimate_statistics
+from tomadapt.metrics import accuracy, effective_classes, kappa
+from tomadapt.prediction import predict
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+Candidate = Literal["ada", "target_statistics", "source_only"]
+
+FEWEST_CLASSES = 0.5
+"""Of the effective classes beyond one that the safer model predicts, at least this fraction."""
+LEAST_AGREEMENT = 0.1
+"""Cohen's kappa with the safer model: 0 is what two unrelated labellings reach."""
+LEAST_SOURCE_ACCURACY = 0.5
+"""Of the source model's accuracy above chance, at least this fraction must be left."""
+LEAST_TAKEN_FOR_SOURCE = 0.25
+"""Probability that D gives a target of being a source (geometric mean); 0.5 when it must guess."""
+MOST_CHANGED_IN_VAIN = 0.7
+"""Where D is not deceived that far, training went astray if kappa with the safer model is lower. A
+short adaptation that has hardly changed any label is merely unfinished."""
+
+SOURCE_SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What speaks for and against a model, without a label of the target.
+
+    Attributes
+    ----------
+    effective_classes
+        ``exp`` of the entropy of the histogram of predicted classes.
+    mean_confidence
+        Mean probability of the predicted class.
+    agreement
+        Cohen's kappa of its labels with those of the model with re-estimated statistics.
+    source_accuracy
+        On source particles, through its weights with the source's normalisation statistics.
+    taken_for_source
+        Geometric mean of the probability that D gives target particles of being source ones; None
+        for models that no D was trained against.
+    """
+
+    effective_classes: float
+    mean_confidence: float
+    agreement: float
+    source_accuracy: float
+    taken_for_source: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which model is used, and why the better-adapted ones are not.
+
+    Attributes
+    ----------
+    name, model
+        The candidate that is used.
+    signs
+        Of all candidates.
+    objections
+        Against each candidate that was passed over.
+    """
+
+    name: Candidate
+    model: Model
+    signs: dict[Candidate, Signs]
+    objections: dict[Candidate, tuple[str, ...]]
+
+    def record(self) -> dict[str, object]:
+        """The same as plain data, for model cards and reports."""
+        return {
+            "chosen": self.name,
+            "signs": {name: asdict(signs) for name, signs in self.signs.items()},
+            "objections": {name: list(texts) for name, texts in self.objections.items()},
+        }
+
+
+def choose(
+    source_model: Model,
+    adapted: Model,
+    source: LabelledSubtomograms,
+    target: Subtomograms,
+    *,
+    feature_loss: float,
+    fabric: Fabric,
+) -> Choice:
+    """Choose between the adapted model, re-estimated statistics alone, and the source model.
+
+    Parameters
+    ----------
+    source_model, adapted
+        Before and after adversarial training.
+    source, target
+        The two domains; of the target no labels are used.
+    feature_loss
+        Eq. 1 in the last epoch, −log of what D gives targets of being source ones.
+    fabric
+        Device and precision.
+
+    Returns
+    -------
+    Choice
+        The first of ``ada``, ``target_statistics``, ``source_only`` that nothing speaks against.
+
+    Notes
+    -----
+    The limits were set on simulated domains: see ``docs/methods.md``.
+    """
+    statistics = TargetStatistics(source_model, fabric).fit(source, target).model
+    candidates: dict[Candidate, Model] = {
+        "ada": adapted,
+        "target_statistics": statistics,
+        "source_only": source_model,
+    }
+    some = _sample(source)
+    reference = predict(statistics, target, fabric=fabric).labels
+    signs: dict[Candidate, Signs] = {
+        name: _signs(model, some, target, reference=reference, fabric=fabric)
+        for name, model in candidates.items()
+    }
+    signs["ada"] = Signs(
+        **(asdict(signs["ada"]) | {"taken_for_source": math.exp(-feature_loss)}),
+    )
+    chance = 1 / len(source_model.card.class_names)
+    objections: dict[Candidate, tuple[str, ...]] = {}
+    order: list[tuple[Candidate, Candidate]] = [
+        ("ada", "target_statistics"),
+        ("target_statistics", "source_only"),
+    ]
+    for name, safer in order:
+        against = _objections(signs[name], signs[safer], signs["source_only"], chance)
+        if not against:
+            return Choice(name, candidates[name], signs, objections)
+        objections[name] = against
+    return Choice("source_only", source_model, signs, objections)
+
+
+def _sample(source: LabelledSubtomograms) -> LabelledSubtomograms:
+    """At most some hundreds of source particles, spread over the whole set."""
+    step = max(1, math.ceil(len(source) / SOURCE_SAMPLE))
+    return source.subset(np.arange(0, len(source), step))
+
+
+def _signs(
+    model: Model,
+    source: LabelledSubtomograms,
+    target: Subtomograms,
+    *,
+    reference: NDArray[np.int64],
+    fabric: Fabric,
+) -> Signs:
+    prediction = predict(model, target, fabric=fabric)
+    n_classes = len(model.card.class_names)
+    on_source = model.copy()
+    on_source.extractor.to(fabric.device)
+    re_estimate_statistics(on_source.extractor, source.unlabelled(), fabric)
+    return Signs(
+        effective_classes=effective_classes(prediction.labels, n_classes),
+        mean_confidence=float(prediction.confidence.mean()),
+        agreement=kappa(prediction.labels, reference, n_classes),
+        source_accuracy=accuracy(predict(on_source, source, fabric=fabric).labels, source.labels),
+    )
+
+
+def _objections(signs: Signs, safer: Signs, before: Signs, chance: float) -> tuple[str, ...]:
+    """What speaks against a model, next to the safer one and the source model."""
+    against = []
+    if signs.effective_classes - 1 < FEWEST_CLASSES * (safer.effective_classes - 1):
+        against.append(
+            f"its predictions use {signs.effective_classes:.1f} effective classes, "
+            f"those of the safer model {safer.effective_classes:.1f}"
+        )
+    # The statistics' own agreement with the source model may be as low in an honest gap.
+    if signs.taken_for_source is not None and signs.agreement < LEAST_AGREEMENT:
+        against.append(
+            "its labels agree with those after re-estimated statistics hardly better than by "
+            f"chance (kappa {signs.agreement:.2f})"
+        )
+    kept = LEAST_SOURCE_ACCURACY * (before.source_accuracy - chance)
+    if signs.source_accuracy - chance < kept:
+        against.append(
+            f"it names {signs.source_accuracy:.0%} of source particles right, "
+            f"the source model {before.source_accuracy:.0%}"
+        )
+    apart = signs.taken_for_source is not None and signs.taken_for_source < LEAST_TAKEN_FOR_SOURCE
+    if apart and signs.agreement < MOST_CHANGED_IN_VAIN:
+        against.append(
+            "many labels changed though the discriminator still tells its target features from "
+            f"source features (taken for source with probability {signs.taken_for_source:.2f}, "
+            f"0.5 if alike; kappa {signs.agreement:.2f})"
+        )
+    return tuple(against)
