@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.errors import InputError
 from tomadapt.io.mrc import open_mrc, read_extended_header, read_header
-from tomadapt.io.tomogram_files import open_tomogram
 
 RAMP = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 
@@ -51,8 +50,6 @@ class TestVoxels:
         header, data = open_mrc(write(tmp_path / "a.mrc", RAMP.astype(">" + kind)))
         assert header.byte_order == ">"
         np.testing.assert_array_equal(data, RAMP)
-        block = open_tomogram(tmp_path / "a.mrc", contrast="positive").block((0, 0, 0), RAMP.shape)
-        np.testing.assert_array_equal(block, RAMP)
 
     def test_unsigned_bytes_of_imod(self, tmp_path: Path) -> None:
         """IMOD's mode 0 is unsigned unless a flag says otherwise: 200 must not become −56."""
@@ -84,8 +81,6 @@ class TestVoxels:
         header, data = open_mrc(path)
         assert header.voxel_sizes_A == (10, 10, 10)
         np.testing.assert_array_equal(data, stack)
-        with pytest.raises(InputError, match=r"no tomogram.*\(3, 4, 4, 4\)"):
-            open_tomogram(path, contrast="positive")
 
     def test_packed(self, tmp_path: Path) -> None:
         content = write(tmp_path / "a.mrc").read_bytes()
@@ -94,7 +89,6 @@ class TestVoxels:
         _, data = open_mrc(path)
         assert isinstance(data, np.memmap)
         np.testing.assert_array_equal(data, RAMP)
-        assert open_tomogram(path, contrast="positive").name == "0007"
 
 
 class TestHeader:
@@ -119,9 +113,6 @@ class TestHeader:
         lengths = [size * n for n in RAMP.shape[::-1]]
         path.write_bytes(changed(path.read_bytes(), 40, "<3f", *lengths))
         assert read_header(path).cubic_voxel_size_A() is None
-        with pytest.raises(ConfigError, match=r"is unknown.*--voxel-size"):
-            open_tomogram(path, contrast="positive")
-        assert open_tomogram(path, contrast="positive", voxel_size_A=8.0).voxel_size_A == 8.0
 
     def test_cell_of_another_size_than_the_volume(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.mrc")
@@ -129,46 +120,11 @@ class TestHeader:
         path.write_bytes(changed(content, 40, "<3f", 1300.0, 1300.0, 1300.0))
         assert read_header(path).cubic_voxel_size_A() == 13.0
 
-    def test_stated_and_found_differ(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "a.mrc")
-        with pytest.raises(MismatchError, match=r"expected 8 Å \(stated\); got 10 Å \(file\)"):
-            open_tomogram(path, contrast="positive", voxel_size_A=8.0)
-        with pytest.raises(ConfigError, match="out of range"):
-            open_tomogram(path, contrast="positive", voxel_size_A=float("nan"))
-
     def test_anisotropic(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.mrc")
         path.write_bytes(changed(path.read_bytes(), 40, "<3f", 60.0, 50.0, 44.0))
         with pytest.raises(InputError, match="10 × 10 × 11 Å"):
-            open_tomogram(path, contrast="positive")
-
-
-class TestTomogram:
-    def test_sign_name_and_blocks(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "00012_10.00Apx.rec", RAMP.astype("i2"))
-        positive = open_tomogram(path, contrast="positive")
-        assert (positive.shape, positive.voxel_size_A) == (RAMP.shape, 10.0)
-        assert positive.name == "00012_10.00Apx"
-        assert isinstance(positive.density, np.memmap)
-        np.testing.assert_array_equal(positive.last_A, (50, 40, 30))
-        block = positive.block((1, 0, 2), (3, 2, 6))
-        assert block.dtype == np.float32
-        np.testing.assert_array_equal(block, RAMP[1:3, :2, 2:6])
-        negative = open_tomogram(path, contrast="negative")
-        np.testing.assert_array_equal(negative.block((1, 0, 2), (3, 2, 6)), -block)
-
-    def test_lowest_integers_have_a_negative(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "a.mrc", np.full((2, 2, 2), -32768, "i2"))
-        block = open_tomogram(path, contrast="negative").block((0, 0, 0), (2, 2, 2))
-        assert block.min() == 32768
-
-    def test_contrast_must_be_stated(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="positive or negative"):
-            open_tomogram(write(tmp_path / "a.mrc"), contrast="measure")  # type: ignore[arg-type]
-
-    def test_images_are_no_tomogram(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="no tomogram"):
-            open_tomogram(write(tmp_path / "a.mrc", RAMP[0]), contrast="positive")
+            read_header(path).cubic_voxel_size_A()
 
 
 BIG = 2**31 - 1

@@ -183,13 +183,20 @@ class TestTables:
         assert again.column("b") == ("", "data_x")
         assert isinstance(again, StarTable)
 
+    def test_quotes_within_words(self) -> None:
+        """Only a quote before a blank ends a value: one of either kind may stand within words."""
+        values = ("'\" ", "it's 5\" wide", "a#b")
+        table = loop_of("particles", {"a": values})
+        again = parse_star(StarDocument(("data_particles", table)).text()).tables[0]
+        assert again.column("a") == values
+
     def test_what_cannot_be_written(self, tmp_path: Path) -> None:
         table = parse_star(RELION).tables[1]
         for bad in ({"new": ["1"]}, {"a b": ["1", "2"]}, {"new": ["1", "a\nb"]}, {"": ["1", "2"]}):
             with pytest.raises(ConfigError):
                 table.with_columns(bad)
-        with pytest.raises(ConfigError):
-            star_value("'\" ")
+        with pytest.raises(ConfigError, match="both kinds of quotes"):
+            star_value("a' b\" c")
         with pytest.raises(OutputError):
             write_star_document(tmp_path / "no" / "x.star", parse_star(RELION))
         with pytest.raises(KeyError):

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import emfile
 import mrcfile
 import numpy as np
 import pytest
@@ -32,6 +33,17 @@ def write_mrc(path: Path, data: NDArray[Any], voxel_size_A: float = 10.0) -> Pat
     with mrcfile.new(path) as mrc:
         mrc.set_data(data)
         mrc.voxel_size = voxel_size_A
+    return path
+
+
+def write_hdf(path: Path, cubes: NDArray[Any], voxel_size_A: float = 10.0, **header: float) -> Path:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for number, cube in enumerate(cubes):
+            group = file.create_group(f"MDF/images/{number}")
+            group.create_dataset("image", data=cube, chunks=cube.shape, compression="gzip")
+            group.attrs.update({f"EMAN.apix_{axis}": voxel_size_A for axis in "xyz"})
+            group.attrs.update({f"EMAN.{name}": value for name, value in header.items()})
     return path
 
 
@@ -97,6 +109,73 @@ class TestKinds:
         data = open_target(tmp_path)
         assert (data.box, data.voxel_size_A) == (BOX, 10.0)
         assert_same(data, cubes)
+
+    @pytest.mark.parametrize("count", [1, 4])
+    def test_em_cubes_one_after_another(self, tmp_path: Path, count: int) -> None:
+        cubes = balls(count)
+        emfile.write(tmp_path / "t.em", cubes.reshape(-1, BOX, BOX))
+        data = open_target(tmp_path / "t.em", voxel_size_A=13.48)
+        assert (data.box, data.voxel_size_A) == (BOX, 13.48)
+        assert isinstance(data.source, ArrayVolumes)
+        assert isinstance(data.source.cubes, np.memmap)
+        assert_same(data, cubes)
+        with pytest.raises(ConfigError, match="is unknown"):
+            open_target(tmp_path / "t.em")
+
+    def test_folder_of_em_cubes(self, tmp_path: Path) -> None:
+        cubes = balls(3)
+        for index, name in [(2, "c.EM"), (0, "a.em"), (1, "b.em")]:
+            emfile.write(tmp_path / name, cubes[index])
+        data = open_target(tmp_path, voxel_size_A=13.48)
+        assert isinstance(data.source, ArrayVolumes)
+        assert data.source.names == ("a.em", "b.em", "c.EM")
+        assert_same(data, cubes)
+        with pytest.raises(ConfigError, match="is unknown"):
+            open_target(tmp_path)
+
+    def test_folder_of_two_formats_is_refused(self, tmp_path: Path) -> None:
+        write_mrc(tmp_path / "a.mrc", balls(1)[0])
+        emfile.write(tmp_path / "b.em", balls(1)[0])
+        with pytest.raises(InputError, match=r"two formats.*1 \.mrc and 1 \.em"):
+            open_target(tmp_path, voxel_size_A=10.0)
+
+    def test_a_motive_list_is_no_cube(self, tmp_path: Path) -> None:
+        """TOM and PyTom keep particle lists in .em files: 20 numbers a particle."""
+        emfile.write(tmp_path / "motl.em", np.zeros((1, 50, 20), np.float32))
+        with pytest.raises(InputError, match=r"not a stack of cubes.*\(1, 50, 20\)"):
+            open_target(tmp_path / "motl.em", voxel_size_A=10.0)
+
+    @pytest.mark.parametrize("name", ["t.hdf", "t.h5", "T.HDF5"])
+    def test_hdf_stack(self, tmp_path: Path, name: str) -> None:
+        cubes = balls(12)
+        data = open_target(write_hdf(tmp_path / name, cubes, 13.48))
+        assert (data.box, data.voxel_size_A, len(data)) == (BOX, 13.48, 12)
+        assert_same(data, cubes)
+        np.testing.assert_array_equal(data.read([11, 2]), data.read(range(12))[[11, 2]])
+
+    def test_hdf_stack_of_few_bits(self, tmp_path: Path) -> None:
+        """The sign of the density is that of the values, not of the counts that stand for them."""
+        counts = np.clip(balls() * 20 + 128, 0, 255).astype(np.uint8)
+        header = {"stored_renderbits": 8, "stored_rendermin": -4.0, "stored_rendermax": 6.2}
+        path = write_hdf(tmp_path / "t.hdf", counts, **header)
+        data = open_target(path)
+        assert_same(data, counts * 0.04 - 4)
+        np.testing.assert_allclose(data.source.read([2])[0], counts[2] * 0.04 - 4, atol=1e-5)
+
+    def test_hdf_identity_is_that_of_the_same_array(self, tmp_path: Path) -> None:
+        cubes = balls()
+        data = open_target(write_hdf(tmp_path / "t.hdf", cubes))
+        assert data.source.identity == ArrayVolumes(cubes, 10.0).identity
+
+    def test_hdf_of_other_shapes_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"not a stack of cubes.*\(2, 24, 24, 20\)"):
+            open_target(write_hdf(tmp_path / "t.hdf", balls(2)[..., :20]))
+
+    def test_hdf_with_bad_values_is_refused(self, tmp_path: Path) -> None:
+        cubes = balls()
+        cubes[3, 1, 2, 3] = np.nan
+        with pytest.raises(InputError, match=r"subtomogram 3 .* NaN or infinite"):
+            open_target(write_hdf(tmp_path / "t.hdf", cubes))
 
     def test_npy_is_memory_mapped(self, tmp_path: Path) -> None:
         cubes = balls()

@@ -6,7 +6,6 @@ import gzip
 import math
 import struct
 from pathlib import Path
-from typing import Literal
 
 import mrcfile
 import numpy as np
@@ -38,11 +37,9 @@ def write_mrc(
     return path
 
 
-def write_em(path: Path, volume: NDArray[np.generic], *, machine: int = 6) -> Path:
-    order: Literal["<", ">"] = "<" if machine in (1, 6) else ">"
-    kind = {"i1": 1, "i2": 2, "i4": 4, "f4": 5, "f8": 9}[volume.dtype.str[1:]]
-    header = bytes([machine, 0, 0, kind]) + struct.pack(order + "3i", *volume.shape[::-1])
-    data = header.ljust(512, b"\0") + volume.astype(volume.dtype.newbyteorder(order)).tobytes()
+def write_em(path: Path, volume: NDArray[np.float32]) -> Path:
+    header = bytes([6, 0, 0, 5]) + struct.pack("<3i", *volume.shape[::-1])
+    data = header.ljust(512, b"\0") + volume.astype("<f4").tobytes()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
@@ -142,25 +139,21 @@ def test_files_that_are_no_maps(tmp_path: Path) -> None:
         read_map(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("kind", ["i1", "i2", "i4", "f4", "f8"])
-@pytest.mark.parametrize("machine", [6, 5, 3])
-def test_em_round_trip(tmp_path: Path, kind: str, machine: int) -> None:
-    path = write_em(tmp_path / "a.em", RAMP.astype(kind), machine=machine)
+@pytest.mark.parametrize("name", ["a.em", "A.EM", "a.em.gz"])
+def test_em_has_no_voxel_size(tmp_path: Path, name: str) -> None:
+    path = write_em(tmp_path / name, RAMP)
     volume, voxel = read_map(path)
     np.testing.assert_array_equal(volume, RAMP)
+    assert volume.dtype == np.float32
     assert math.isnan(voxel)
     assert read_map(path, voxel_size_A=4.0)[1] == 4.0
 
 
-def test_em_gzip_and_damage(tmp_path: Path) -> None:
-    packed = write_em(tmp_path / "a.em.gz", RAMP)
-    np.testing.assert_array_equal(read_map(packed)[0], RAMP)
+def test_damaged_em(tmp_path: Path) -> None:
     path = write_em(tmp_path / "a.em", RAMP)
-    good = path.read_bytes()
-    for content in (good[:-1], good[:100], b"\x06\0\0\x08" + good[4:], b"\x09" + good[1:]):
-        path.write_bytes(content)
-        with pytest.raises(InputError, match="not a complete EM"):
-            read_map(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="not a complete EM"):
+        read_map(path)
 
 
 class TestTemplate:

@@ -28,6 +28,7 @@ MAX_COLUMNS = 10_000
 _REMEDY = "export the file again, or mend that line"
 _WORD = re.compile(r"[^ \t\r]+")
 _SPECIAL = re.compile(r"['\"#]")
+_LINE_ENDS = re.compile(r"\r\n|[\n\r\x00\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -114,23 +115,33 @@ class StarTable:
     def take(self, rows: Sequence[int]) -> StarTable:
         """The same table with some of its rows, in this order; comments among rows stay away.
 
-        What stands before the first and after the last row (blank lines) is kept.
+        What stands before the first and after the last row is kept; where no row is left, comments
+        there move before ``loop_``, since starfile takes them for rows.
         """
-        if list(rows) == list(range(len(self))):
+        if list(rows) == list(range(len(self))) and (rows or not self.is_loop):
             return self
         if not self.is_loop:
             return self.as_loop().take(rows)
         first, last = (self.rows[0], self.rows[-1] + 1) if self.rows else (0, 0)
         before, after = self.body[:first], self.body[last:]
+        if not len(rows):
+            comments = tuple(line for line in (*before, *after) if line.strip())
+            blank = tuple(line for line in (*before, *after) if not line.strip())
+            return replace(self, head=(*comments, *self.head), body=blank, rows=())
         kept = tuple(self.body[self.rows[row]] for row in rows)
         numbers = tuple(range(first, first + len(kept)))
         return replace(self, body=(*before, *kept, *after), rows=numbers)
 
     def as_loop(self) -> StarTable:
-        """The table as a loop: pairs become its one row."""
+        """The table as a loop: pairs become its one row, comments of their own line stay."""
         if self.is_loop:
             return self
-        return loop_of(self.block, {label: self.column(label) for label in self.labels})
+        loop = loop_of(self.block, {label: self.column(label) for label in self.labels})
+        end = "\r" if self.body[self.rows[0]].endswith("\r") else ""
+        last = self.rows[-1] + 1
+        before = [line for n, line in enumerate(self.body[:last]) if n not in self.rows]
+        head = (*before, *(line + end for line in loop.head))
+        return replace(loop, head=head, body=(loop.body[0] + end, *self.body[last:]))
 
     def with_columns(self, columns: Mapping[str, Sequence[str]]) -> StarTable:
         """The table with values in these columns: new ones at its end, old ones in their place.
@@ -239,18 +250,35 @@ def star_value(text: str) -> str:
     ConfigError
         When it has line ends, or quotes of both kinds where it needs some.
     """
-    plain = text and not re.search(r"[\s\x00]", text) and text[0] not in "'\"#_;"
+    # A # within a word begins no comment here or in RELION, but it does in starfile.
+    plain = text and not re.search(r"[\s\x00#]", text) and text[0] not in "'\"_;"
     if plain and not text.startswith(("data_", "loop_")):
         return text
-    quote = next((q for q in "\"'" if q not in text), None)
-    if quote is None or re.search(r"[\n\r\x00\v\f\x85\u2028\u2029]", text):
+    quote = _quote_for(text)
+    if quote is None or _LINE_ENDS.search(text):
         raise ConfigError(
             "a value cannot be written into a STAR file",
-            expected="one line without both kinds of quotes",
+            expected="one line without both kinds of quotes at the ends of words",
             got=repr(text[:80]),
             remedy="change the name",
         )
     return f"{quote}{text}{quote}"
+
+
+def _quote_for(text: str) -> str | None:
+    """A quote that the text does not close: one that it has not, or has only within words."""
+    free = [quote for quote in "\"'" if quote not in text]
+    within = [quote for quote in "\"'" if not re.search(rf"{quote}([ \t\r]|$)", text)]
+    return next(iter(free + within), None)
+
+
+def nearest_value(text: str) -> str:
+    """The text itself where a STAR file can hold it, or else the nearest that it can.
+
+    Line ends become spaces; where quotes of both kinds end words, double ones become single.
+    """
+    line = _LINE_ENDS.sub(" ", text)
+    return line if _quote_for(line) else line.replace('"', "'")
 
 
 def read_text(path: Path | str, *, kind: str = "STAR file") -> str:

@@ -1,4 +1,4 @@
-"""Subtomograms from other programs' files: arrays, MRC stacks, folders of MRC cubes.
+"""Subtomograms from other programs' files: arrays, MRC, EM and HDF5 stacks, folders of cubes.
 
 The sign of the density is measured before anything is done with it, unless it is stated.
 """
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.em import open_em
+from tomadapt.io.hdf import HdfStack, open_hdf
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.voxel_sizes import agreed_voxel_size
 from tomadapt.simulate.dataset import open_set
@@ -29,7 +31,7 @@ Contrast = Literal["measure", "positive", "negative"]
 
 @dataclass(frozen=True)
 class ArrayVolumes:
-    """Cubes held in an array or a memory map.
+    """Cubes held in an array, a memory map or an HDF5 file.
 
     Attributes
     ----------
@@ -45,7 +47,7 @@ class ArrayVolumes:
         File names of the cubes, where each had its own.
     """
 
-    cubes: NDArray[np.floating]
+    cubes: NDArray[np.floating] | HdfStack
     voxel_size_A: float
     sign: int = 1
     acquisition: Acquisition | None = None
@@ -86,11 +88,11 @@ def open_target(
     Parameters
     ----------
     path
-        A simulated set, an ``.mrc``/``.mrcs`` stack of cubes, a folder of ``.mrc`` cubes (taken in
-        the order of their names), or an ``.npy``/``.npz`` array (n, d, d, d). An ``.npz`` must
-        hold exactly one such array.
+        A simulated set; a stack of cubes in an ``.mrc``/``.mrcs``, ``.em`` or EMAN2's ``.hdf``
+        file; a folder of ``.mrc`` or of ``.em`` cubes (taken in the order of their names); or an
+        ``.npy``/``.npz`` array (n, d, d, d). An ``.npz`` must hold exactly one such array.
     voxel_size_A
-        In Å; needed where the file carries none.
+        In Å; needed where the file carries none, as no ``.em`` file does.
     contrast
         ``positive`` or ``negative`` states the sign of the density, and a warning is given when
         the measured one is clearly another; ``measure`` takes it for positive and refuses the file
@@ -103,7 +105,8 @@ def open_target(
     InputError
         When the file is missing, damaged, not a stack of cubes, or holds NaN or constant cubes.
     ConfigError
-        When the voxel size is unknown, or the contrast measured is not the one assumed.
+        When the voxel size is unknown, the contrast measured is not the one assumed, or h5py is
+        needed and not installed.
     MismatchError
         When a stated voxel size differs from the file's.
     """
@@ -129,7 +132,7 @@ def open_target(
     return Subtomograms(source)
 
 
-def _read_cubes(path: Path) -> tuple[NDArray[np.floating], float | None]:
+def _read_cubes(path: Path) -> tuple[NDArray[np.floating] | HdfStack, float | None]:
     if not path.exists():
         raise InputError(
             f"no such target: {path}", expected="a file or folder", remedy="check the path"
@@ -140,13 +143,19 @@ def _read_cubes(path: Path) -> tuple[NDArray[np.floating], float | None]:
     if suffix in (".mrc", ".mrcs", ".map", ".st"):
         data, voxel = _read_mrc(path)
         return _as_stack(path, data), voxel
+    if suffix == ".em":
+        return _as_stack(path, open_em(path)), None
+    if suffix in (".hdf", ".h5", ".hdf5"):
+        stack = open_hdf(path)
+        _require_cubes(path, stack.shape)
+        return stack, stack.voxel_size_A
     if suffix == ".npy":
         return _as_stack(path, _read_npy(path)), None
     if suffix == ".npz":
         return _read_npz(path), None
     raise InputError(
         f"unknown kind of target: {path}",
-        expected="a set, .mrc/.mrcs stack, folder of .mrc cubes, .npy or .npz",
+        expected="a set, .mrc, .em or .hdf stack, folder of .mrc or .em cubes, .npy or .npz",
         got=path.suffix or "no extension",
         remedy="convert it to one of these",
     )
@@ -209,7 +218,7 @@ def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
 
 def _cube_files(folder: Path) -> list[Path]:
     """The maps in a folder by name, without files such as ._p1.mrc that macOS leaves there."""
-    maps = (p for p in folder.iterdir() if p.suffix.lower() in (".mrc", ".map"))
+    maps = (p for p in folder.iterdir() if p.suffix.lower() in (".mrc", ".map", ".em"))
     return sorted(p for p in maps if not p.name.startswith("."))
 
 
@@ -217,12 +226,23 @@ def _read_folder(path: Path) -> tuple[NDArray[np.floating], float | None]:
     files = _cube_files(path)
     if not files:
         raise InputError(
-            f"no .mrc cubes in {path}", expected="at least one", got=0, remedy="check the folder"
+            f"no .mrc cubes in {path}",
+            expected="at least one, or .em cubes",
+            got=0,
+            remedy="check the folder",
+        )
+    of_em = [file for file in files if file.suffix.lower() == ".em"]
+    if 0 < len(of_em) < len(files):
+        raise InputError(
+            f"cubes of two formats in {path}",
+            expected=".mrc or .em",
+            got=f"{len(files) - len(of_em)} .mrc and {len(of_em)} .em files",
+            remedy="move those aside that are no particles",
         )
     cubes: list[NDArray[np.float32]] = []
     sizes: set[float | None] = set()
     for file in files:
-        data, voxel = _read_mrc(file)
+        data, voxel = (open_em(file), None) if of_em else _read_mrc(file)
         if data.ndim != 3 or len({*data.shape, *(cubes[0].shape if cubes else ())}) != 1:
             raise InputError(
                 f"{file} is not a cube like the others",
@@ -248,13 +268,7 @@ def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
         side = data.shape[1]
         if data.shape[0] % side == 0:
             data = data.reshape(-1, side, side, side)
-    if data.ndim != 4 or not data.size or len(set(data.shape[1:])) != 1:
-        raise InputError(
-            f"{path} is not a stack of cubes",
-            expected="an array (n, d, d, d)",
-            got=f"shape {data.shape}",
-            remedy="extract subtomograms as cubes",
-        )
+    _require_cubes(path, data.shape)
     if np.iscomplexobj(data) or data.dtype.kind not in "fiu":
         raise InputError(
             f"{path} does not hold real numbers",
@@ -265,7 +279,17 @@ def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
     return data
 
 
-def _refuse_bad_values(path: Path, cubes: NDArray[np.floating]) -> None:
+def _require_cubes(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 4 or 0 in shape or len(set(shape[1:])) != 1:
+        raise InputError(
+            f"{path} is not a stack of cubes",
+            expected="an array (n, d, d, d)",
+            got=f"shape {shape}",
+            remedy="extract subtomograms as cubes",
+        )
+
+
+def _refuse_bad_values(path: Path, cubes: NDArray[np.floating] | HdfStack) -> None:
     for index, cube in enumerate(cubes):
         wrong = None
         if not np.isfinite(cube).all():

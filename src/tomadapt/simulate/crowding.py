@@ -1,4 +1,4 @@
-"""Neighbours: other macromolecules that reach into a particle's box, imaged as it is."""
+"""Where macromolecules are: neighbours that reach into a box, imaged with it, and spheres apart."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ from tomadapt.structures.resampling import radius_A
 
 ATTEMPTS = 50
 """Places tried for a neighbour before the one that overlaps the others least is taken."""
+
+PLACES, PLACES_AT_ONCE = 20_000, 100
+"""Places tried for one of many spheres before there is no room. Random sequential addition of equal
+spheres ends at 38 % of the volume; towards that, tries grow without bound."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,46 @@ def place_neighbours(
             if room >= 0:
                 break
     return templates, positions
+
+
+def place_apart(
+    generators: Sequence[np.random.Generator],
+    *,
+    radii: NDArray[np.float64],
+    gap: float,
+    sides: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """Put spheres into a cuboid one after the other, each at the first free of uniform places.
+
+    Parameters
+    ----------
+    generators
+        One for each sphere, so that a sphere's tries are its own.
+    radii
+        (n,) in any unit.
+    gap
+        Least distance between two spheres' surfaces.
+    sides
+        (3,) of the cuboid, which holds all spheres whole.
+
+    Returns
+    -------
+    (k, 3) centres from the cuboid's first corner: k < n when there is no room for sphere k.
+    """
+    centres = np.empty((len(radii), 3))
+    for row, (generator, radius) in enumerate(zip(generators, radii, strict=True)):
+        if (sides < 2 * radius).any():
+            return centres[:row]
+        for _ in range(PLACES // PLACES_AT_ONCE):
+            tried = generator.uniform(radius, sides - radius, (PLACES_AT_ONCE, 3))
+            between = np.linalg.norm(tried[:, None] - centres[:row], axis=-1)
+            free = (between >= radii[:row] + radius + gap).all(axis=1)
+            if free.any():
+                centres[row] = tried[free.argmax()]
+                break
+        else:
+            return centres[:row]
+    return centres
 
 
 @dataclass(frozen=True)

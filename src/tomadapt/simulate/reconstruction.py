@@ -1,15 +1,18 @@
 """Direct Fourier inversion: tilt images inserted as central slices, divided by their weights.
 
 The tilt axis is y, so every ky is reconstructed alone in the (kz, kx) plane and by the same
-weights: the whole inversion is one sparse matrix for each tilt geometry.
+weights: the whole inversion is one sparse matrix for each tilt geometry. For whole tomograms the
+same slices, with the weights of a particle's box, are summed in real space plane by plane.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import embedding_bag
 
 MEASURED_THRESHOLD = 0.1
 """Summed bilinear weight above which a Fourier voxel counts as measured. Lower values let voxels
@@ -111,3 +114,178 @@ class DirectFourierInversion:
         volume = volume.flatten(1).index_select(1, self.order).view(b, n, n, n)  # (b, z, y, x)
         scaled: torch.Tensor = volume.mul_(n**0.5)
         return scaled
+
+
+INTERPOLATED_FINER = 4
+"""How much finer than pixels images are sampled across the tilt axis before they are interpolated
+linearly; with the roll-off divided out, what aliases is 2 % at Nyquist."""
+
+
+def slice_weights(
+    tilt_angles_deg: torch.Tensor, k: torch.Tensor, *, thickness: int
+) -> torch.Tensor:
+    r"""Weight of each tilt's slice where slices of an object of this thickness overlap.
+
+    The transform of an object of D voxels is smooth over 1 / D, so that a slice speaks for a layer
+    of this thickness and shares it with the others that reach into it:
+    :math:`1 / Σ_j Λ(D |k| \sin|θ_i − θ_j|)` with the triangle Λ (Harauz & van Heel 1986, Optik 73,
+    146). Where slices overlap it grows with ``|k|`` as the ramp of filtered back-projection does;
+    where they are farther apart than 1 / D it is 1, as in :class:`DirectFourierInversion` of a box
+    of D voxels.
+
+    Parameters
+    ----------
+    tilt_angles_deg
+        (t,) degrees about y.
+    k
+        (p,) frequencies across the tilt axis in cycles per voxel.
+    thickness
+        D in voxels.
+
+    Returns
+    -------
+    Tensor
+        (t, p) float64, from 1 / t to 1.
+    """
+    theta = torch.deg2rad(tilt_angles_deg.double().cpu())
+    apart = (theta[:, None] - theta[None, :]).sin().abs()
+    distance = thickness * apart[:, :, None] * k.double().cpu().abs()
+    shared: torch.Tensor = (1 - distance).clamp_min_(0).sum(dim=1)
+    return shared.reciprocal_()
+
+
+@dataclass(frozen=True)
+class SlabInversion:
+    """The reconstruction operator of one tilt geometry for a volume of any shape and size.
+
+    A grid of a whole tomogram's frequencies is so fine that slices leave most of it unmeasured, and
+    :class:`DirectFourierInversion` on it would lose what particles have at high frequencies. Here
+    slices have the weights of a particle's box, and their sum is taken in real space (weighted
+    back-projection): nothing comes back on the other side, and one plane is in memory at a time.
+
+    Attributes
+    ----------
+    shape
+        (nz, ny, nx) of the volume; the tilt axis passes voxel n // 2 along z and x.
+    tilts
+        (t,) radians, float64.
+    n
+        Side of the periodic tilt images. Volumes are right where ``n`` covers ``2 reach``, ``ny``,
+        and what the filter spreads, a few times the thickness.
+    filters
+        (t, n) float32: what the images' frequencies are multiplied by across the tilt axis.
+    reach
+        How far from the tilt axis, in pixels, images are needed.
+    """
+
+    shape: tuple[int, int, int]
+    tilts: torch.Tensor
+    n: int
+    filters: torch.Tensor
+    reach: int
+
+    @staticmethod
+    def reach_of(tilt_angles_deg: torch.Tensor, shape: tuple[int, int, int]) -> int:
+        """How far from the tilt axis the volume's projections reach, in pixels."""
+        theta = torch.deg2rad(tilt_angles_deg.double().cpu())
+        # The first voxel is farther from the axis than the last, or as far.
+        farthest = shape[2] // 2 * theta.cos().abs() + shape[0] // 2 * theta.sin().abs()
+        return math.ceil(float(farthest.max())) + 1
+
+    @classmethod
+    def for_tilts(
+        cls,
+        tilt_angles_deg: torch.Tensor,
+        shape: tuple[int, int, int],
+        *,
+        n: int,
+        thickness: int,
+        device: torch.device | str = "cpu",
+    ) -> SlabInversion:
+        """Prepare the filters.
+
+        Parameters
+        ----------
+        tilt_angles_deg
+            (t,) degrees about y.
+        shape
+            (nz, ny, nx) voxels, odd or even.
+        n
+            Side of the tilt images, odd or even.
+        thickness
+            Of the objects to be reconstructed, in voxels; see :func:`slice_weights`.
+        device
+            Where the operator shall live.
+        """
+        k = torch.fft.fftfreq(n, dtype=torch.float64)
+        weights = slice_weights(tilt_angles_deg, k, thickness=thickness) / thickness
+        # Linear interpolation rolls off with sinc², the longer inverse transform divides by more.
+        weights = weights / torch.sinc(k / INTERPOLATED_FINER).square() * INTERPOLATED_FINER
+        if n % 2 == 0:
+            weights[:, n // 2] = 0  # the unpaired Nyquist row
+        tilts = torch.deg2rad(tilt_angles_deg.double()).to(device)
+        reach = cls.reach_of(tilt_angles_deg, shape)
+        return cls(shape, tilts, n, weights.float().to(device), reach)
+
+    @property
+    def rows(self) -> int:
+        """Samples of a filtered image across the tilt axis."""
+        return 2 * self.reach * INTERPOLATED_FINER
+
+    def filtered(self, tilt: int, half_transform: torch.Tensor) -> torch.Tensor:
+        """Filter one tilt's image and sample it finely across the tilt axis.
+
+        Parameters
+        ----------
+        tilt
+            Its index.
+        half_transform
+            (n, n // 2 + 1) complex, [kx, ky], phases referred to the centre.
+
+        Returns
+        -------
+        Tensor
+            (rows, ny) float32, [x, y].
+        """
+        n, ny = self.n, self.shape[1]
+        positive, negative = (n + 1) // 2, n // 2
+        fine = half_transform.new_zeros(INTERPOLATED_FINER * n, half_transform.shape[1])
+        fine[:positive] = half_transform[:positive] * self.filters[tilt, :positive, None]
+        fine[-negative:] = half_transform[-negative:] * self.filters[tilt, -negative:, None]
+        along_x = torch.fft.ifft(fine, dim=0)
+        half = self.rows // 2
+        kept = torch.cat([along_x[-half:], along_x[:half]])
+        image: torch.Tensor = torch.fft.irfft(kept, n=n, dim=1)
+        columns = (torch.arange(ny, device=image.device) - ny // 2) % n
+        return image[:, columns]
+
+    def plane(self, images: torch.Tensor, z: int) -> torch.Tensor:
+        """One plane of the volume.
+
+        Parameters
+        ----------
+        images
+            (t, rows, ny) from :meth:`filtered`.
+        z
+            Its index.
+
+        Returns
+        -------
+        Tensor
+            (ny, nx) float32: projections of a density come back as that density.
+        """
+        nz, ny, nx = self.shape
+        x = torch.arange(nx, device=self.tilts.device) - nx // 2
+        in_image = x[:, None] * self.tilts.cos() + (z - nz // 2) * self.tilts.sin()  # (nx, t)
+        sample = (in_image + self.reach) * INTERPOLATED_FINER
+        lower = sample.floor()
+        upper_weight = (sample - lower).float()
+        first = lower.long() + torch.arange(len(self.tilts), device=x.device) * self.rows
+        # A bag is a weighted sum of rows: here of two neighbours of each tilt.
+        plane: torch.Tensor = embedding_bag(
+            torch.stack([first, first + 1], dim=-1).flatten(1),
+            images.view(-1, ny),
+            per_sample_weights=torch.stack([1 - upper_weight, upper_weight], dim=-1).flatten(1),
+            mode="sum",
+        )
+        return plane.T

@@ -86,6 +86,32 @@ class SimulatedParticles:
     variance_ratio: NDArray[np.float32]
 
 
+def noise_filter(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> torch.Tensor:
+    """Amplitude filter that turns white noise into that of the recorded tilt images.
+
+    Parameters
+    ----------
+    acquisition
+        Optics, tilts, where noise enters, and how it grows with tilt.
+    n
+        Side of the images in pixels.
+    pixel_size_A
+        Pixel size in Å.
+
+    Returns
+    -------
+    Tensor
+        (t, n, n // 2 + 1) float32, [kx, ky]: unit white noise comes out with variance 1, as a mean
+        over the tilts.
+    """
+    transfer = optics.signal_transfer(acquisition, n=n, pixel_size_A=pixel_size_A)
+    amplitude = optics.noise_amplitude(
+        transfer.T.contiguous(), before_ctf=acquisition.noise_before_ctf
+    )
+    growth = relative_noise_variance(acquisition).sqrt().float()
+    return growth[:, None, None] * amplitude[:, : n // 2 + 1]
+
+
 class Simulator:
     """Simulates subtomograms of given templates under one acquisition.
 
@@ -166,7 +192,9 @@ class Simulator:
                 f"{acquisition.exposure_per_tilt_e_per_A2:g} e/Å² a tilt",
                 remedy="mend defocus_um or amplitude_contrast, or lower the others",
             )
-        self.noise_filter = self._noise_filter()
+        self.noise_filter = noise_filter(acquisition, n=self.box, pixel_size_A=voxel_size_A).to(
+            self.device
+        )
         self.reconstruct = DirectFourierInversion.for_tilts(self.tilts, self.box, self.device)
         self.transforms = {
             name: template_transform(torch.from_numpy(density)).to(self.device)
@@ -174,18 +202,6 @@ class Simulator:
             if name != NULL_CLASS
         }
         self.crowd = self._crowd(templates, neighbours) if neighbours else None
-
-    def _noise_filter(self) -> torch.Tensor:
-        """Amplitude filter of the white noise of each tilt image, (t, n, n // 2 + 1)."""
-        transfer = optics.signal_transfer(
-            self.acquisition, n=self.box, pixel_size_A=self.voxel_size_A
-        )
-        amplitude = optics.noise_amplitude(
-            transfer.T.contiguous(), before_ctf=self.acquisition.noise_before_ctf
-        )
-        growth = relative_noise_variance(self.acquisition).sqrt().float()
-        half = amplitude[:, : self.box // 2 + 1]
-        return (growth[:, None, None] * half).to(self.device)
 
     def _crowd(
         self, templates: Mapping[str, NDArray[np.float32]], count: int

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomadapt.errors import InputError
+from tomadapt.io.em import open_em
 from tomadapt.io.mrc import MrcHeader, open_mrc
-from tomadapt.structures.atoms import bare_name, read_bytes
+from tomadapt.structures.atoms import bare_name
 from tomadapt.structures.density import resolution_sigma_A
 from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
 
 MRC_SUFFIXES = (".mrc", ".map", ".ccp4")
 MAP_SUFFIXES = (*MRC_SUFFIXES, ".em")
 
-_EM_HEADER_BYTES = 512
-_EM_TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
-_EM_LITTLE_ENDIAN = (1, 6)  # VAX, PC; the others (OS-9, Convex, SGI, Sun, Mac) are big-endian
 # Background noise of a map is what lies within this many standard deviations of its border.
 _NOISE_DEVIATIONS = 3.0
 _MAD_TO_SIGMA = 1.4826
@@ -68,7 +65,7 @@ def read_map(
     if voxel_size_A is not None and not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
         raise InputError(f"voxel size stated for {path}", expected="a positive Å", got=voxel_size_A)
     if suffix == ".em":
-        volume = _read_em(path)
+        volume = open_em(path)
         voxel = math.nan if voxel_size_A is None else voxel_size_A
     else:
         header, volume = _read_mrc(path)
@@ -223,34 +220,3 @@ def _known_voxel(header: MrcHeader) -> float:
             remedy="set it in the file's header, or state the map's voxel size",
         )
     return voxel
-
-
-def _read_em(path: Path) -> NDArray[Any]:
-    """Read an EM file (TOM toolbox, PyTom, Dynamo): its volume as z, y, x.
-
-    The header has 512 bytes: byte 0 is the machine (6 PC and 1 VAX little-endian; 0 OS-9, 2
-    Convex, 3 SGI, 4 Sun, 5 Mac big-endian), bytes 1 and 2 are unused, byte 3 is the data type (1
-    int8, 2 int16, 4 int32, 5 float32, 8 complex64, 9 float64), bytes 4-15 are nx, ny, nz as int32,
-    bytes 16-95 a comment, 96-255 forty int32 parameters of the microscope (programs disagree on
-    them; none is a dependable voxel size), 256-511 free. The data follow, x fastest.
-    """
-    content = read_bytes(path, what="map")
-
-    def damaged(expected: str, got: Any) -> InputError:
-        return InputError(
-            f"{path} is not a complete EM volume",
-            expected=expected,
-            got=got,
-            remedy="copy the file again, or convert it to MRC",
-        )
-
-    if len(content) < _EM_HEADER_BYTES:
-        raise damaged(f"a header of {_EM_HEADER_BYTES} bytes", f"{len(content)} bytes")
-    if content[3] not in _EM_TYPES or content[0] > 6:
-        raise damaged("machine 0-6 and real data (type 1, 2, 4, 5 or 9)", list(content[:4]))
-    order = "<" if content[0] in _EM_LITTLE_ENDIAN else ">"
-    nx, ny, nz = (int(n) for n in np.frombuffer(content, order + "i4", 3, 4))
-    kind = np.dtype(order + _EM_TYPES[content[3]])
-    if min(nx, ny, nz) < 1 or len(content) != _EM_HEADER_BYTES + nx * ny * nz * kind.itemsize:
-        raise damaged(f"{nx} × {ny} × {nz} voxels of {kind}", f"{len(content)} bytes")
-    return np.frombuffer(content, kind, offset=_EM_HEADER_BYTES).reshape(nz, ny, nx)

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Density(Protocol):
+    """What voxels are read from by slicing: an array, a memory map, or what reads a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of what slicing gives."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """The voxels of a tuple of slices, each with a start and an end, as an array."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +36,7 @@ class Tomogram:
     ----------
     density
         (nz, ny, nx), [z, y, x], in the type and with the sign of the file; usually a memory map.
+        Nothing but :meth:`block` reads it.
     voxel_size_A
         In Å.
     sign
@@ -29,7 +45,7 @@ class Tomogram:
         The file's name without its extension, as text: ``0012`` stays ``0012``.
     """
 
-    density: NDArray[Any]
+    density: Density
     voxel_size_A: float
     sign: int = 1
     name: str = ""

@@ -1,0 +1,329 @@
+"""HDF5 files as EMAN2 writes them: one volume, or a stack of particles, read when asked for.
+
+Image ``i`` is the dataset ``/MDF/images/<i>/image``; its header is the attributes ``EMAN.*`` of the
+group around it (EMAN2 wiki, "EMAN2 HDF5 specifications"). Files of few bits hold integers that
+stand for equal steps between two values of the header (EMAN2's ``e2compress``). Nothing is read or
+allocated on the word of a header alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.errors import ConfigError, InputError, MismatchError
+
+_IMAGES = "MDF/images"
+_MOST_VOXELS = 2**36
+_LARGEST_CHUNK_BYTES = 2**29
+# A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
+_LARGEST_RATIO = 1000
+_SMALL_BYTES = 2**26
+_SAME_SIZE = 1e-3
+
+
+@dataclass(frozen=True)
+class HdfVolume:
+    """One volume of a file, read by slicing like an array.
+
+    Attributes
+    ----------
+    path
+        The file.
+    image
+        Its number there.
+    shape
+        (nz, ny, nx).
+    stored_dtype
+        The type in the file.
+    step, lowest
+        Stored integers count steps above a lowest value; 1 and 0 where they are the values.
+    voxel_size_A
+        In Å, or None where the header does not know it (EMAN2 writes 1 then).
+    """
+
+    path: Path
+    image: int
+    shape: tuple[int, int, int]
+    stored_dtype: np.dtype[Any]
+    step: float
+    lowest: float
+    voxel_size_A: float | None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the values."""
+        plain = (self.step, self.lowest) == (1.0, 0.0)
+        return self.stored_dtype if plain else np.dtype(np.float32)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """The values in a block.
+
+        Raises
+        ------
+        InputError
+            The file cannot be read any more, or its packing is damaged.
+        """
+        with _opened(self.path) as file:
+            return self.values(file, key)
+
+    def values(self, file: Any, key: Any = ()) -> NDArray[Any]:
+        """As slicing, from a file that is open already."""
+        try:
+            values = np.asarray(file[f"{_IMAGES}/{self.image}/image"][key])
+        except KeyError:
+            raise _damaged(self.path, f"image {self.image} is not there any more") from None
+        if self.dtype == self.stored_dtype:
+            return values
+        scaled = values.astype(np.float32)
+        scaled *= np.float32(self.step)
+        scaled += np.float32(self.lowest)
+        return scaled
+
+
+@dataclass(frozen=True)
+class HdfStack:
+    """All volumes of a file, which are of one shape and voxel size; read like an array of them.
+
+    Attributes
+    ----------
+    volumes
+        At least one, in the order of their numbers.
+    """
+
+    volumes: tuple[HdfVolume, ...]
+
+    def __len__(self) -> int:
+        """Give the number of volumes."""
+        return len(self.volumes)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(n, nz, ny, nx)."""
+        return (len(self.volumes), *self.volumes[0].shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A type that holds the values of all volumes."""
+        return np.result_type(*{volume.dtype for volume in self.volumes})
+
+    @property
+    def voxel_size_A(self) -> float | None:
+        """In Å, or None where it is unknown."""
+        return self.volumes[0].voxel_size_A
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Read one volume after another."""
+        with _opened(self.volumes[0].path) as file:
+            for volume in self.volumes:
+                yield volume.values(file)
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[Any]:
+        """(b, nz, ny, nx): the volumes of these rows, in the order asked for.
+
+        Raises
+        ------
+        InputError
+            The file cannot be read any more, or its packing is damaged.
+        """
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        with _opened(self.volumes[0].path) as file:
+            for place, row in enumerate(rows):
+                out[place] = self.volumes[int(row)].values(file)
+        return out
+
+
+def open_hdf(path: str | Path) -> HdfStack:
+    """Open an HDF5 file of EMAN2's layout without reading its voxels.
+
+    Parameters
+    ----------
+    path
+        The file, of any name.
+
+    Returns
+    -------
+    Its volumes, one or many.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged or of another layout; an image is no volume of real numbers,
+        is not wholly in this file, or is of another shape than the others; its voxels are not
+        cubic; it takes implausibly many bytes.
+    MismatchError
+        The volumes differ in voxel size.
+    ConfigError
+        h5py is not installed.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        try:
+            volumes = _volumes(path, file)
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    sizes = [volume.voxel_size_A for volume in volumes]
+    known = [size for size in sizes if size is not None]
+    if known and (len(known) < len(sizes) or max(known) > (1 + _SAME_SIZE) * min(known)):
+        raise MismatchError(
+            f"the volumes in {path} differ in voxel size",
+            expected="one voxel size",
+            got=", ".join(sorted({f"{size:g} Å" if size else "unknown" for size in sizes})),
+            remedy="mend the headers or split the file",
+        )
+    return HdfStack(volumes)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, open for reading."""
+    try:
+        import h5py  # local: an extra
+    except ImportError:
+        raise ConfigError(
+            f"reading {path} needs the package h5py",
+            expected="the extra 'formats'",
+            got="not installed",
+            remedy="pip install 'tomadapt[formats]'",
+        ) from None
+    try:
+        # A pipe or a device would be waited for without end.
+        if not path.is_file():
+            raise InputError(
+                f"{path} is no file" if path.exists() else f"{path} does not exist",
+                expected="an HDF5 file",
+                remedy="check the path",
+            )
+        # File systems of clusters and read-only ones often know no locks.
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+    except OSError as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"cannot read {path}: it is no complete HDF5 file of volumes",
+        expected="an HDF5 file of EMAN2's layout (/MDF/images/<i>/image)",
+        got=reason,
+        remedy="copy or export the file again, or convert it to MRC",
+    )
+
+
+def _volumes(path: Path, file: Any) -> tuple[HdfVolume, ...]:
+    images = _inside(path, file, _IMAGES)
+    numbers = sorted(int(name) for name in images if name.isascii() and name.isdigit())
+    if not numbers:
+        raise _damaged(path, "no image in /MDF/images")
+    volumes = tuple(_volume(path, images, number) for number in numbers)
+    for volume in volumes:
+        if volume.shape != volumes[0].shape:
+            raise _damaged(
+                path,
+                f"image {volume.image} of shape {volume.shape} after others of {volumes[0].shape}",
+            )
+    return volumes
+
+
+def _inside(path: Path, group: Any, name: str) -> Any:
+    """A group's or dataset's own content: links could lead to any file of this machine."""
+    import h5py
+
+    for part in name.split("/"):
+        link = group.get(part, getlink=True)
+        if link is None:
+            raise _damaged(path, f"no {part} in {group.name}")
+        if not isinstance(link, h5py.HardLink):
+            raise _damaged(path, f"{part} in {group.name}, which is a link to elsewhere")
+        group = group[part]
+    return group
+
+
+def _volume(path: Path, images: Any, number: int) -> HdfVolume:
+    group = _inside(path, images, str(number))
+    dataset = _inside(path, group, "image")
+    wrong = _fault(dataset)
+    header = {name: _number(group, name) for name in ("is_complex", "stored_renderbits")}
+    bits = header["stored_renderbits"]
+    if header["is_complex"] in (1, ord("T")):  # a number or a letter, by EMAN2's version
+        wrong = "a Fourier transform"
+    elif not 0 <= bits <= 32:
+        wrong = f"voxels of {bits:g} bits"
+    if wrong:
+        raise _damaged(path, f"image {number} with {wrong}")
+    low, high = (_number(group, f"stored_render{end}") for end in ("min", "max"))
+    packed = bits > 0 and math.isfinite(low) and math.isfinite(high) and high > low
+    return HdfVolume(
+        path=path,
+        image=number,
+        shape=tuple(dataset.shape),
+        stored_dtype=dataset.dtype,
+        step=(high - low) / (2**bits - 1) if packed else 1.0,
+        lowest=low if packed else 0.0,
+        voxel_size_A=_voxel_size_A(path, group, number),
+    )
+
+
+def _fault(dataset: Any) -> str:
+    """What is wrong with an image's voxels, or nothing; none of them is read for it."""
+    import h5py
+
+    if not isinstance(dataset, h5py.Dataset):
+        return "no voxels"
+    if dataset.shape is None or dataset.ndim != 3 or min(dataset.shape) < 1:
+        return f"shape {dataset.shape}, which is no volume"
+    if dataset.dtype.kind not in "iuf":
+        return f"voxels of type {dataset.dtype}, which are no real numbers"
+    if dataset.is_virtual or dataset.external:
+        return "voxels in other files"
+    chunk = dataset.chunks or (1,)
+    count, chunk_bytes = math.prod(dataset.shape), math.prod(chunk) * dataset.dtype.itemsize
+    if count > _MOST_VOXELS or chunk_bytes > _LARGEST_CHUNK_BYTES:
+        return f"{count} voxels in chunks of {chunk_bytes} bytes, which is implausible"
+    for index in range(dataset.id.get_create_plist().get_nfilters()):
+        code = dataset.id.get_create_plist().get_filter(index)[0]
+        if not h5py.h5z.filter_avail(code):
+            return f"the HDF5 filter {code}, which is not installed"
+    stored, announced = dataset.id.get_storage_size(), count * dataset.dtype.itemsize
+    # Without filters nothing is smaller than its voxels. HDF5 reads what was never written as 0.
+    if dataset.chunks:
+        chunks = math.prod(-(-n // c) for n, c in zip(dataset.shape, chunk, strict=True))
+        whole = dataset.id.get_num_chunks() == chunks
+    else:
+        whole = stored >= announced
+    if not whole:
+        return f"{stored} bytes stored of {announced}: it was not written to its end"
+    if announced > max(_LARGEST_RATIO * stored, _SMALL_BYTES):
+        return f"{announced} bytes unpacked from {stored}, which is implausible"
+    return ""
+
+
+def _number(group: Any, name: str) -> float:
+    """A number of the header, 0 where it has none of this name."""
+    value = np.asarray(group.attrs.get(f"EMAN.{name}", 0))
+    if value.size != 1 or value.dtype.kind not in "iufb":
+        raise ValueError(f"EMAN.{name} is no number")
+    return float(value.item())
+
+
+def _voxel_size_A(path: Path, group: Any, number: int) -> float | None:
+    sizes = [_number(group, f"apix_{axis}") for axis in "xyz"]
+    low, high = min(sizes), max(sizes)
+    if not all(map(math.isfinite, sizes)) or low <= 0 or (low, high) == (1.0, 1.0):
+        return None
+    if high - low > _SAME_SIZE * high:
+        raise InputError(
+            f"image {number} of {path} has anisotropic voxels",
+            expected="the same voxel size along x, y and z",
+            got=f"{' × '.join(f'{size:g}' for size in sizes)} Å",
+            remedy="resample it to cubic voxels",
+        )
+    # Attributes are in single precision in some versions: 13.48 is then 13.479999…
+    return float(f"{sum(sizes) / 3:.6g}")

@@ -1,0 +1,399 @@
+"""OME-Zarr images, 0.4 (Zarr 2) and 0.5 (Zarr 3): the reader of one level, and the writer.
+
+The format is that of https://ngff.openmicroscopy.org. What a store's metadata announce is judged
+before the library reads a voxel: nothing outside its folder is followed, nothing is allocated on
+the word of metadata alone, and only codecs that compress are run (one that unpickles, and so runs
+whatever code a store brings, is refused by new releases of the library only).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from tomadapt.errors import ConfigError, InputError, OutputError
+from tomadapt.io.atomic import output_error
+
+UNITS_A = {"picometer": 1e-2, "angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "meter": 1e10}
+UNITS_A |= {"Å": UNITS_A["angstrom"], "nm": UNITS_A["nanometer"], "µm": UNITS_A["micrometer"]}
+"""Å in a unit of an axis. Of an axis in another unit, or in none, the voxel size is unknown."""
+FACTORS = (1, 2, 4)
+"""The levels that are written."""
+
+_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
+_CODECS = ("bytes", "transpose", "crc32c", "shuffle", "blosc", "gzip", "zlib", "zstd", "lz4")
+_MOST_VOXELS = 2**36
+_MOST_CHUNKS = 2**22
+_LARGEST_CHUNK_BYTES = 2**29
+_LARGEST_METADATA_BYTES = 2**24
+# A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
+_LARGEST_RATIO = 1000
+_SMALL_BYTES = 2**26
+_SAME_SIZE = 1e-3
+_CHUNK = 64
+
+
+class _Axis(BaseModel):
+    name: str
+    unit: str | None = None
+
+
+class _Transform(BaseModel):
+    scale: tuple[float, ...] | None = None
+
+
+class _Level(BaseModel):
+    path: str
+    coordinateTransformations: tuple[_Transform, ...] = ()
+
+
+class _Multiscale(BaseModel):
+    axes: tuple[_Axis, ...]
+    datasets: Annotated[tuple[_Level, ...], Field(min_length=1)]
+    coordinateTransformations: tuple[_Transform, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class OmeZarrVolume:
+    """One level of an image, read by slicing like an array (nz, ny, nx).
+
+    Attributes
+    ----------
+    path
+        The store's folder.
+    array
+        The library's array.
+    axes
+        Which of its axes are z, y and x; any others have one element.
+    voxel_size_A
+        In Å, or None where the store does not say it in a known unit.
+    """
+
+    path: Path
+    array: Any
+    axes: tuple[int, int, int]
+    voxel_size_A: float | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+        z, y, x = (int(self.array.shape[axis]) for axis in self.axes)
+        return z, y, x
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The voxels' type."""
+        dtype: np.dtype[Any] = self.array.dtype
+        return dtype
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[Any]:
+        """The voxels of a block, z, y, x; those of a chunk that is missing have the fill value.
+
+        Raises
+        ------
+        InputError
+            A chunk is damaged, or is no file in the store.
+        """
+        index: list[int | slice] = [0] * self.array.ndim
+        places: list[Sequence[int]] = [[0]] * self.array.ndim
+        for axis, part in zip(self.axes, key, strict=True):
+            start, stop, _ = part.indices(self.array.shape[axis])
+            edge = _stored_chunk(self.array)[axis]
+            index[axis], places[axis] = part, range(start // edge, -(-stop // edge))
+        for place in itertools.product(*places):
+            self._stored_bytes(place)
+        try:
+            values = np.asarray(self.array[tuple(index)])
+        except Exception as error:  # damaged bytes make codecs raise anything
+            raise _damaged(self.path, f"{type(error).__name__}: {error}") from None
+        kept = sorted(self.axes)
+        return values.transpose([kept.index(axis) for axis in self.axes])
+
+    def check_stored(self) -> None:
+        """Raise InputError where far fewer bytes are stored than the metadata announce."""
+        announced = math.prod(self.array.shape) * self.dtype.itemsize
+        needed = announced / _LARGEST_RATIO if announced > _SMALL_BYTES else 1
+        stored = 0
+        for place in np.ndindex(_grid(self.array)):
+            stored += self._stored_bytes(place)
+            if stored >= needed:
+                return
+        raise _damaged(self.path, f"{announced} bytes announced, {stored} stored")
+
+    def _stored_bytes(self, place: tuple[int, ...]) -> int:
+        """How long a chunk's file is, 0 where there is none."""
+        name = f"{self.array.path}/{self.array.metadata.encode_chunk_key(place)}"
+        size = _size_inside(self.path, name)
+        if size > 2 * math.prod(_stored_chunk(self.array)) * self.dtype.itemsize + 2**20:
+            raise _damaged(self.path, f"{size} bytes in {name}, far more than a chunk holds")
+        return size
+
+
+def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
+    """Open an image without reading its voxels.
+
+    Parameters
+    ----------
+    path
+        The store's folder.
+    level
+        Which of its levels, 0 being the finest. Translations are not read: the centre of a level's
+        first voxel is its origin.
+
+    Returns
+    -------
+    The level, z, y, x whatever the order of its axes.
+
+    Raises
+    ------
+    InputError
+        It is no OME-Zarr image of real numbers with axes z, y and x; an axis of time or channels
+        is longer than 1; voxels are not cubic; sizes are implausible; something in it leads out of
+        the folder.
+    ConfigError
+        There is no such level, or zarr is not installed.
+    """
+    path = Path(path)
+    zarr = _library(path)
+    if not path.is_dir():
+        raise _damaged(path, "a file" if path.exists() else "nothing of that name")
+    _check_metadata_files(path, "")
+    try:
+        store = zarr.storage.LocalStore(path, read_only=True)
+        group = zarr.open_group(store, mode="r", use_consolidated=False)
+        attributes = group.attrs.asdict()
+        found = attributes["ome"] if group.metadata.zarr_format == 3 else attributes
+        image = _Multiscale.model_validate(found["multiscales"][0])
+    except Exception as error:  # of what is no Zarr the library raises many things
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    if not 0 <= level < len(image.datasets):
+        expected = f"0 to {len(image.datasets) - 1}"
+        raise ConfigError(f"level of {path}", expected=expected, got=level)
+    folder = image.datasets[level].path
+    if not all(part.strip(".") for part in folder.split("/")) or "\\" in folder:
+        raise _damaged(path, f"a level at {folder!r}")
+    _check_metadata_files(path, folder)
+    try:
+        array = zarr.open_array(store, path=folder, mode="r")
+        wrong = _fault(array)
+    except Exception as error:
+        raise _damaged(path, f"{type(error).__name__} in {folder}: {error}") from None
+    names = [axis.name for axis in image.axes]
+    lengths = dict(zip(names, array.shape, strict=False))
+    if not len(names) == len(lengths) == array.ndim or not lengths.keys() >= {*"zyx"}:
+        wrong = f"axes {', '.join(names)} of {array.shape} voxels"
+    elif any(length > 1 for name, length in lengths.items() if name not in "zyx"):
+        wrong = f"several volumes: {', '.join(f'{n} {name}' for name, n in lengths.items())}"
+    if wrong:
+        raise _damaged(path, wrong)
+    z, y, x = (names.index(name) for name in "zyx")
+    size = _voxel_size_A(path, image, level, (z, y, x))
+    volume = OmeZarrVolume(path, array, (z, y, x), size)
+    volume.check_stored()
+    return volume
+
+
+def write_ome_zarr(path: str | Path, volume: NDArray[Any], voxel_size_A: float, name: str) -> None:
+    """Write a volume as an OME-Zarr 0.4 image of three levels: its voxels, and 2³ and 4³ averaged.
+
+    Parameters
+    ----------
+    path
+        The folder to make. It appears when it is whole.
+    volume
+        (nz, ny, nx), real numbers; written as float32. It is read in slabs.
+    voxel_size_A
+        In Å.
+    name
+        What programs call the image.
+
+    Raises
+    ------
+    ConfigError
+        An argument cannot be used, or zarr is not installed.
+    OutputError
+        Something is there already, or the folder cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    zarr = _library(path)
+    if volume.ndim != 3 or not volume.size or volume.dtype.kind not in "iuf":
+        got = f"{volume.dtype} of shape {volume.shape}"
+        raise ConfigError(f"volume for {path}", expected="real numbers (nz, ny, nx)", got=got)
+    if not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
+        raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=voxel_size_A)
+    if os.path.lexists(path):
+        remedy = "choose another name, or remove it"
+        raise OutputError(f"{path} is there already", expected="a new folder", remedy=remedy)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process of this number that was killed
+        store = zarr.storage.LocalStore(temporary)
+        attributes = {"multiscales": [_multiscale(float(voxel_size_A), name)]}
+        zarr.create_group(store, zarr_format=2, attributes=attributes)
+        _write_levels(zarr, store, volume)
+        temporary.rename(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _library(path: Path) -> Any:
+    try:
+        import zarr  # local: an extra
+    except ImportError:
+        remedy = "pip install 'tomadapt[formats]'"
+        raise ConfigError(f"{path} needs the package zarr", got="none", remedy=remedy) from None
+    return zarr
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"cannot read {path}: it is no complete OME-Zarr volume",
+        expected="an OME-Zarr 0.4 or 0.5 image of real numbers with axes z, y, x",
+        got=reason,
+        remedy="copy or export it again, or convert it to MRC",
+    )
+
+
+def _size_inside(root: Path, name: str) -> int:
+    """The length of a regular file in the store, 0 where there is none."""
+    if not os.path.lexists(root / name):
+        return 0
+    try:
+        place = (root / name).resolve(strict=True)
+        size = place.stat().st_size
+    except (OSError, RuntimeError) as error:
+        raise _damaged(root, str(error)) from None
+    if not place.is_relative_to(root.resolve()):
+        raise _damaged(root, f"{name}, which is a link out of the folder")
+    if not place.is_file():  # a pipe or a device would be waited for without end
+        raise _damaged(root, f"{name}, which is no file")
+    return size
+
+
+def _check_metadata_files(root: Path, folder: str) -> None:
+    sizes = [_size_inside(root, str(Path(folder) / name)) for name in _METADATA]
+    if not any(sizes) or max(sizes) > _LARGEST_METADATA_BYTES:
+        raise _damaged(root, f"{max(sizes)} bytes of metadata in {root / folder}")
+
+
+def _stored_chunk(array: Any) -> tuple[int, ...]:
+    """The voxels in a file; those of a shard are chunks of their own."""
+    return tuple(array.shards or array.chunks)
+
+
+def _grid(array: Any) -> tuple[int, ...]:
+    return tuple(-(-n // edge) for n, edge in zip(array.shape, _stored_chunk(array), strict=True))
+
+
+def _fault(array: Any) -> str:
+    """What is wrong with an array, as far as its metadata tell, or nothing."""
+    about = array.metadata
+    if about.zarr_format == 3:
+        names = {*_codec_names(about.to_dict()["codecs"])}
+    else:
+        names = {codec.codec_id for codec in (*(about.filters or ()), about.compressor) if codec}
+    unknown = names - {*_CODECS, "sharding_indexed"}
+    count, chunk_bytes = math.prod(array.shape), math.prod(array.chunks) * array.dtype.itemsize
+    if array.dtype.kind not in "iuf":
+        return f"voxels of type {array.dtype}, which are no real numbers"
+    if unknown:
+        return f"the codecs {', '.join(sorted(unknown))}"
+    if min((*array.shape, *array.chunks, *_stored_chunk(array)), default=0) < 1:
+        return f"{array.shape} voxels in chunks of {array.chunks}"
+    if count > _MOST_VOXELS or chunk_bytes > _LARGEST_CHUNK_BYTES:
+        return f"{count} voxels in chunks of {chunk_bytes} bytes, which is implausible"
+    if math.prod(_grid(array)) > _MOST_CHUNKS:
+        return f"{math.prod(_grid(array))} files of chunks, which is implausible"
+    return ""
+
+
+def _codec_names(codecs: Any) -> Iterator[str]:
+    for codec in codecs:
+        yield str(codec["name"])
+        for inner in ("codecs", "index_codecs"):
+            yield from _codec_names(codec.get("configuration", {}).get(inner, ()))
+
+
+def _voxel_size_A(
+    path: Path, image: _Multiscale, level: int, axes: tuple[int, int, int]
+) -> float | None:
+    """The product of all scales in Å, or None where a scale or a known unit is missing."""
+    own = [t.scale for t in image.datasets[level].coordinateTransformations if t.scale]
+    scales = [*own, *(t.scale for t in image.coordinateTransformations if t.scale)]
+    units = [UNITS_A.get(image.axes[axis].unit or "") for axis in axes]
+    if not own or None in units:
+        return None
+    if any(len(scale) != len(image.axes) for scale in scales):
+        raise _damaged(path, "scales that are not one for each axis")
+    sizes = [
+        math.prod(scale[axis] for scale in scales) * (unit or 0.0)
+        for axis, unit in zip(axes, units, strict=True)
+    ]
+    if not all(map(math.isfinite, sizes)) or min(sizes) <= 0:
+        raise _damaged(path, f"voxels of {sizes} Å")
+    if max(sizes) - min(sizes) > _SAME_SIZE * max(sizes):
+        got = f"{' × '.join(f'{size:g}' for size in sizes[::-1])} Å"
+        raise _damaged(path, f"anisotropic voxels of {got} along x, y, z")
+    return float(f"{sum(sizes) / 3:.9g}")
+
+
+def _multiscale(voxel_size_A: float, name: str) -> dict[str, Any]:
+    """The metadata; an average lies in the middle of what it is of."""
+    levels = [
+        {
+            "path": str(number),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [factor * voxel_size_A] * 3},
+                {"type": "translation", "translation": [(factor - 1) / 2 * voxel_size_A] * 3},
+            ],
+        }
+        for number, factor in enumerate(FACTORS)
+    ]
+    axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
+    return {"version": "0.4", "name": name, "axes": axes, "datasets": levels, "type": "mean"}
+
+
+def _write_levels(zarr: Any, store: Any, volume: NDArray[Any]) -> None:
+    from numcodecs import Blosc
+
+    levels = [
+        zarr.create_array(
+            store,
+            name=str(number),
+            shape=tuple(-(-n // factor) for n in volume.shape),
+            chunks=tuple(min(_CHUNK, -(-n // factor)) for n in volume.shape),
+            dtype="float32",
+            zarr_format=2,
+            compressors=Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE),
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+            config={"write_empty_chunks": True},  # so that none is missing of a whole image
+        )
+        for number, factor in enumerate(FACTORS)
+    ]
+    for first in range(0, len(volume), _CHUNK):
+        slab = np.asarray(volume[first : first + _CHUNK], dtype=np.float32)
+        for level, factor in zip(levels, FACTORS, strict=True):
+            part = _averaged(slab, factor)
+            level[first // factor : first // factor + len(part)] = part
+
+
+def _averaged(slab: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Means over cubes of ``factor`` voxels; at the ends over what there is of them."""
+    for axis, length in enumerate(slab.shape):
+        starts = np.arange(0, length, factor)
+        counts = np.minimum(factor, length - starts).astype(np.float32)
+        sums = np.add.reduceat(slab, starts, axis=axis)
+        slab = sums / np.expand_dims(counts, [other for other in range(3) if other != axis])
+    return slab
