@@ -20,6 +20,9 @@ from tomadapt.simulate.dataset import open_set
 from tomadapt.structures import BUILTIN
 
 COMMANDS = (
+    "pick",
+    "extract",
+    "classify",
     "simulate",
     "train",
     "adapt",
@@ -31,6 +34,7 @@ COMMANDS = (
     "experiment",
     "benchmark",
     "structures",
+    "doctor",
 )
 CLASSES = ["apoferritin", "tric", "null"]
 SIMULATION = """\

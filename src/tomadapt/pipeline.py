@@ -92,7 +92,9 @@ def run(config: RunConfig, out: Path, *, device: str = "auto") -> dict[str, Any]
     """
     from tomadapt.report.page import write_report
 
-    _require_own(out, config)
+    simulations = (config.source_simulation(), config.target_simulation())
+    needed = sum(s.stored_bytes for s in simulations if s is not None)
+    require_own(out, config.model_dump(mode="json"), needed_bytes=needed)
     clock = StageClock(out / "stages.json")
     fabric = make_fabric(device)
     with clock.stage("simulate"):
@@ -143,23 +145,29 @@ def run(config: RunConfig, out: Path, *, device: str = "auto") -> dict[str, Any]
     return summary
 
 
-def _require_own(out: Path, config: RunConfig) -> None:
-    """Refuse the folder of another run; check that there is room where there is none yet."""
-    wanted = config.model_dump(mode="json")
+def require_own(out: Path, wanted: dict[str, Any], *, needed_bytes: int) -> None:
+    """Refuse the folder of another run; check that there is room where there is none yet.
+
+    Raises
+    ------
+    MismatchError
+        Naming the keys in which they differ.
+    OutputError
+        When the folder cannot be written or the disk is too small.
+    """
     mark = out / "config.json"
-    if mark.exists():
-        found = _read_record(mark)
-        if found != wanted:
-            differing = sorted(k for k in {*wanted, *found} if found.get(k) != wanted.get(k))
-            raise MismatchError(
-                f"{out} holds a run of another configuration",
-                expected="the same configuration",
-                got=f"a difference in {', '.join(differing)}",
-                remedy="choose another --out or delete that folder",
-            )
+    if not mark.exists():
+        output_folder(out, needed_bytes=needed_bytes)
         return
-    simulations = (config.source_simulation(), config.target_simulation())
-    output_folder(out, needed_bytes=sum(s.stored_bytes for s in simulations if s is not None))
+    found = _read_record(mark)
+    if found != wanted:
+        differing = sorted(k for k in {*wanted, *found} if found.get(k) != wanted.get(k))
+        raise MismatchError(
+            f"{out} holds a run of another configuration",
+            expected="the same configuration",
+            got=f"a difference in {', '.join(differing)}",
+            remedy="choose another --out or delete that folder",
+        )
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -261,21 +269,39 @@ def _train(config: RunConfig, out: Path, domains: Domains, fabric: Fabric) -> Mo
 def _adapt(
     config: RunConfig, out: Path, domains: Domains, source_model: Model, fabric: Fabric
 ) -> Model:
+    options = config.adapt.model_copy(update={"seed": config.seed})
+    unlabelled = Subtomograms(domains.target.source, domains.target.rows)
+    return adapted_model(
+        out, AdversarialAdaptation(source_model, options, fabric), domains.source, unlabelled
+    )
+
+
+def adapted_model(
+    out: Path,
+    method: AdversarialAdaptation,
+    source: LabelledSubtomograms,
+    target: Subtomograms,
+) -> Model:
+    """Adapt, or finish what was begun, or read what was adapted before in a run's folder.
+
+    Raises
+    ------
+    MismatchError
+        When what is there was adapted to other particles.
+    """
     path, checkpoint = out / "adapted.safetensors", out / "adapted.checkpoint.pt"
     if not path.exists():
-        options = config.adapt.model_copy(update={"seed": config.seed})
-        unlabelled = Subtomograms(domains.target.source, domains.target.rows)
-        with progress_bar("adapt", options.epochs, unit="epochs") as advance:
-            adaptation = AdversarialAdaptation(source_model, options, fabric).fit(
-                domains.source,
-                unlabelled,
+        with progress_bar("adapt", method.options.epochs, unit="epochs") as advance:
+            adaptation = method.fit(
+                source,
+                target,
                 checkpoint=checkpoint,
                 on_epoch=lambda e: advance(1, f"D {e['discriminator_accuracy']:.2f}"),
             )
         adaptation.model.save(path)
     checkpoint.unlink(missing_ok=True)
     model = Model.load(path)
-    if model.card.training.get("adapted_to") != domains.target.fingerprint:
+    if model.card.training.get("adapted_to") != target.fingerprint:
         raise MismatchError(
             f"{path} was adapted to another target",
             expected="the target it was adapted to",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
@@ -54,6 +56,88 @@ class MixableSource(VolumeSource, Protocol):
 
     def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
         """``signal[indices] + noise[noise_indices] / sqrt(snr)``, (b, d, d, d) float32."""
+
+
+@dataclass(frozen=True)
+class JoinedVolumes:
+    """The cubes of several sources of one box and voxel size, one source after another.
+
+    Attributes
+    ----------
+    parts
+        The sources.
+    """
+
+    parts: tuple[VolumeSource, ...]
+
+    def __len__(self) -> int:
+        """Give the number of cubes."""
+        return int(self._ends[-1])
+
+    @property
+    def box(self) -> int:
+        """Side in voxels."""
+        return self.parts[0].box
+
+    @property
+    def voxel_size_A(self) -> float:
+        """Voxel size in Å."""
+        return self.parts[0].voxel_size_A
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """How they were recorded: that of the first part."""
+        return self.parts[0].acquisition
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of the parts' identities, so of all voxels and of how they are divided."""
+        text = "\n".join(part.identity for part in self.parts)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum([len(part) for part in self.parts])
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, d, d, d) float32, density positive, in the order asked for."""
+        rows = np.asarray(indices, dtype=np.int64)
+        out = torch.empty(len(rows), *(self.box,) * 3)
+        of_part = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(of_part):
+            here = np.flatnonzero(of_part == number)
+            part = self.parts[number]
+            out[here] = part.read(rows[here] - (self._ends[number] - len(part)))
+        return out
+
+
+@dataclass(frozen=True)
+class JoinedMixable(JoinedVolumes):
+    """Simulated sets of one box, voxel size and class list, such as sets of several defoci.
+
+    Attributes
+    ----------
+    parts
+        The sources, each with signal and noise apart.
+    """
+
+    parts: tuple[MixableSource, ...]
+
+    def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
+        """Signal and noise as in :class:`MixableSource`, the noise always of the signal's part.
+
+        Noise went through the optics too, so that of another defocus would not belong to it: of
+        another part's particle that of the one in its place is taken.
+        """
+        rows, noise = np.asarray(indices, np.int64), np.asarray(noise_indices, np.int64)
+        out = torch.empty(len(rows), *(self.box,) * 3)
+        of_part = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(of_part):
+            here = np.flatnonzero(of_part == number)
+            part = self.parts[number]
+            begin = self._ends[number] - len(part)
+            out[here] = part.mix(rows[here] - begin, noise[here] % len(part), snr[here])
+        return out
 
 
 def same_voxel_size(a_A: float, b_A: float) -> bool:

@@ -273,6 +273,33 @@ class TestOnePlaceInAllFormats:
             assert len(particles) == 0
             assert particles.coordinates_A.shape == (0, 3)
 
+    @pytest.mark.parametrize("kind", STAR_KINDS)
+    def test_a_list_of_none_that_was_written_here(self, kind: str, tmp_path: Path) -> None:
+        """Regression: without a row, Warp's pixel size and RELION 5's tomograms were asked for."""
+        make, options, _ = KINDS[kind]
+        write_star(tmp_path / "none.star", read(tmp_path, make(), **options), rows=[])
+        assert len(read_particles(tmp_path / "none.star")) == 0
+
+    def test_tables_of_m(self, tmp_path: Path) -> None:
+        """In Å; of several samples in time the mean counts, and the first one's angles."""
+        columns: dict[str, Any] = {f"wrpCoordinate{a}1": [k] for k, a in enumerate("XYZ", 10)}
+        columns |= {f"wrpCoordinate{a}2": [k] for k, a in enumerate("XYZ", 20)}
+        columns |= {f"wrpAngle{a}1": [v] for a, v in (("Rot", 30), ("Tilt", 60), ("Psi", 75))}
+        columns |= {f"wrpAngle{a}2": [0] for a in ("Rot", "Tilt", "Psi")}
+        names = {"wrpRandomSubset": [1], "wrpSourceName": ["007.tomostar"], "wrpSourceHash": ["a1"]}
+        text = loop("", columns | names)
+        particles = read(tmp_path, text)
+        assert (particles.dialect, particles.tomograms) == ("m", ("007.tomostar",))
+        assert particles.coordinates_A.tolist() == [[15.0, 16.0, 17.0]]
+        assert particles.rotations is not None
+        np.testing.assert_allclose(particles.rotations.as_matrix(), POSES[:1], atol=1e-9)
+        assert particles.pixel_size_A is None
+        stated = read(tmp_path, text, voxel_size_A=10.0)
+        assert stated.coordinates_A.tolist() == [[15.0, 16.0, 17.0]]
+        assert stated.pixel_size_A is not None
+        with pytest.raises(InputError, match="lacks columns"):
+            read(tmp_path, text.replace("wrpCoordinateY1", "own"))
+
     def test_single_particle_as_pairs(self, tmp_path: Path) -> None:
         text = "data_particles\n_rlnCoordinateX 1\n_rlnCoordinateY 2\n_rlnCoordinateZ 3\n"
         np.testing.assert_allclose(

@@ -169,6 +169,27 @@ class TestTables:
         assert len(single.take([])) == 0
         assert single.as_loop().column("b") == ("2",)
 
+    @pytest.mark.parametrize("rows", [[1, 0], [1], [0], []])
+    def test_crlf_and_a_last_line_without_end(self, rows: list[int]) -> None:
+        """Regression: a row that was the file's last one lacked its carriage return elsewhere."""
+        document = parse_star("data_\r\nloop_\r\n_a\r\n# note\r\n1\r\n2")
+        table = document.tables[0]
+        edited = table.with_columns({"new": ["x", "y"]}).take(rows)
+        lines = document.replaced(table, edited).text().split("\r\n")
+        assert not any("\r" in line or "\n" in line for line in lines)
+        assert lines[-1] == (f"{rows[-1] + 1}  {'xy'[rows[-1]]}" if rows else "_new")
+
+    def test_crlf_and_a_last_label_without_end(self) -> None:
+        document = parse_star("data_\r\nloop_\r\n_a #1")
+        edited = document.tables[0].with_columns({"new": []})
+        text = document.replaced(document.tables[0], edited).text()
+        assert text == "data_\r\nloop_\r\n_a #1\r\n_new #2"
+
+    def test_all_rows_of_none_change_nothing(self) -> None:
+        """Regression: comments moved in a table without rows, of which none was left out."""
+        table = parse_star("data_\nloop_\n_a\n# note\n").tables[0]
+        assert table.take([]) is table
+
     def test_loop_after_pairs_and_repeated_blocks(self) -> None:
         text = "data_a\n_x 1\nloop_\n_y\n1\n2\n_z 3\ndata_a\nloop_\n_y\n\n4\n\n5\n"
         document = parse_star(text)

@@ -11,7 +11,7 @@ from forward_model import VOXEL_A, correlation
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import BATCH_A, Acquisition, tilt_range
-from tomadapt.simulate.crowding import Crowd, Placed, place_neighbours
+from tomadapt.simulate.crowding import Crowd, Placed, place_apart, place_neighbours
 from tomadapt.simulate.phantom import GaussianPhantom
 from tomadapt.simulate.randomness import NEIGHBOURS, NOISE, POSE, particle_generator
 from tomadapt.simulate.simulator import NULL_CLASS, Simulator
@@ -246,3 +246,69 @@ def test_the_null_class_has_neighbours_alone() -> None:
     others = others - simulator(0).particles("a", range(12)).signal
     ratio = float(made.signal.square().mean() / others.square().mean())
     assert 0.4 < ratio < 2.5
+
+
+# --- spheres apart
+
+
+def draws(count: int, seed: int = 0) -> list[np.random.Generator]:
+    return [particle_generator(seed, "apart", index, POSE) for index in range(count)]
+
+
+SIDES = np.array([60.0, 80.0, 100.0])
+RADII = np.repeat([12.0, 7.0, 5.0], [6, 20, 60])
+
+
+@pytest.mark.parametrize("gap", [0.0, 3.0])
+def test_spheres_are_apart_and_whole_inside(gap: float) -> None:
+    centres = place_apart(draws(86), radii=RADII, gap=gap, sides=SIDES)
+    assert centres.shape == (86, 3)
+    between = np.linalg.norm(centres[:, None] - centres, axis=-1) - RADII[:, None] - RADII
+    assert between[np.triu_indices(86, 1)].min() >= gap
+    margin = np.minimum(centres, SIDES - centres).min(axis=1) - RADII
+    assert margin.min() >= 0
+    # They use all the room: small ones come near to each face and to one another.
+    assert (centres.min(axis=0) < 10).all()
+    assert (centres.max(axis=0) > SIDES - 10).all()
+    assert between[np.triu_indices(86, 1)].min() < gap + 1
+
+
+def test_a_lone_sphere_is_anywhere() -> None:
+    radii, gap = np.array([10.0]), 0.0
+    places = [place_apart([g], radii=radii, gap=gap, sides=SIDES)[0] for g in draws(600, seed=1)]
+    uniform = (np.array(places) - 10) / (SIDES - 20)
+    np.testing.assert_allclose(uniform.mean(axis=0), 0.5, atol=0.05)
+    np.testing.assert_allclose(uniform.std(axis=0), 12**-0.5, atol=0.03)
+
+
+def test_tries_are_the_spheres_own() -> None:
+    """Later ones change nothing, and one that is in nobody's way is where it would be alone."""
+    some = place_apart(draws(6), radii=RADII[:6], gap=0, sides=SIDES)
+    all_of_them = place_apart(draws(86), radii=RADII, gap=0, sides=SIDES)
+    np.testing.assert_array_equal(all_of_them[:6], some)
+    alone = [
+        place_apart([g], radii=r[None], gap=0, sides=SIDES)[0]
+        for g, r in zip(draws(86), RADII, strict=True)
+    ]
+    same = (np.array(alone) == all_of_them).all(axis=1)
+    assert 10 < same.sum() < 86  # the others had to give way
+
+
+def test_where_there_is_no_room_placing_ends() -> None:
+    many = np.full(40, 15.0)
+    placed = place_apart(draws(40), radii=many, gap=0, sides=SIDES)
+    # 38 % of the volume is where random addition ends; edges take more.
+    assert 4 <= len(placed) <= 0.38 * SIDES.prod() / (4 / 3 * np.pi * 15**3)
+    np.testing.assert_array_equal(
+        placed, place_apart(draws(len(placed)), radii=many[: len(placed)], gap=0, sides=SIDES)
+    )
+
+
+def test_a_sphere_as_large_as_the_cuboid_fits_and_a_larger_one_does_not() -> None:
+    small = np.array([20.0, 20.0, 20.0])
+    fits = place_apart(draws(1), radii=np.array([10.0]), gap=5, sides=small)
+    np.testing.assert_allclose(fits, [[10, 10, 10]])
+    assert len(place_apart(draws(1), radii=np.array([10.01]), gap=0, sides=small)) == 0
+    low = np.array([50.0, 50.0, 19.0])
+    assert len(place_apart(draws(2), radii=np.array([9.0, 10.0]), gap=0, sides=low)) == 1
+    assert place_apart([], radii=np.array([]), gap=0, sides=small).shape == (0, 3)

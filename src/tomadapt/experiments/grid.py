@@ -6,13 +6,11 @@ A task's folder in the store holds ``task.json`` (its description), its artefact
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import platform
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,7 @@ import torch
 
 from tomadapt.errors import InputError
 from tomadapt.experiments.task import Task
-from tomadapt.io.atomic import output_folder, write_json
+from tomadapt.io.atomic import locked, output_folder, write_json
 from tomadapt.io.json_files import json_object
 from tomadapt.simulate.dataset import versions
 
@@ -116,7 +114,7 @@ def execute(task: Task, store: Path, after: Sequence[Record] = ()) -> Record:
     done, checkpoint = folder / "record.json", folder / "checkpoint.pt"
     if not done.exists():
         output_folder(folder)
-        with _locked(folder):
+        with locked(folder / "lock"):
             if not done.exists():  # while waiting for the lock another process may have run it
                 _keep(done, _run(task, folder, store))
     checkpoint.unlink(missing_ok=True)  # only now: until there is a record it may be needed
@@ -189,14 +187,3 @@ def commit() -> str:
         return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return versions()["tomadapt"]
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait for the folder's lock: two processes would write the same checkpoint.
-
-    The system lets go of it when the process that holds it dies, however it dies.
-    """
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

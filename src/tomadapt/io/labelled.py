@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.volumes import Contrast, check_contrast, open_target
 from tomadapt.subtomograms import (
-    Indices,
+    JoinedVolumes,
     LabelledSubtomograms,
     Subtomograms,
     VolumeSource,
@@ -27,59 +21,6 @@ from tomadapt.subtomograms import (
 STACK_SUFFIXES = (".mrc", ".mrcs", ".map", ".st", ".npy", ".npz")
 CUBE_SUFFIXES = (".mrc", ".map")
 """What is read from a class's folder; of other stacks there, the user is warned."""
-
-
-@dataclass(frozen=True)
-class JoinedVolumes:
-    """The cubes of several sources of one box and voxel size, one source after another.
-
-    Attributes
-    ----------
-    parts
-        The sources.
-    """
-
-    parts: tuple[VolumeSource, ...]
-
-    def __len__(self) -> int:
-        """Give the number of cubes."""
-        return int(self._ends[-1])
-
-    @property
-    def box(self) -> int:
-        """Side in voxels."""
-        return self.parts[0].box
-
-    @property
-    def voxel_size_A(self) -> float:
-        """Voxel size in Å."""
-        return self.parts[0].voxel_size_A
-
-    @property
-    def acquisition(self) -> Acquisition | None:
-        """How they were recorded: files do not tell."""
-        return None
-
-    @cached_property
-    def identity(self) -> str:
-        """A digest of the parts' identities, so of all voxels and of how they are divided."""
-        text = "\n".join(part.identity for part in self.parts)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-    @cached_property
-    def _ends(self) -> NDArray[np.int64]:
-        return np.cumsum([len(part) for part in self.parts])
-
-    def read(self, indices: Indices) -> torch.Tensor:
-        """(b, d, d, d) float32, density positive, in the order asked for."""
-        rows = np.asarray(indices, dtype=np.int64)
-        out = torch.empty(len(rows), *(self.box,) * 3)
-        of_part = np.searchsorted(self._ends, rows, side="right")
-        for number in np.unique(of_part):
-            here = np.flatnonzero(of_part == number)
-            part = self.parts[number]
-            out[here] = part.read(rows[here] - (self._ends[number] - len(part)))
-        return out
 
 
 def open_labelled_folder(

@@ -8,6 +8,7 @@ whatever code a store brings, is refused by new releases of the library only).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -29,6 +30,8 @@ UNITS_A |= {"Å": UNITS_A["angstrom"], "nm": UNITS_A["nanometer"], "µm": UNITS_
 """Å in a unit of an axis. Of an axis in another unit, or in none, the voxel size is unknown."""
 FACTORS = (1, 2, 4)
 """The levels that are written."""
+CHUNK = 64
+"""Voxels along an edge of the chunks that are written."""
 
 _METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
 _CODECS = ("bytes", "transpose", "crc32c", "shuffle", "blosc", "gzip", "zlib", "zstd", "lz4")
@@ -40,7 +43,6 @@ _LARGEST_METADATA_BYTES = 2**24
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 2**26
 _SAME_SIZE = 1e-3
-_CHUNK = 64
 
 
 class _Axis(BaseModel):
@@ -164,7 +166,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
         There is no such level, or zarr is not installed.
     """
     path = Path(path)
-    zarr = _library(path)
+    zarr = require_zarr(path)
     if not path.is_dir():
         raise _damaged(path, "a file" if path.exists() else "nothing of that name")
     _check_metadata_files(path, "")
@@ -225,12 +227,28 @@ def write_ome_zarr(path: str | Path, volume: NDArray[Any], voxel_size_A: float, 
         Something is there already, or the folder cannot be written; nothing is left behind.
     """
     path = Path(path)
-    zarr = _library(path)
     if volume.ndim != 3 or not volume.size or volume.dtype.kind not in "iuf":
         got = f"{volume.dtype} of shape {volume.shape}"
         raise ConfigError(f"volume for {path}", expected="real numbers (nz, ny, nx)", got=got)
     if not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
         raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=voxel_size_A)
+    attributes = {"multiscales": [_multiscale(float(voxel_size_A), name)]}
+    with new_store(path, attributes) as store:
+        _write_levels(store, volume)
+
+
+@contextlib.contextmanager
+def new_store(path: Path, attributes: dict[str, Any]) -> Iterator[Any]:
+    """A store (Zarr 2) with these attributes that appears at ``path`` when the block ends well.
+
+    Raises
+    ------
+    ConfigError
+        zarr is not installed.
+    OutputError
+        Something is there already, or the folder cannot be written; nothing is left behind.
+    """
+    zarr = require_zarr(path)
     if os.path.lexists(path):
         remedy = "choose another name, or remove it"
         raise OutputError(f"{path} is there already", expected="a new folder", remedy=remedy)
@@ -238,9 +256,8 @@ def write_ome_zarr(path: str | Path, volume: NDArray[Any], voxel_size_A: float, 
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of a process of this number that was killed
         store = zarr.storage.LocalStore(temporary)
-        attributes = {"multiscales": [_multiscale(float(voxel_size_A), name)]}
         zarr.create_group(store, zarr_format=2, attributes=attributes)
-        _write_levels(zarr, store, volume)
+        yield store
         temporary.rename(path)
     except OSError as error:
         raise output_error(path, error) from error
@@ -248,7 +265,35 @@ def write_ome_zarr(path: str | Path, volume: NDArray[Any], voxel_size_A: float, 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _library(path: Path) -> Any:
+def new_level(
+    store: Any, number: int, shape: tuple[int, ...], dtype: str, codec: dict[str, Any]
+) -> Any:
+    """An array for the level of ``FACTORS[number]`` of a volume of ``shape``, Blosc in chunks."""
+    import zarr
+    from numcodecs import Blosc
+
+    factor = FACTORS[number]
+    return zarr.create_array(
+        store,
+        name=str(number),
+        shape=tuple(-(-n // factor) for n in shape),
+        chunks=tuple(min(CHUNK, -(-n // factor)) for n in shape),
+        dtype=dtype,
+        zarr_format=2,
+        compressors=Blosc(**codec),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+        config={"write_empty_chunks": True},  # so that none is missing of a whole image
+    )
+
+
+def require_zarr(path: Path) -> Any:
+    """The package zarr, an extra.
+
+    Raises
+    ------
+    ConfigError
+        When it is not installed; ``path`` is what needs it.
+    """
     try:
         import zarr  # local: an extra
     except ImportError:
@@ -365,25 +410,11 @@ def _multiscale(voxel_size_A: float, name: str) -> dict[str, Any]:
     return {"version": "0.4", "name": name, "axes": axes, "datasets": levels, "type": "mean"}
 
 
-def _write_levels(zarr: Any, store: Any, volume: NDArray[Any]) -> None:
-    from numcodecs import Blosc
-
-    levels = [
-        zarr.create_array(
-            store,
-            name=str(number),
-            shape=tuple(-(-n // factor) for n in volume.shape),
-            chunks=tuple(min(_CHUNK, -(-n // factor)) for n in volume.shape),
-            dtype="float32",
-            zarr_format=2,
-            compressors=Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE),
-            chunk_key_encoding={"name": "v2", "separator": "/"},
-            config={"write_empty_chunks": True},  # so that none is missing of a whole image
-        )
-        for number, factor in enumerate(FACTORS)
-    ]
-    for first in range(0, len(volume), _CHUNK):
-        slab = np.asarray(volume[first : first + _CHUNK], dtype=np.float32)
+def _write_levels(store: Any, volume: NDArray[Any]) -> None:
+    codec = {"cname": "zstd", "clevel": 3, "shuffle": 1}
+    levels = [new_level(store, n, volume.shape, "float32", codec) for n in range(len(FACTORS))]
+    for first in range(0, len(volume), CHUNK):
+        slab = np.asarray(volume[first : first + CHUNK], dtype=np.float32)
         for level, factor in zip(levels, FACTORS, strict=True):
             part = _averaged(slab, factor)
             level[first // factor : first // factor + len(part)] = part

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -118,10 +118,26 @@ class StarTable:
         What stands before the first and after the last row is kept; where no row is left, comments
         there move before ``loop_``, since starfile takes them for rows.
         """
-        if list(rows) == list(range(len(self))) and (rows or not self.is_loop):
+        if list(rows) == list(range(len(self))):
             return self
         if not self.is_loop:
             return self.as_loop().take(rows)
+        return self._with_ended_lines(lambda table: table._taken(rows))
+
+    def _with_ended_lines(self, edit: Callable[[StarTable], StarTable]) -> StarTable:
+        """An edit that may move the file's last line, which lacks the end that all others have."""
+        lines = (*self.head, *self.body)
+        if lines[-1].endswith("\r") or not lines[0].endswith("\r"):
+            return edit(self)
+        edited = edit(self._with_last_line(lines[-1] + "\r"))
+        return edited._with_last_line((*edited.head, *edited.body)[-1].removesuffix("\r"))
+
+    def _with_last_line(self, line: str) -> StarTable:
+        if self.body:
+            return replace(self, body=(*self.body[:-1], line))
+        return replace(self, head=(*self.head[:-1], line))
+
+    def _taken(self, rows: Sequence[int]) -> StarTable:
         first, last = (self.rows[0], self.rows[-1] + 1) if self.rows else (0, 0)
         before, after = self.body[:first], self.body[last:]
         if not len(rows):
@@ -166,7 +182,11 @@ class StarTable:
                     remedy="give one value for each row",
                 )
         if not self.is_loop:
-            return self._with_pairs({label: texts[0] for label, texts in columns.items()})
+            pairs = {label: texts[0] for label, texts in columns.items()}
+            return self._with_ended_lines(lambda table: table._with_pairs(pairs))
+        return self._with_ended_lines(lambda table: table._with_texts(columns))
+
+    def _with_texts(self, columns: Mapping[str, Sequence[str]]) -> StarTable:
         body = list(self.body)
         quoted = [[star_value(text) for text in texts] for texts in columns.values()]
         places = [self._positions.get(label) for label in columns]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.em import open_em
+from tomadapt.io.extracted import is_extracted, read_extracted
 from tomadapt.io.hdf import HdfStack, open_hdf
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.voxel_sizes import agreed_voxel_size
@@ -88,9 +89,10 @@ def open_target(
     Parameters
     ----------
     path
-        A simulated set; a stack of cubes in an ``.mrc``/``.mrcs``, ``.em`` or EMAN2's ``.hdf``
-        file; a folder of ``.mrc`` or of ``.em`` cubes (taken in the order of their names); or an
-        ``.npy``/``.npz`` array (n, d, d, d). An ``.npz`` must hold exactly one such array.
+        A simulated set; a folder of ``tomadapt extract``; a stack of cubes in an
+        ``.mrc``/``.mrcs``, ``.em`` or EMAN2's ``.hdf`` file; a folder of ``.mrc`` or of ``.em``
+        cubes (taken in the order of their names); or an ``.npy``/``.npz`` array (n, d, d, d). An
+        ``.npz`` must hold exactly one such array.
     voxel_size_A
         In Å; needed where the file carries none, as no ``.em`` file does.
     contrast
@@ -115,6 +117,8 @@ def open_target(
         data = open_set(path, snr=snr).unlabelled()
         agreed_voxel_size(path, data.voxel_size_A, voxel_size_A)
         return data
+    if snr is None and path.is_dir() and is_extracted(path):
+        return _open_extracted(path, voxel_size_A, contrast)
     if snr is not None:
         raise ConfigError(
             f"an SNR was given for {path}",
@@ -128,6 +132,17 @@ def open_target(
     sign = -1 if contrast == "negative" else 1
     names = tuple(p.name for p in _cube_files(path)) if path.is_dir() else ()
     source = ArrayVolumes(cubes, size, sign, names=names)
+    check_contrast(path, Subtomograms(source), contrast)
+    return Subtomograms(source)
+
+
+def _open_extracted(path: Path, voxel_size_A: float | None, contrast: Contrast) -> Subtomograms:
+    """Particles that were extracted here: voxel size and sign are known."""
+    cubes, card = read_extracted(path)
+    agreed_voxel_size(path, card.voxel_size_A, voxel_size_A)
+    _refuse_bad_values(path, cubes)
+    sign = -1 if contrast == "negative" else 1
+    source = ArrayVolumes(cubes, card.voxel_size_A, sign, card.acquisition)
     check_contrast(path, Subtomograms(source), contrast)
     return Subtomograms(source)
 

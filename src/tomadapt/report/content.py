@@ -86,6 +86,10 @@ class ReportContent:
         Target particles it never saw; None where there are none.
     warning
         What the adaptation method said against its own result.
+    recording
+        What was found out about the tomogram, row by row; empty where there was none.
+    further_warnings
+        What else should be doubted.
     seconds
         Wall time of each stage.
     provenance
@@ -102,5 +106,7 @@ class ReportContent:
     transductive: Evaluation
     held_out: Evaluation | None
     warning: str | None = None
+    recording: dict[str, str] = field(default_factory=dict)
+    further_warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

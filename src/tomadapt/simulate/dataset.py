@@ -61,6 +61,9 @@ class SimulationConfig(WithLaterFields):
         ``mass`` or ``electron``: what an atom counts as; see :func:`tomadapt.structures.voxelise`.
     neighbours
         How many other macromolecules, drawn from the classes, reach into each box.
+    even_noise
+        Noise as strong near the box's faces as in its middle, as in a cube cut out of a tomogram.
+        Without it sets are what direct Fourier inversion of a box gives, and so is Table 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,14 +80,15 @@ class SimulationConfig(WithLaterFields):
     max_shift_fraction: Annotated[float, Field(ge=0, le=0.3)] = 0.1
     weighting: Literal["mass", "electron"] = "mass"
     neighbours: Annotated[int, Field(ge=0, le=12)] = 0
+    even_noise: bool = False
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"neighbours"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"neighbours", "even_noise"})
 
     @field_validator("classes", mode="before")
     @classmethod
     def _list_of_names(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
-            labels = [_label(str(v)) for v in value]
+            labels = [label_of(str(v)) for v in value]
             repeated = sorted({label for label in labels if labels.count(label) > 1})
             if repeated:
                 raise ValueError(f"each class once; repeated: {', '.join(repeated)}")
@@ -129,7 +133,7 @@ class SimulationConfig(WithLaterFields):
         return self.n_particles * 2 * np.dtype(np.float16).itemsize * self.box**3
 
 
-def _label(structure: str) -> str:
+def label_of(structure: str) -> str:
     """`models/1bxn.pdb.gz` → `1bxn`; names and PDB IDs stay what they are."""
     name = Path(structure).name
     for suffix in (".gz", ".pdb", ".ent", ".cif", ".mmcif", ".mrc", ".map", ".ccp4", ".em"):
@@ -216,6 +220,7 @@ def simulate_set(
         seed=config.seed,
         max_shift_fraction=config.max_shift_fraction,
         neighbours=config.neighbours,
+        even_noise=config.even_noise,
         device=device,
     )
     shards = list(_blocks(config))

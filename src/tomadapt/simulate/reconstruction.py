@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import embedding_bag
+
+from tomadapt.errors import ConfigError
 
 MEASURED_THRESHOLD = 0.1
 """Summed bilinear weight above which a Fourier voxel counts as measured. Lower values let voxels
@@ -115,6 +120,29 @@ class DirectFourierInversion:
         scaled: torch.Tensor = volume.mul_(n**0.5)
         return scaled
 
+    def noise_amplitude(self) -> torch.Tensor:
+        """Where in the box white noise of the images comes out stronger or weaker.
+
+        Spreading a slice's points over neighbours in Fourier space weakens what is far from the
+        centre in real space, across the tilt axis; averaging independent slices does so too.
+
+        Returns
+        -------
+        Tensor
+            (n, n) float32, [z, x], centred on n // 2: standard deviations relative to their mean
+            over the central ball of radius n / 8.
+        """
+        n = self.n
+        weights = self.matrix.cpu().to_dense().T.view(-1, n, n)  # a slice point's share, [kz, kx]
+        variance = torch.zeros(n, n, dtype=torch.float64)
+        for part in torch.split(weights, 256):
+            variance += torch.fft.ifft2(part).abs().double().square().sum(dim=0)
+        amplitude = torch.fft.fftshift(variance).sqrt()
+        r = torch.arange(n) - n // 2
+        middle = amplitude[(r[:, None] ** 2 + r**2).sqrt() <= n / 8].mean()
+        relative: torch.Tensor = (amplitude / middle).float()
+        return relative
+
 
 INTERPOLATED_FINER = 4
 """How much finer than pixels images are sampled across the tilt axis before they are interpolated
@@ -170,8 +198,9 @@ class SlabInversion:
     tilts
         (t,) radians, float64.
     n
-        Side of the periodic tilt images. Volumes are right where ``n`` covers ``2 reach``, ``ny``,
-        and what the filter spreads, a few times the thickness.
+        Side of the periodic tilt images: ``2 reach`` and ``ny`` at least. What the images hold
+        beyond the volume, and what the filter spreads by some thickness, comes back on the other
+        side where ``n`` has no room for it.
     filters
         (t, n) float32: what the images' frequencies are multiplied by across the tilt axis.
     reach
@@ -216,7 +245,20 @@ class SlabInversion:
             Of the objects to be reconstructed, in voxels; see :func:`slice_weights`.
         device
             Where the operator shall live.
+
+        Raises
+        ------
+        ConfigError
+            When the images do not cover the volume's projections.
         """
+        reach = cls.reach_of(tilt_angles_deg, shape)
+        if n < max(2 * reach, shape[1]):
+            raise ConfigError(
+                "tilt images are too small for the volume to be reconstructed",
+                expected=f"a side of at least {max(2 * reach, shape[1])} pixels",
+                got=n,
+                remedy="make images of the whole volume",
+            )
         k = torch.fft.fftfreq(n, dtype=torch.float64)
         weights = slice_weights(tilt_angles_deg, k, thickness=thickness) / thickness
         # Linear interpolation rolls off with sinc², the longer inverse transform divides by more.
@@ -224,13 +266,43 @@ class SlabInversion:
         if n % 2 == 0:
             weights[:, n // 2] = 0  # the unpaired Nyquist row
         tilts = torch.deg2rad(tilt_angles_deg.double()).to(device)
-        reach = cls.reach_of(tilt_angles_deg, shape)
         return cls(shape, tilts, n, weights.float().to(device), reach)
 
     @property
     def rows(self) -> int:
         """Samples of a filtered image across the tilt axis."""
         return 2 * self.reach * INTERPOLATED_FINER
+
+    def __call__(
+        self,
+        half_transforms: Iterable[torch.Tensor],
+        *,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> NDArray[np.float32]:
+        """Reconstruct a volume: of the images' transforms and of the volume, one part at a time.
+
+        Parameters
+        ----------
+        half_transforms
+            One (n, n // 2 + 1) complex for each tilt, in order: [kx, ky], phases referred to the
+            image's centre.
+        progress
+            Told of each tilt and of each plane.
+
+        Returns
+        -------
+        (nz, ny, nx) float32, [z, y, x]: projections of a density come back as that density.
+        """
+        tilts, (nz, ny, _) = len(self.tilts), self.shape
+        images = torch.empty(tilts, self.rows, ny, device=self.tilts.device)
+        for tilt, half_transform in zip(range(tilts), half_transforms, strict=True):
+            images[tilt] = self.filtered(tilt, half_transform)
+            progress(1)
+        volume = np.empty(self.shape, np.float32)
+        for z in range(nz):
+            volume[z] = self.plane(images, z).cpu().numpy()
+            progress(1)
+        return volume
 
     def filtered(self, tilt: int, half_transform: torch.Tensor) -> torch.Tensor:
         """Filter one tilt's image and sample it finely across the tilt axis.
@@ -265,14 +337,14 @@ class SlabInversion:
         Parameters
         ----------
         images
-            (t, rows, ny) from :meth:`filtered`.
+            (t, rows, ny) from :meth:`filtered`, contiguous.
         z
             Its index.
 
         Returns
         -------
         Tensor
-            (ny, nx) float32: projections of a density come back as that density.
+            (ny, nx) float32.
         """
         nz, ny, nx = self.shape
         x = torch.arange(nx, device=self.tilts.device) - nx // 2

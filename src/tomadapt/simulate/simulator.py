@@ -130,6 +130,9 @@ class Simulator:
     neighbours
         How many other macromolecules reach into each box, see
         :func:`tomadapt.simulate.crowding.place_neighbours`.
+    even_noise
+        Divide out where the reconstruction weakens noise (and signal) towards the box's faces, as
+        it does not in a cube cut out of a tomogram.
     device
         Where to compute. Random numbers are drawn on the CPU, so every device gives the same
         particles up to rounding.
@@ -150,6 +153,7 @@ class Simulator:
         seed: int,
         max_shift_fraction: float = 0.1,
         neighbours: int = 0,
+        even_noise: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         boxes = {density.shape for density in templates.values()}
@@ -196,6 +200,9 @@ class Simulator:
             self.device
         )
         self.reconstruct = DirectFourierInversion.for_tilts(self.tilts, self.box, self.device)
+        self.evenness: torch.Tensor | None = None  # (n, 1, n), [z, y, x]
+        if even_noise:
+            self.evenness = self.reconstruct.noise_amplitude()[:, None].reciprocal().to(self.device)
         self.transforms = {
             name: template_transform(torch.from_numpy(density)).to(self.device)
             for name, density in templates.items()
@@ -243,6 +250,29 @@ class Simulator:
         if class_name == NULL_CLASS:
             unknown = torch.full((b,), torch.nan)
             return TiltImages(torch.zeros_like(noise), noise, unknown, unknown)
+        images, before, after = self.signal_images(class_name, rotations, shifts)
+        images.div_(after.sqrt()[:, None, None, None])
+        return TiltImages(
+            torch.fft.rfft2(images), noise, (before / after).cpu(), after.rsqrt().cpu()
+        )
+
+    def signal_images(
+        self, class_name: str, rotations: NDArray[np.float32], shifts: NDArray[np.float32]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Recorded tilt images of given poses, in the unit of the templates, without noise.
+
+        Returns
+        -------
+        images
+            (b, t, n, n) float32, [x, y], the box's centre at index 0.
+        before, after
+            (b,) variances over the box and all tilts, of the projections and of the images.
+
+        Raises
+        ------
+        ConfigError
+            When there is no template of that class.
+        """
         if class_name not in self.transforms:
             raise ConfigError(
                 f"unknown class {class_name!r}",
@@ -258,12 +288,9 @@ class Simulator:
         )  # (b, t, p)
         before = self.slice_variance(slices)
         padded = self.grid.scatter(slices * self.transfer_at_slices)
-        images = cropped_images(padded, n)  # (b, t, n, n), [x, y]
+        images = cropped_images(padded, self.box)  # (b, t, n, n), [x, y]
         after = images.square().mean(dim=(1, 2, 3)) - images.mean(dim=(1, 2, 3)).square()  # (b,)
-        images.div_(after.sqrt()[:, None, None, None])
-        return TiltImages(
-            torch.fft.rfft2(images), noise, (before / after).cpu(), after.rsqrt().cpu()
-        )
+        return images, before, after
 
     def slice_variance(self, slices: torch.Tensor) -> torch.Tensor:
         """Variance of the projections over the box, by Parseval's theorem, (b,)."""
@@ -290,7 +317,9 @@ class Simulator:
             self.seed, class_name, indices, max_shift_voxels=self.max_shift_voxels
         )
         images = self.tilt_images(class_name, indices, rotations, shifts)
-        signal = self.reconstruct(images.signal)
+        signal, noise = self.reconstruct(images.signal), self.reconstruct(images.noise)
+        if self.evenness is not None:
+            signal, noise = signal.mul_(self.evenness), noise.mul_(self.evenness)
         if self.crowd is not None:
             crowd, typical = self.crowd
             placed = crowd.place(self.seed, class_name, indices, shifts)
@@ -300,7 +329,7 @@ class Simulator:
             signal += crowd.volumes(placed, self.transforms, self.tilts, scale=scale)
         return SimulatedParticles(
             signal=signal,
-            noise=self.reconstruct(images.noise),
+            noise=noise,
             rotations=rotations,
             shifts=shifts,
             variance_ratio=images.variance_ratio.numpy(),

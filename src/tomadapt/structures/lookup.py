@@ -63,7 +63,7 @@ def find_structure(spec: str | Path, folder: Path | None) -> Path | None:
     text = str(spec)
     match = _PDB_ID.fullmatch(text)
     stems = _stems(text)
-    for place in [folder] if match is None else [folder, _cache()]:
+    for place in [folder] if match is None else [folder, cache_folder()]:
         found = _look_up(stems, place)
         if found is not None:
             return found
@@ -126,8 +126,8 @@ def _look_up(stems: list[str], folder: Path | None) -> Path | None:
     return None
 
 
-def _cache() -> Path:
-    """Give the folder that downloads are kept in; it need not exist."""
+def cache_folder() -> Path:
+    """Give the folder of what is kept between runs (``TOMADAPT_CACHE``); it need not exist."""
     named = os.environ.get("TOMADAPT_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "tomadapt"
 
@@ -150,7 +150,7 @@ def _download(pdb_id: str) -> Path:
         raise _offline(pdb_id, url, error) from None
     except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
         raise _offline(pdb_id, url, error) from None
-    folder = _cache()
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as partial:

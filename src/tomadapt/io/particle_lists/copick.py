@@ -1,18 +1,23 @@
-"""Particles from copick's JSON files of picks.
+"""Particles from and as copick's JSON files of picks.
 
 Source: copick's ``models.py`` (``CopickPicksFile``, ``CopickPoint``: ``location`` in Å,
-``transformation_`` takes object space to tomogram space) and ``util/relion.py`` (the translation
-is added to the location).
+``transformation_`` takes object space to tomogram space), ``util/relion.py`` (the translation
+is added to the location), ``impl/filesystem.py`` (names of files) and ``util/escape.py`` (names of
+objects).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tomadapt.errors import InputError
+from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.atomic import output_folder, write_json
 from tomadapt.io.json_files import json_object
 from tomadapt.io.particle_lists.model import (
     Doubles,
@@ -21,6 +26,7 @@ from tomadapt.io.particle_lists.model import (
     agreed_pixel_size_A,
     find_problems,
 )
+from tomadapt.io.particle_lists.results import checked_rows
 
 REMEDY = "export the picks from copick again"
 
@@ -109,3 +115,145 @@ def _extra(content: dict[str, Any], points: list[dict[str, Any]]) -> dict[str, t
         if key in content:
             extra[label] = (str(content[key]),) * len(points)
     return extra
+
+
+def write_copick(
+    folder: Path | str,
+    particles: ParticleList,
+    class_names: Sequence[str],
+    *,
+    scores: Sequence[float] | None = None,
+    rows: Sequence[int] | None = None,
+    user_id: str = "tomadapt",
+    session_id: str = "0",
+    voxel_size_A: float | None = None,
+) -> list[Path]:
+    r"""Write particles as copick's picks, a file for each object of each tomogram.
+
+    The files are ``<tomogram>/Picks/<user>_<session>_<object>.json``, as in the folder
+    ``ExperimentRuns`` of a copick project; one that is there is replaced, others are left alone.
+    Points have the location in Å, the pose as a 4×4 matrix (``trust_orientation`` is false where
+    the list has none), the score, and as ``instance_id`` the row of the list, counted from 1.
+
+    Parameters
+    ----------
+    folder
+        Where the tomograms' folders are, or are made.
+    class_names
+        n names, one for *each* particle of the list. copick allows no blanks, underscores and
+        ``<>:"/\|?*`` in an object's name, so they become dashes. Its project's file has to list
+        these objects.
+    scores
+        n scores; those of the list when None. Where neither is known copick takes 1.
+    rows
+        Which particles; all of them when None.
+    user_id, session_id
+        Who picked; ``0`` is copick's session of a program.
+    voxel_size_A
+        Of the tomograms that were picked in; copick names their ``voxel_spacing`` by it.
+
+    Returns
+    -------
+    The files, in the order in which their first particles stand in the list.
+
+    Raises
+    ------
+    ConfigError
+        When a particle has no name or cannot be used (``problems``), two names become the same,
+        or numbers do not fit.
+    OutputError
+        When a file cannot be written.
+    """
+    n = len(particles)
+    kept = checked_rows(rows, n)
+    given = particles.scores if scores is None else np.asarray(scores, dtype=np.float64)
+    if len(class_names) != n or (given is not None and given.shape != (n,)):
+        got = f"{len(class_names)} names, {'no' if given is None else given.shape} scores"
+        raise ConfigError(f"picks for {folder}", expected=f"a name and a score for {n}", got=got)
+    if voxel_size_A is not None and not 0 < voxel_size_A < np.inf:
+        raise ConfigError(f"voxel size for {folder}", expected="a positive Å", got=voxel_size_A)
+    _require_usable(particles, kept, given)
+    objects = _distinct_names("class", (class_names[row] for row in kept), _object_name)
+    runs = _distinct_names("tomogram", (particles.tomograms[row] for row in kept), _run_name)
+    by = _distinct_names("user", [user_id], _object_name)[user_id]
+    session = _distinct_names("session", [session_id], _object_name)[session_id]
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row in kept:
+        groups.setdefault((particles.tomograms[row], class_names[row]), []).append(row)
+    written = []
+    for (tomogram, class_name), members in groups.items():
+        content = {
+            "pickable_object_name": objects[class_name],
+            "user_id": by,
+            "session_id": session,
+            "run_name": tomogram,
+            "voxel_spacing": voxel_size_A,
+            "unit": "angstrom",
+            "points": _points(particles, given, members),
+            "trust_orientation": particles.rotations is not None,
+        }
+        picks = output_folder(Path(folder) / runs[tomogram] / "Picks")
+        path = picks / f"{by}_{session}_{objects[class_name]}.json"
+        write_json(path, content)
+        written.append(path)
+    return written
+
+
+def _points(particles: ParticleList, scores: Doubles | None, rows: list[int]) -> list[Any]:
+    matrices = np.tile(np.eye(4), (len(rows), 1, 1))
+    if particles.rotations is not None:
+        matrices[:, :3, :3] = particles.rotations[rows].as_matrix()
+    points = []
+    for row, matrix in zip(rows, matrices, strict=True):
+        point = {
+            "location": dict(zip("xyz", particles.coordinates_A[row].tolist(), strict=True)),
+            "transformation_": matrix.tolist(),
+            "instance_id": row + 1,
+        }
+        if scores is not None:
+            point["score"] = None if np.isnan(scores[row]) else float(scores[row])
+        points.append(point)
+    return points
+
+
+def _require_usable(particles: ParticleList, rows: Sequence[int], scores: Doubles | None) -> None:
+    reasons = {problem.row: problem.reason for problem in particles.problems}
+    finite = np.atleast_1d(np.isfinite(particles.coordinates_A).all(axis=1))
+    if scores is not None:
+        finite &= ~np.isinf(scores)
+    bad = [row for row in rows if row in reasons or not finite[row]]
+    if bad:
+        raise ConfigError(
+            f"{len(bad)} particles cannot be written as copick's picks",
+            expected="finite coordinates, angles and scores, and each particle once",
+            got="; ".join(reasons.get(row, f"row {row + 1} is not finite") for row in bad[:5]),
+            remedy="leave these rows out",
+        )
+
+
+def _object_name(name: str) -> str:
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\s_]', "-", name).strip("-")
+
+
+def _run_name(name: str) -> str:
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "-", name).strip(" .-")
+
+
+def _distinct_names(
+    kind: str, names: Iterable[str], renamed: Callable[[str], str]
+) -> dict[str, str]:
+    """What each name becomes; two that become the same, or one that vanishes, raise ConfigError."""
+    found: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for name in names:
+        if name in found:
+            continue
+        new = found[name] = renamed(name)
+        if not new or not new.isprintable() or first.setdefault(new, name) != name:
+            raise ConfigError(
+                f"the {kind} {name[:80]!r} cannot be named in copick",
+                expected="names that differ in more than blanks, underscores and signs",
+                got=f"{first[new]!r} too" if new in first else "nothing that can be kept of it",
+                remedy=f"rename the {kind}",
+            )
+    return found

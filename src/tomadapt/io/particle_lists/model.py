@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.star import StarDocument, StarTable
 
 Dialect = Literal[
-    "relion3.0", "relion3.1", "relion4", "relion5", "warp", "star", "dynamo", "copick", "csv"
+    "relion3.0", "relion3.1", "relion4", "relion5", "warp", "m", "star", "dynamo", "copick", "csv"
 ]
 Doubles = NDArray[np.float64]
 SAME_PLACE_A = 0.01
@@ -185,6 +186,8 @@ def agreed_pixel_size_A(
     if stated_A is None:
         if candidates:
             return next(iter(candidates.values()))
+        if not n:
+            return np.empty(0)  # of a list of none, such as the rejected ones where all were taken
         raise ConfigError(
             f"the pixel size of the coordinates in {path} is unknown",
             expected="it in the file or stated",
@@ -217,6 +220,15 @@ def rotations_from(angles_deg: Doubles, order: str) -> Rotation | None:
         return None
     usable = np.where(np.isfinite(angles_deg), angles_deg, 0.0)  # such rows are in ``problems``
     return Rotation.from_euler(order, usable, degrees=True).inv()
+
+
+def relion_angles_deg(rotations: Rotation) -> Doubles:
+    """(n, 3) RELION's rot, tilt and psi of rotations: the way back of :func:`rotations_from`."""
+    with warnings.catch_warnings():
+        # At a tilt of 0 only the sum of the other two angles counts: either pair will do.
+        warnings.simplefilter("ignore", UserWarning)
+        angles: Doubles = rotations.inv().as_euler("ZYZ", degrees=True)
+    return angles
 
 
 def find_problems(

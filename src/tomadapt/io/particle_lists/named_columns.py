@@ -1,14 +1,18 @@
-"""Particles from CSV files with a line of names."""
+"""Particles from and as CSV files with a line of names."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from tomadapt.errors import InputError
+from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.atomic import atomic_path
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
@@ -17,22 +21,36 @@ from tomadapt.io.particle_lists.model import (
     find_problems,
     missing_columns,
     numbers,
+    relion_angles_deg,
     rotations_from,
+)
+from tomadapt.io.particle_lists.results import (
+    Columns,
+    checked_rows,
+    column_texts,
+    not_encodable,
+    value_text,
 )
 
 IN_ANGSTROM = ("x_A", "y_A", "z_A")
 IN_VOXELS = ("x", "y", "z")
 ANGLES = (("rot", "tilt", "psi"), ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"))
 TOMOGRAM = ("tomogram", "tomo", "tomo_name", "rlnTomoName")
-CLASS = ("class", "class_name", "label", "rlnClassNumber")
-SCORE = ("score", "rlnAutopickFigureOfMerit")
+CLASS = ("tomadaptClassName", "class", "class_name", "label", "rlnClassNumber")
+SCORE = ("tomadaptScore", "score", "rlnAutopickFigureOfMerit")
+PIXEL = "pixel_size_A"
+
+_READ = {PIXEL, *IN_ANGSTROM, *IN_VOXELS, *ANGLES[0], *TOMOGRAM, *CLASS, *SCORE}
+_OWN_NAME = re.compile(r"(csv_|dynamo|copick)[A-Za-z0-9_]+")
 
 
 def particles_from_csv(text: str, options: ReadOptions) -> ParticleList:
     """Read a CSV file; see :func:`~tomadapt.io.particle_lists.read_particles`.
 
     Columns are ``x_A, y_A, z_A`` (Å) or ``x, y, z`` (voxels, the first one's centre is 0), and
-    optionally ``rot, tilt, psi`` (RELION's ZYZ in degrees), ``tomogram``, ``class``, ``score``.
+    optionally ``rot, tilt, psi`` (RELION's ZYZ in degrees), ``tomogram``, ``class``, ``score``,
+    ``pixel_size_A`` (of the coordinates, Å). The results' columns of :func:`write_csv` are taken
+    for the class and the score before any others.
     """
     return _Columns(text, options).particles()
 
@@ -41,7 +59,7 @@ class _Columns:
     def __init__(self, text: str, options: ReadOptions) -> None:
         self.options = options
         text = text.removeprefix("\ufeff")
-        header = text.lstrip().split("\n", 1)[0]
+        header = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
         delimiter = max(",;\t", key=header.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         self.rows: list[list[str]] = []
@@ -100,15 +118,16 @@ class _Columns:
 
     def _coordinates_A(self) -> tuple[Doubles, Doubles | None]:
         stated_A, n = self.options.voxel_size_A, len(self.rows)
+        sizes_A = {PIXEL: self._numbers(PIXEL)} if PIXEL in self.columns else {}
         in_angstrom = self._triple(IN_ANGSTROM)
         if in_angstrom is not None:
-            known = stated_A is not None
-            size = agreed_pixel_size_A(self.options.path, {}, stated_A, n) if known else None
+            known = stated_A is not None or sizes_A
+            size = agreed_pixel_size_A(self.options.path, sizes_A, stated_A, n) if known else None
             return in_angstrom, size
         in_voxels = self._triple(IN_VOXELS)
         if in_voxels is None:
             raise missing_columns(self.options.path, ["x_A, y_A, z_A or x, y, z"], [*self.columns])
-        size_A = agreed_pixel_size_A(self.options.path, {}, stated_A, n)
+        size_A = agreed_pixel_size_A(self.options.path, sizes_A, stated_A, n)
         return in_voxels * size_A[:, None], size_A
 
     def particles(self) -> ParticleList:
@@ -134,8 +153,103 @@ class _Columns:
         extra: dict[str, tuple[str, ...]] = {}
         for name in self.columns:
             if name not in self.used:
-                label = "csv_" + re.sub(r"[^A-Za-z0-9_]", "_", name)
+                own = _OWN_NAME.fullmatch(name)  # a column that a reader here has named already
+                label = name if own else "csv_" + re.sub(r"[^A-Za-z0-9_]", "_", name)
                 while label in extra:
                     label += "_"
                 extra[label] = self._texts(name) or ()
         return extra
+
+
+def write_csv(
+    path: Path | str,
+    particles: ParticleList,
+    *,
+    columns: Columns | None = None,
+    rows: Sequence[int] | None = None,
+) -> None:
+    """Write particles as a CSV file that :func:`~tomadapt.io.particle_lists.read_particles` reads.
+
+    Its columns are ``tomogram``, ``x_A, y_A, z_A`` and, where the list has them, ``rot, tilt, psi``
+    (RELION's ZYZ in degrees), ``class``, ``score`` and ``pixel_size_A``; then all columns of the
+    list's STAR table, or whatever else its rows held; then the columns given. Names that this
+    format would take for its own get ``star_`` before them. Blanks around a value are not read
+    back, and neither are the other tables of a STAR file, which stay out.
+
+    Parameters
+    ----------
+    columns
+        Name to one value for *each* particle of the list. A column of that name is exchanged.
+    rows
+        Which particles, in which order; all of them when None.
+
+    Raises
+    ------
+    ConfigError
+        When a column or a row does not fit.
+    OutputError
+        When the file cannot be written.
+    """
+    path = Path(path)
+    kept = checked_rows(rows, len(particles))
+    cells = _cells(particles) | column_texts(columns)
+    for name, texts in cells.items():
+        writable = name and name == name.strip() and not any("\0" in t for t in (name, *texts))
+        if len(texts) != len(particles) or not writable:
+            raise ConfigError(
+                f"the column {name!r} cannot be written into {path}",
+                expected=f"a name without blanks around it, and {len(particles)} values",
+                got=f"{len(texts)} values",
+                remedy="give one value for each row, without zero bytes",
+            )
+    try:
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(cells)
+            writer.writerows([texts[row] for texts in cells.values()] for row in kept)
+    except UnicodeEncodeError as error:
+        raise not_encodable(path, error) from error
+
+
+def _cells(particles: ParticleList) -> dict[str, Sequence[str]]:
+    """All that a list knows of its particles, by the name of its column."""
+    cells: dict[str, Sequence[str]] = {}
+    if any(particles.tomograms):
+        cells["tomogram"] = particles.tomograms
+    cells |= _triple(IN_ANGSTROM, particles.coordinates_A)
+    if particles.rotations is not None:
+        cells |= _triple(ANGLES[0], _angles_deg(particles, particles.rotations))
+    if particles.classes is not None:
+        cells["class"] = particles.classes
+    if particles.scores is not None:
+        cells["score"] = [value_text(float(score)) for score in particles.scores]
+    sizes_A = particles.pixel_size_A
+    if sizes_A is not None and ((sizes_A > 0) & (sizes_A < 1000)).all():
+        cells[PIXEL] = [repr(float(size)) for size in sizes_A]
+    further: Mapping[str, Sequence[str]] = particles.extra_columns
+    if particles.table is not None:
+        further = {label: particles.table.column(label) for label in particles.table.labels}
+    for label, texts in further.items():
+        taken = label in _READ and not label.startswith(("rln", "tomadapt"))  # meant as such
+        name = f"star_{label}" if taken else label
+        while name in cells:
+            name += "_"
+        cells[name] = texts
+    return cells
+
+
+def _triple(names: Sequence[str], values: Doubles) -> dict[str, Sequence[str]]:
+    columns = zip(names, values.T, strict=True)
+    return {name: [repr(float(value)) for value in column] for name, column in columns}
+
+
+def _angles_deg(particles: ParticleList, rotations: Rotation) -> Doubles:
+    """RELION's angles, NaN where they were unusable, so that they are told to be so again."""
+    angles = relion_angles_deg(rotations)
+    without_angles = find_problems(particles.coordinates_A, None, particles.tomograms, str)
+    unturned = {p.row for p in particles.problems} - {p.row for p in without_angles}
+    angles[sorted(unturned)] = np.nan
+    return angles

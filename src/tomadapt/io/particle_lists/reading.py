@@ -19,7 +19,7 @@ from tomadapt.io.star import parse_star, read_text
 MAX_CHARACTERS = 20_000_000
 """Larger files other than STAR are refused: JSON takes some thirty times as much memory."""
 
-_STAR_LINE = re.compile(r"^[ \t]*((data_\S*|loop_)[ \t\r]*(#.*)?$|_rln)", re.MULTILINE)
+_STAR_LINE = re.compile(r"^[ \t]*((data_\S*|loop_)[ \t\r]*(#.*)?$|_(rln|wrp))", re.MULTILINE)
 
 
 def read_particles(
@@ -36,8 +36,8 @@ def read_particles(
     Parameters
     ----------
     path
-        A STAR file of RELION 3.0, 3.1, 4, 5, of WarpTools or M, or a RELION optimisation set; a
-        Dynamo table; copick's JSON of picks; a CSV file with names.
+        A STAR file of RELION 3.0, 3.1, 4, 5, of WarpTools or of M (its own or exported), or a
+        RELION optimisation set; a Dynamo table; copick's JSON of picks; a CSV file with names.
     voxel_size_A
         Size in Å of the pixels that the coordinates count in; needed where the file does not say.
         Where it names several that may be meant (older WarpTools exports), this decides.

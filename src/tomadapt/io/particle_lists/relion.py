@@ -2,7 +2,8 @@
 
 Sources: RELION 5's ``src/jaz/tomography/particle_set.cpp`` (``getPosition``, ``getMatrix3x3``,
 ``getParticleCoordDecenteredPixel``) and ``tomogram_set.cpp`` (the centre is half the size);
-WarpTools' ``ExportParticlesTiltseries.cs`` and ``TiltSeries.ReconstructParticleSeries.cs``.
+WarpTools' ``ExportParticlesTiltseries.cs`` and ``TiltSeries.ReconstructParticleSeries.cs``; M's
+``Species.cs`` and ``Particle.cs`` (its own tables: in Å, coordinates for each sample in time).
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ SHIFTS_A = tuple(f"rlnOrigin{axis}Angst" for axis in "XYZ")
 SHIFTS_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 BOX_ANGLES = tuple(f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi"))
+OF_M = ("wrpCoordinateX1", "wrpCoordinateY1", "wrpCoordinateZ1")
+ANGLES_OF_M = ("wrpAngleRot1", "wrpAngleTilt1", "wrpAnglePsi1")
+TOMOGRAM = ("rlnTomoName", "rlnMicrographName", "wrpSourceName")
 SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 TILT_SERIES = "rlnTomoTiltSeriesPixelSize"
 
@@ -49,7 +53,7 @@ def particles_from_star(document: StarDocument, options: ReadOptions) -> Particl
 
 def _particle_table(document: StarDocument, path: Path, *, optional: bool) -> StarTable | None:
     """The table of particles: the block of that name, or else the only one with coordinates."""
-    found = [t for t in document.tables if any(c in t for c in (*PIXELS, *CENTERED))]
+    found = [t for t in document.tables if any(c in t for c in (*PIXELS, *CENTERED, *OF_M))]
     named = [table for table in found if table.block == "particles"]
     found = named or found
     if len(found) == 1:
@@ -98,7 +102,7 @@ class _Reader:
     def __init__(self, document: StarDocument, table: StarTable, options: ReadOptions) -> None:
         self.document, self.table, self.options = document, table, options
         self.path, self.n = options.path, len(table)
-        name = next((c for c in ("rlnTomoName", "rlnMicrographName") if c in table), None)
+        name = next((c for c in TOMOGRAM if c in table), None)
         self.tomograms = options.names(table.column(name) if name else None, self.n)
         self.optics = self._optics()
 
@@ -107,11 +111,17 @@ class _Reader:
         sizes_A = self._pixel_sizes_A(dialect)
         if dialect == "relion5":
             coordinates_A, sizes_A = self._centered_A(sizes_A)
+        elif dialect == "m":
+            coordinates_A = self._mean_over_time(OF_M)
+            if self.options.voxel_size_A is not None:
+                stated_A = self.options.voxel_size_A
+                sizes_A = {"": agreed_pixel_size_A(self.path, sizes_A, stated_A, self.n)}
         else:
             pixel_A = agreed_pixel_size_A(self.path, sizes_A, self.options.voxel_size_A, self.n)
             coordinates_A = self._columns(PIXELS) * pixel_A[:, None]
             sizes_A = {"": pixel_A, **sizes_A}
-        angles, box_angles = self._triple(ANGLES), self._triple(BOX_ANGLES)
+        angles = self._triple(ANGLES_OF_M if dialect == "m" else ANGLES)
+        box_angles = self._triple(BOX_ANGLES)
         box = None if box_angles is None else rotations_from(box_angles, "ZYZ")
         own = None if angles is None else rotations_from(angles, "ZYZ")
         coordinates_A = coordinates_A - self._shifts_A(box, sizes_A)
@@ -135,6 +145,9 @@ class _Reader:
     def _dialect(self) -> Dialect:
         if all(label in self.table for label in CENTERED):
             return "relion5"
+        in_pixels = all(label in self.table for label in PIXELS)
+        if not in_pixels and any(label in self.table for label in OF_M):
+            return "m"
         if self.n and all(name.endswith(".tomostar") for name in self.tomograms):
             return "warp"
         if "rlnTomoName" in self.table:
@@ -168,6 +181,8 @@ class _Reader:
 
     def _centered_A(self, sizes_A: dict[str, Doubles]) -> tuple[Doubles, dict[str, Doubles]]:
         """RELION 5's coordinates count from the tomogram's centre, half its size in Å."""
+        if not self.n:
+            return self._columns(CENTERED), sizes_A
         given, extent_A = self.options.tomograms, self.options.extent_A
         if extent_A is None and given is None and any(label not in self.table for label in SIZES):
             raise ConfigError(
@@ -285,11 +300,24 @@ class _Reader:
             raise missing_columns(self.path, missing, self.table.labels)
         return np.stack([self._of(self.table, c, self.path) for c in labels], axis=1)
 
+    def _mean_over_time(self, first: tuple[str, ...]) -> Doubles:
+        """M's coordinates, (n, 3), as its ``CoordinatesMean``: over all samples that there are."""
+        samples, later = [first], _numbered(first, 2)
+        while all(label in self.table for label in later):
+            samples.append(later)
+            later = _numbered(first, len(samples) + 1)
+        mean: Doubles = np.mean([self._columns(labels) for labels in samples], axis=0)
+        return mean
+
     def _triple(self, labels: tuple[str, ...]) -> Doubles | None:
         return self._columns(labels) if any(c in self.table for c in labels) else None
 
     def _texts(self, *labels: str) -> tuple[str, ...] | None:
         return next((self.table.column(label) for label in labels if label in self.table), None)
+
+
+def _numbered(first: tuple[str, ...], number: int) -> tuple[str, ...]:
+    return tuple(f"{label[:-1]}{number}" for label in first)
 
 
 def _group(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,12 +9,18 @@ from typing import Literal
 import numpy as np
 
 from tomadapt.errors import ConfigError
-from tomadapt.io.particle_lists.model import Doubles, ParticleList
+from tomadapt.io.particle_lists.model import Doubles, ParticleList, relion_angles_deg
 from tomadapt.io.particle_lists.relion import ANGLES, CENTERED, PIXELS, TILT_SERIES
+from tomadapt.io.particle_lists.results import (
+    Columns,
+    checked_rows,
+    column_texts,
+    not_encodable,
+    value_text,
+)
 from tomadapt.io.star import StarDocument, StarTable, loop_of, write_star_document
 
 Style = Literal["relion4", "relion5"]
-Columns = Mapping[str, Sequence[object]]
 
 
 def write_star(
@@ -55,7 +60,7 @@ def write_star(
     OutputError
         When the file cannot be written.
     """
-    texts = {label: [_text(v) for v in values] for label, values in (columns or {}).items()}
+    texts = column_texts(columns)
     if particles.document is not None and particles.table is not None:
         document, table = particles.document, particles.table
     else:
@@ -63,25 +68,11 @@ def write_star(
         table = document.tables[-1]
     edited = table.with_columns(texts) if texts else table
     if rows is not None:
-        _check_rows(rows, len(particles))
-        edited = edited.take(rows)
-    write_star_document(path, document.replaced(table, edited))
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    return f"{value:.9g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _check_rows(rows: Sequence[int], n: int) -> None:
-    if any(not 0 <= row < n for row in rows) or len(set(rows)) != len(rows):
-        raise ConfigError(
-            "the rows to be written cannot be used",
-            expected=f"each at most once, from 0 to {n - 1}",
-            got=list(rows)[:20],
-            remedy="give indices of the list of particles",
-        )
+        edited = edited.take(checked_rows(rows, len(particles)))
+    try:
+        write_star_document(path, document.replaced(table, edited))
+    except UnicodeEncodeError as error:
+        raise not_encodable(path, error) from error
 
 
 def _new_document(
@@ -109,13 +100,13 @@ def _new_document(
     if particles.classes is not None:
         columns["tomadaptInputClass"] = particles.classes
     if particles.scores is not None:
-        columns["tomadaptInputScore"] = [_text(score) for score in particles.scores]
+        columns["tomadaptInputScore"] = [value_text(score) for score in particles.scores]
     columns |= particles.extra_columns
     numbers = range(1, len(groups) + 1)
     optics: dict[str, Sequence[str]] = {
         "rlnOpticsGroup": [str(n) for n in numbers],
         "rlnOpticsGroupName": [f"opticsGroup{n}" for n in numbers],
-        TILT_SERIES: [_text(float(size)) for size in groups],
+        TILT_SERIES: [value_text(float(size)) for size in groups],
     }
     return _document(loop_of("optics", optics), loop_of("particles", columns))
 
@@ -144,10 +135,7 @@ def _triple(labels: Sequence[str], values: Doubles) -> dict[str, Sequence[str]]:
 def _pose_columns(particles: ParticleList) -> dict[str, Sequence[str]]:
     if particles.rotations is None:
         return {}
-    with warnings.catch_warnings():
-        # At a tilt of 0 only the sum of the other two angles counts: either pair will do.
-        warnings.simplefilter("ignore", UserWarning)
-        return _triple(ANGLES, particles.rotations.inv().as_euler("ZYZ", degrees=True))
+    return _triple(ANGLES, relion_angles_deg(particles.rotations))
 
 
 def _halves_A(particles: ParticleList, extents_A: Mapping[str, Sequence[float]]) -> Doubles:

@@ -1,0 +1,116 @@
+"""What a classification is asked to do; everything has been validated before work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.io.volumes import Contrast
+from tomadapt.learn.adversarial import AdversarialOptions
+from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.tomograms.picking import PickingConfig
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class SourceOptions(BaseModel):
+    """The source that is simulated for a tomogram, and the model trained on it.
+
+    Parameters
+    ----------
+    classes
+        Label → structure; ``null`` (no macromolecule) is added where it is missing.
+    folder
+        A local folder where PDB IDs are looked up first.
+    acquisition
+        As the user states it.
+    defocus_spread_um
+        The source has a third of its particles each at the stated defocus and at this much less and
+        more: stated values are seldom exact, and a tomogram has a range of its own.
+    snr_range
+        From which each training sample's SNR is drawn, log-uniformly.
+    per_class
+        Particles of each class at each defocus.
+    neighbours
+        Other macromolecules that reach into each box.
+    box, voxel_size_A
+        Of the model; chosen from the largest structure and the tomogram's voxels where None.
+    epochs
+        Of source training.
+    seed
+        Of simulation and training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: dict[str, str]
+    folder: Path | None = None
+    acquisition: Acquisition
+    defocus_spread_um: Annotated[float, Field(ge=0, lt=5, allow_inf_nan=False)] = 0.5
+    snr_range: tuple[Positive, Positive] = (0.01, 0.3)
+    per_class: Annotated[int, Field(ge=6, le=100_000)] = 60
+    neighbours: Annotated[int, Field(ge=0, le=12)] = 2
+    box: Annotated[int | None, Field(ge=24, le=64)] = None
+    voxel_size_A: Positive | None = None
+    epochs: Annotated[int, Field(ge=1)] = 20
+    seed: Annotated[int, Field(ge=0, lt=2**30)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.snr_range[0] > self.snr_range[1]:
+            raise ValueError(f"snr_range must rise; got {self.snr_range}")
+        if not [label for label in self.classes if label != NULL_CLASS]:
+            raise ValueError("at least one structure is needed besides null")
+        return self
+
+    @property
+    def all_classes(self) -> dict[str, str]:
+        """The classes with ``null``, which is the last one where it was not named."""
+        return {**self.classes, NULL_CLASS: NULL_CLASS}
+
+
+class ClassifyOptions(BaseModel):
+    """What is done with one tomogram.
+
+    Parameters
+    ----------
+    tomogram
+        The file.
+    particles
+        A list of particles in it; picked where None.
+    source
+        See :class:`SourceOptions`.
+    picking
+        Where nothing is listed; None chooses σ from the structures' diameters.
+    voxel_size_A
+        Of the tomogram in Å, where its header does not know it.
+    contrast
+        Its sign: ``measure``, or stated.
+    border
+        What becomes of boxes that reach out of the tomogram: see
+        :func:`~tomadapt.tomograms.extraction.extract`.
+    pixel_size_A, tomograms_star
+        How the list is to be understood: see
+        :func:`~tomadapt.tomograms.positions.listed_positions`.
+    also
+        Formats beside STAR that the labelled particles are written in.
+    adapt
+        Options of Algorithm 1; the seed is the source's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tomogram: Path
+    particles: Path | None = None
+    source: SourceOptions
+    picking: PickingConfig | None = None
+    voxel_size_A: Positive | None = None
+    contrast: Contrast = "measure"
+    border: Literal["pad", "drop"] = "pad"
+    pixel_size_A: Positive | None = None
+    tomograms_star: Path | None = None
+    also: tuple[Literal["csv", "copick", "ome-zarr"], ...] = ()
+    adapt: AdversarialOptions = AdversarialOptions(batch_size=32)

@@ -1,0 +1,259 @@
+"""What a classification leaves for its user: labelled and rejected particles, summary, report."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.classify.matched_source import Geometry, MatchedSource
+from tomadapt.classify.options import ClassifyOptions
+from tomadapt.io.atomic import write_json
+from tomadapt.io.label_zarr import write_label_zarr
+from tomadapt.io.particle_lists import write_copick, write_csv, write_star
+from tomadapt.learn.model import Model
+from tomadapt.prediction import Prediction
+from tomadapt.report.collect import report_content
+from tomadapt.report.content import Evaluation
+from tomadapt.report.page import write_report
+from tomadapt.report.style import method_title
+from tomadapt.simulate.dataset import versions
+from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.subtomograms import Subtomograms
+from tomadapt.tomograms.contrast import Sign
+from tomadapt.tomograms.positions import REASON, Positions, write_rejected
+from tomadapt.tomograms.tomogram import Tomogram
+from tomadapt.tomograms.wedge import WedgeEstimate
+
+CLASS_NUMBER, CLASS_NAME, SCORE = "rlnClassNumber", "tomadaptClassName", "tomadaptScore"
+UNSURE = 0.5
+"""A score below this is remarked on in a particle's reason."""
+LEAST_PREFERENCE = 0.02
+"""The source model prefers the inverted density when it is surer of it by this much."""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All that was found out about a tomogram.
+
+    Attributes
+    ----------
+    options, tomogram, geometry, source, adapted, target
+        What was worked with.
+    contrast
+        How the sign of the density was found.
+    preference
+        By how much the source model is surer of the particles than of them inverted.
+    wedge, wedge_warning
+        The tilts that the spectrum shows, and where they differ from the stated ones.
+    positions
+        Of the particles that have a cube, in its order.
+    proportions
+        (classes,) as estimated after adaptation; what ``ada`` predicts is corrected for them.
+    predictions
+        Method → what it predicts of them.
+    """
+
+    options: ClassifyOptions
+    tomogram: Tomogram
+    geometry: Geometry
+    contrast: Sign
+    preference: float
+    wedge: WedgeEstimate
+    wedge_warning: str | None
+    positions: Positions
+    proportions: NDArray[np.float64]
+    predictions: dict[str, Prediction]
+    source: MatchedSource
+    adapted: Model
+    target: Subtomograms
+
+    @property
+    def guard(self) -> dict[str, Any]:
+        """What :mod:`tomadapt.learn.guard` recorded."""
+        record: dict[str, Any] = self.adapted.card.training["guard"]
+        return record
+
+    @property
+    def warnings(self) -> list[str]:
+        """Everything that the user should doubt."""
+        found = [self.contrast.warning, self.wedge_warning]
+        found.append(self.adapted.card.training.get("adaptation_warning"))
+        if self.preference < -LEAST_PREFERENCE:
+            found.append(
+                "the source model is surer of the particles with their density inverted "
+                f"(by {-self.preference:.2f} of mean probability): check the contrast"
+            )
+        return [text for text in found if text] + list(self.positions.notes)
+
+
+def write_results(
+    findings: Findings, out: Path, *, seconds: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """Write ``particles.star``, ``rejected.star``, ``report.html`` and ``summary.json``.
+
+    Parameters
+    ----------
+    findings
+        What to write.
+    out
+        The folder.
+    seconds
+        Stage → its record, of the run's clock.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+    """
+    prediction = findings.predictions["ada"]
+    names = [prediction.class_names[label] for label in prediction.labels]
+    score = prediction.confidence
+    empty = {
+        place: f"{NULL_CLASS}: no macromolecule (score {score[place]:.2f})"
+        for place, name in enumerate(names)
+        if name == NULL_CLASS
+    }
+    labelled = findings.positions.without(empty)
+    particles = findings.positions.particles
+    columns: dict[str, list[object]] = {
+        CLASS_NUMBER: [0] * len(particles),
+        CLASS_NAME: [NULL_CLASS] * len(particles),
+        SCORE: [0.0] * len(particles),
+        REASON: [""] * len(particles),
+    }
+    for place, row in enumerate(findings.positions.rows):
+        columns[CLASS_NUMBER][row] = int(prediction.labels[place]) + 1
+        columns[CLASS_NAME][row] = names[place]
+        columns[SCORE][row] = round(float(score[place]), 4)
+        columns[REASON][row] = _reason(prediction, place, findings.guard["chosen"])
+    write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
+    write_rejected(out / "rejected.star", labelled)
+    _write_also(findings, labelled, columns, out)
+    summary = _summary(findings, labelled, seconds)
+    content = report_content(
+        findings.source.model,
+        findings.adapted,
+        source=findings.source.data,
+        target=findings.target,
+        evaluations=(Evaluation(findings.predictions, None), None),
+        title=f"tomadapt: {findings.tomogram.name}",
+        provenance={
+            "seconds": summary["seconds"],
+            "configuration": findings.options.model_dump(mode="json"),
+        },
+    )
+    further = [text for text in findings.warnings if text != content.warning]
+    content = replace(content, recording=_recording(findings, labelled), further_warnings=further)
+    write_report(content, out / "report.html")
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _write_also(
+    findings: Findings, labelled: Positions, columns: dict[str, list[object]], out: Path
+) -> None:
+    """The labelled particles in the other formats that were asked for."""
+    particles, rows = findings.positions.particles, labelled.rows.tolist()
+    names = [str(name) for name in columns[CLASS_NAME]]
+    if "csv" in findings.options.also:
+        write_csv(out / "particles.csv", particles, columns=columns, rows=rows)
+    if "copick" in findings.options.also:
+        scores = np.array(columns[SCORE], dtype=np.float64).tolist()
+        write_copick(out / "copick", particles, names, scores=scores, rows=rows)
+    if "ome-zarr" in findings.options.also:
+        classes = findings.adapted.card.class_names
+        radii_A = findings.geometry.radii_A
+        # A run that goes on has written it before.
+        shutil.rmtree(out / "particles.zarr", ignore_errors=True)
+        write_label_zarr(
+            out / "particles.zarr",
+            findings.tomogram.shape,
+            findings.tomogram.voxel_size_A,
+            particles.coordinates_A[rows],
+            np.array([classes.index(names[row]) for row in rows]),
+            np.array([radii_A[names[row]] for row in rows]),
+            classes,
+        )
+
+
+def _reason(prediction: Prediction, place: int, chosen: str) -> str:
+    """Why a particle has its label: by which model, and what else it might be."""
+    probabilities = prediction.probabilities[place]
+    first, second = np.argsort(-probabilities, kind="stable")[:2]
+    text = f"named by {method_title(chosen)}"
+    if probabilities[first] < UNSURE:
+        other = prediction.class_names[second]
+        text += f"; unsure: {other} has {probabilities[second]:.2f}"
+    return text
+
+
+def _recording(findings: Findings, labelled: Positions) -> dict[str, str]:
+    """Rows of the report's section on the tomogram."""
+    stated = findings.options.source.acquisition.tilt_angles_deg
+    wedge = findings.wedge
+    shown = "unclear in the spectrum"
+    if wedge.first_deg is not None and wedge.last_deg is not None:
+        shown = (
+            f"{wedge.first_deg:+.0f}° … {wedge.last_deg:+.0f}° about {wedge.axis} in the spectrum"
+        )
+    shape = " × ".join(map(str, findings.tomogram.shape[::-1]))
+    choice = findings.guard
+    against = "; ".join(t for texts in choice["objections"].values() for t in texts)
+    return {
+        "file": str(findings.options.tomogram),
+        "voxels": f"{shape} (x, y, z) of {findings.tomogram.voxel_size_A:g} Å",
+        "contrast": findings.contrast.text,
+        "contrast, as the source model sees it": (
+            f"mean probability {findings.preference:+.3f} higher than with inverted density"
+        ),
+        "tilts": f"stated {stated[0]:+.0f}° … {stated[-1]:+.0f}°, {shown}",
+        "particles": f"{len(findings.positions.particles)} "
+        + ("picked" if findings.options.particles is None else "listed")
+        + f", {len(labelled.rows)} labelled, {len(labelled.rejected)} rejected with a reason each",
+        "cubes": f"{findings.geometry.box}³ voxels of {findings.geometry.voxel_size_A:g} Å",
+        "model that labels": method_title(choice["chosen"])
+        + (f" (against the adapted one: {against})" if against else ""),
+        "source model": "from the cache" if findings.source.reused else "trained in this run",
+    }
+
+
+def _summary(
+    findings: Findings, labelled: Positions, seconds: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    prediction = findings.predictions["ada"]
+    counts = np.bincount(prediction.labels, minlength=len(prediction.class_names))
+    return {
+        "tomogram": str(findings.options.tomogram),
+        "voxel_size_A": findings.tomogram.voxel_size_A,
+        "box": findings.geometry.box,
+        "cube_voxel_size_A": findings.geometry.voxel_size_A,
+        "n_particles": len(findings.positions.particles),
+        "n_labelled": len(labelled.rows),
+        "n_rejected": len(labelled.rejected),
+        "classes": dict(zip(prediction.class_names, counts.tolist(), strict=True)),
+        "estimated_proportions": dict(
+            zip(prediction.class_names, findings.proportions.round(4).tolist(), strict=True)
+        ),
+        "contrast": {
+            "sign": findings.contrast.sign,
+            "text": findings.contrast.text,
+            "source_model_preference": round(findings.preference, 4),
+        },
+        "wedge": {
+            "first_deg": findings.wedge.first_deg,
+            "last_deg": findings.wedge.last_deg,
+            "axis": findings.wedge.axis,
+            "clarity": round(findings.wedge.clarity, 3),
+        },
+        "guard": findings.guard,
+        "warnings": findings.warnings,
+        "source_model": {"reused": findings.source.reused, "folder": findings.source.folder.name},
+        "seconds": {name: record["seconds"] for name, record in seconds.items()},
+        "peak_memory_mb": max((r["peak_memory_mb"] for r in seconds.values()), default=0.0),
+        "versions": versions(),
+    }

@@ -1,0 +1,202 @@
+"""One tomogram: its sign and positions, cubes, a matched source, adaptation, labels, a report.
+
+Each step leaves its result in the run's folder; run again, what is there is not done again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning_fabric import Fabric
+
+from tomadapt.classify.matched_source import (
+    Geometry,
+    MatchedSource,
+    choose_geometry,
+    matched_source,
+)
+from tomadapt.classify.options import ClassifyOptions
+from tomadapt.classify.results import Findings, write_results
+from tomadapt.io.atomic import write_json
+from tomadapt.io.extracted import ExtractedCard
+from tomadapt.io.ome_zarr import require_zarr
+from tomadapt.io.tomogram_files import open_tomogram
+from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.learn.adversarial import AdversarialAdaptation
+from tomadapt.learn.engine import make_fabric
+from tomadapt.learn.proportions import corrected, estimate_proportions, with_proportions
+from tomadapt.learn.statistics import TargetStatistics
+from tomadapt.pipeline import StageClock, adapted_model, require_own
+from tomadapt.prediction import Prediction, predict
+from tomadapt.subtomograms import Subtomograms
+from tomadapt.tomograms.contrast import Sign, blob_contrast, contrast_at, decide_sign
+from tomadapt.tomograms.extracting import extract_to_folder
+from tomadapt.tomograms.picking import PickingConfig, pick, sigma_for_A
+from tomadapt.tomograms.positions import Positions, listed_positions, picked_positions
+from tomadapt.tomograms.spectrum import tomogram_power
+from tomadapt.tomograms.tomogram import Tomogram
+from tomadapt.tomograms.wedge import compare_with_stated, estimate_wedge
+
+FEWEST_PARTICLES = 8
+"""Adaptation to fewer makes no sense: batches and statistics would rest on single particles."""
+
+
+def classify(
+    options: ClassifyOptions,
+    out: Path,
+    *,
+    cache: Path,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Label the particles of a tomogram.
+
+    Parameters
+    ----------
+    options
+        What is asked for.
+    out
+        Where ``particles.star``, ``rejected.star``, ``report.html`` and ``summary.json`` go.
+    cache
+        Where source models are kept between runs.
+    device
+        See :func:`tomadapt.learn.engine.make_fabric`.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    ConfigError
+        When the sign of the density can neither be measured nor is stated, or options do not fit.
+    InputError
+        When a file is missing or damaged, or there are too few particles.
+    MismatchError
+        When voxel sizes differ, or the folder holds another run.
+    """
+    require_own(out, options.model_dump(mode="json"), needed_bytes=0)
+    if "ome-zarr" in options.also:
+        require_zarr(out / "particles.zarr")
+    clock = StageClock(out / "stages.json")
+    fabric = make_fabric(device)
+    with clock.stage("tomogram"):
+        tomogram = open_tomogram(
+            options.tomogram, contrast="positive", voxel_size_A=options.voxel_size_A
+        )
+        geometry = choose_geometry(options.source, tomogram.voxel_size_A)
+        wedge = estimate_wedge(tomogram_power(tomogram))
+        wedge_warning = compare_with_stated(wedge, options.source.acquisition)
+    with clock.stage("positions"):
+        tomogram, positions, contrast = find_positions(tomogram, options, geometry)
+    with clock.stage("extract"):
+        acquisition = options.source.acquisition
+        positions, volumes = extract_to_folder(
+            tomogram,
+            positions,
+            out / "subtomograms",
+            ExtractedCard(
+                box=geometry.box,
+                voxel_size_A=geometry.voxel_size_A,
+                tomogram=str(options.tomogram),
+                contrast=contrast.text,
+                acquisition=acquisition,
+            ),
+            border=options.border,
+            fewest=FEWEST_PARTICLES,
+        )
+        cubes = ArrayVolumes(volumes, geometry.voxel_size_A, 1, acquisition)
+        target = Subtomograms(cubes)
+    write_json(out / "config.json", options.model_dump(mode="json"))
+    with clock.stage("source"):
+        source = matched_source(options.source, geometry, cache, fabric=fabric)
+    with clock.stage("adapt"):
+        adapt_options = options.adapt.model_copy(update={"seed": options.source.seed})
+        method = AdversarialAdaptation(source.model, adapt_options, fabric)
+        statistics = TargetStatistics(source.model, fabric).fit(source.data, target).model
+        first = predict(statistics, target, fabric=fabric)
+        proportions = estimate_proportions(first.probabilities)
+        alike = with_proportions(source.data, proportions)
+        adapted = adapted_model(out, method, alike, target)
+    with clock.stage("predict"):
+        models = {"source_only": source.model, "target_statistics": statistics, "ada": adapted}
+        predictions = {name: predict(m, target, fabric=fabric) for name, m in models.items()}
+        found = predictions["ada"]
+        settled = estimate_proportions(found.probabilities)
+        predictions["ada"] = replace(found, probabilities=corrected(found.probabilities, settled))
+        preference = _preferred_sign(source, target, predictions["target_statistics"], fabric)
+    findings = Findings(
+        options=options,
+        tomogram=tomogram,
+        geometry=geometry,
+        contrast=contrast,
+        preference=preference,
+        wedge=wedge,
+        wedge_warning=wedge_warning,
+        positions=positions,
+        proportions=settled,
+        predictions=predictions,
+        source=source,
+        adapted=adapted,
+        target=target,
+    )
+    with clock.stage("report"):
+        return write_results(findings, out, seconds=clock.records)
+
+
+def find_positions(
+    tomogram: Tomogram,
+    options: ClassifyOptions,
+    geometry: Geometry,
+) -> tuple[Tomogram, Positions, Sign]:
+    """Decide the sign of the density, and where the particles are.
+
+    Returns
+    -------
+    tomogram
+        The same with its sign.
+    positions
+        Picked or listed.
+    sign
+        How it was found.
+
+    Raises
+    ------
+    ConfigError
+        When the sign is to be measured and cannot be.
+    InputError
+        When nothing is picked, or as for the list.
+    """
+    if options.particles is None:
+        config = options.picking or PickingConfig(sigma_A=sigma_for_A(geometry.mean_diameter_A))
+        measured = blob_contrast(tomogram, sigma_A=config.sigma_A)
+        sign = decide_sign(options.contrast, measured, options.tomogram)
+        tomogram = replace(tomogram, sign=sign.sign)
+        return tomogram, picked_positions(tomogram, pick(tomogram, config)), sign
+    positions = listed_positions(
+        options.particles,
+        tomogram,
+        pixel_size_A=options.pixel_size_A,
+        tomograms=options.tomograms_star,
+    )
+    measured = contrast_at(tomogram, positions.coordinates_A, radius_A=geometry.mean_diameter_A / 2)
+    sign = decide_sign(options.contrast, measured, options.tomogram)
+    return replace(tomogram, sign=sign.sign), positions, sign
+
+
+def _preferred_sign(
+    source: MatchedSource, target: Subtomograms, upright: Prediction, fabric: Fabric
+) -> float:
+    """By how much the source model is surer of the particles as they are than of them inverted.
+
+    Mean probability of the class that it names, with statistics re-estimated on either.
+    """
+    volumes = target.source
+    assert isinstance(volumes, ArrayVolumes)
+    inverted = Subtomograms(replace(volumes, sign=-volumes.sign), target.rows)
+    model = TargetStatistics(source.model, fabric).fit(source.data, inverted).model
+    turned = predict(model, inverted, fabric=fabric)
+    return float(np.mean(upright.confidence) - np.mean(turned.confidence))

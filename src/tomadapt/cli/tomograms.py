@@ -1,0 +1,300 @@
+"""Commands that begin with a tomogram: pick, extract, classify."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tomadapt.cli.app import app
+from tomadapt.cli.options import (
+    ContrastOption,
+    Device,
+    Out,
+    Seed,
+    checked_device,
+    one_of,
+    require_one_process,
+    require_writable,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from tomadapt.tomograms.picking import PickingConfig
+    from tomadapt.tomograms.tomogram import Tomogram
+
+TomogramFile = Annotated[
+    Path, typer.Argument(metavar="TOMOGRAM", help=".mrc, .rec, .em, .hdf or OME-Zarr.")
+]
+TomogramVoxel = Annotated[
+    float | None,
+    typer.Option("--voxel-size", help="Å; where the tomogram's header does not say it."),
+]
+SigmaNm = Annotated[
+    float | None,
+    typer.Option(help="σ of the narrower Gaussian in nm: the particles' diameter / 3.5.", min=0.1),
+]
+Ratio = Annotated[float, typer.Option(help="K: the wider Gaussian's σ over the narrower's.")]
+Threshold = Annotated[
+    float | None, typer.Option(help="In robust standard deviations of the background.", min=0)
+]
+ListOfTomograms = Annotated[
+    Path | None,
+    typer.Option("--tomograms", help="RELION's tomograms.star, for coordinates from centres."),
+]
+PixelSize = Annotated[
+    float | None,
+    typer.Option(help="Å of the pixels that the list's coordinates count in, if it does not say."),
+]
+Border = Annotated[
+    str, typer.Option(help="Boxes that reach out of the tomogram: pad (with the mean) or drop.")
+]
+
+
+@app.command("pick")
+def pick_command(
+    tomogram: TomogramFile,
+    out: Annotated[Path, typer.Option("--out", help="A .star file.")],
+    sigma_nm: SigmaNm = None,
+    ratio: Ratio = 1.1,
+    threshold: Threshold = None,
+    distance_nm: Annotated[
+        float | None, typer.Option(help="Least distance of two picks in nm; σ if not given.")
+    ] = None,
+    voxel_size: TomogramVoxel = None,
+    contrast: ContrastOption = "measure",
+    workers: Annotated[int, typer.Option(min=1, help="Blocks at a time.")] = 1,
+) -> None:
+    """Find particles by difference of Gaussians (Pei et al. 2016), without a template."""
+    from tomadapt.io.particle_lists import write_star
+    from tomadapt.tomograms.picking import pick
+    from tomadapt.tomograms.positions import picked_positions
+
+    settings = _picking(sigma_nm, ratio, threshold, distance_nm)
+    opened = _open(tomogram, voxel_size)
+    require_writable(out)
+    signed = _signed(opened, tomogram, contrast, settings)
+    picks = pick(signed, settings, workers=workers)
+    write_star(out, picked_positions(signed, picks).particles)
+    typer.echo(f"{out}: {len(picks)} particles")
+
+
+@app.command("extract")
+def extract_command(
+    tomogram: TomogramFile,
+    particles: Annotated[Path, typer.Option(help="STAR, Dynamo .tbl, copick JSON or CSV.")],
+    out: Out,
+    box: Annotated[int, typer.Option(min=8, help="Side of the cubes in voxels.")] = 40,
+    cube_voxel_size: Annotated[
+        float | None, typer.Option(help="Å of the cubes' voxels; the tomogram's if not given.")
+    ] = None,
+    border: Border = "pad",
+    smoothing_nm: Annotated[
+        float, typer.Option(min=0, help="σ in nm of a Gaussian that smooths the cubes.")
+    ] = 0.0,
+    pixel_size: PixelSize = None,
+    tomograms: ListOfTomograms = None,
+    voxel_size: TomogramVoxel = None,
+    contrast: ContrastOption = "measure",
+) -> None:
+    """Cut particles out of a tomogram: a folder that adapt and predict take as a target."""
+    from tomadapt.io.extracted import ExtractedCard
+    from tomadapt.tomograms.contrast import contrast_at, decide_sign
+    from tomadapt.tomograms.extracting import extract_to_folder
+    from tomadapt.tomograms.positions import listed_positions
+
+    kind: Any = one_of("--border", border, ("pad", "drop"))
+    opened = _open(tomogram, voxel_size)
+    positions = listed_positions(particles, opened, pixel_size_A=pixel_size, tomograms=tomograms)
+    size = opened.voxel_size_A if cube_voxel_size is None else cube_voxel_size
+    measured = contrast_at(opened, positions.coordinates_A, radius_A=box * size / 4)
+    sign = decide_sign(_contrast(contrast), measured, tomogram)
+    if sign.warning:
+        warn(sign.warning)
+    for note in positions.notes:
+        warn(note)
+    kept, _ = extract_to_folder(
+        replace(opened, sign=sign.sign),
+        positions,
+        out,
+        ExtractedCard(
+            box=box,
+            voxel_size_A=size,
+            tomogram=str(tomogram),
+            contrast=sign.text,
+            smoothing_sigma_A=10 * smoothing_nm,
+        ),
+        border=kind,
+    )
+    typer.echo(f"{out}: {len(kept.rows)} particles, {len(kept.rejected)} rejected")
+
+
+@app.command()
+def classify(
+    tomogram: TomogramFile,
+    structures: Annotated[
+        list[str],
+        typer.Option(help="Names, PDB IDs or files, NAME=FILE to rename; repeat or use commas."),
+    ],
+    defocus: Annotated[float, typer.Option(help="µm, positive = underfocus.")],
+    tilt_range: Annotated[
+        tuple[float, float], typer.Option(help="First and last tilt in degrees.")
+    ],
+    out: Out,
+    particles: Annotated[
+        Path | None,
+        typer.Option(help="STAR, Dynamo .tbl, copick JSON or CSV; picked if not given."),
+    ] = None,
+    tilt_step: Annotated[float, typer.Option(help="Degrees.", min=0.1)] = 3.0,
+    voltage: Annotated[float, typer.Option(help="kV.")] = 300.0,
+    cs: Annotated[float, typer.Option(help="Spherical aberration in mm.")] = 2.7,
+    amplitude_contrast: Annotated[float, typer.Option(min=0, max=1)] = 0.07,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where structures are looked up before a download.")
+    ] = None,
+    sigma_nm: SigmaNm = None,
+    ratio: Ratio = 1.1,
+    threshold: Threshold = None,
+    defocus_spread: Annotated[float, typer.Option(min=0, help="µm.")] = 0.5,
+    snr_range: Annotated[
+        tuple[float, float], typer.Option(help="Of the source, drawn log-uniformly.")
+    ] = (0.01, 0.3),
+    per_class: Annotated[int, typer.Option(min=6, help="Per class and defocus.")] = 60,
+    box: Annotated[int | None, typer.Option(min=24, max=64, help="Voxels; chosen if none.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Of source training.")] = 20,
+    adapt_epochs: Annotated[int, typer.Option(min=1)] = 10,
+    border: Border = "pad",
+    pixel_size: PixelSize = None,
+    tomograms: ListOfTomograms = None,
+    voxel_size: TomogramVoxel = None,
+    contrast: ContrastOption = "measure",
+    also: Annotated[
+        list[str] | None, typer.Option(help="Also write csv, copick or ome-zarr; repeat.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where source models are kept between runs.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Label the particles of a tomogram: pick, extract, simulate, train, adapt, predict, report."""
+    from tomadapt.classify.options import ClassifyOptions
+    from tomadapt.classify.run import classify as run
+    from tomadapt.config import parse
+    from tomadapt.structures.lookup import cache_folder
+
+    require_one_process()
+    picking = None
+    if particles is None and (sigma_nm is not None or threshold is not None or ratio != 1.1):
+        if sigma_nm is None:
+            from tomadapt.errors import ConfigError
+
+            raise ConfigError(
+                "--threshold and --ratio need --sigma-nm",
+                expected="σ in nm",
+                remedy="give the particles' diameter in nm divided by 3.5",
+            )
+        picking = _picking(sigma_nm, ratio, threshold, None).model_dump()
+    acquisition = {
+        "name": "stated",
+        "defocus_um": defocus,
+        "voltage_kv": voltage,
+        "spherical_aberration_mm": cs,
+        "amplitude_contrast": amplitude_contrast,
+        "tilt_angles_deg": {"first": tilt_range[0], "last": tilt_range[1], "step": tilt_step},
+    }
+    options = parse(
+        {
+            "tomogram": tomogram,
+            "particles": particles,
+            "picking": picking,
+            "voxel_size_A": voxel_size,
+            "contrast": _contrast(contrast),
+            "border": one_of("--border", border, ("pad", "drop")),
+            "also": also or [],
+            "pixel_size_A": pixel_size,
+            "tomograms_star": tomograms,
+            "adapt": {"epochs": adapt_epochs, "batch_size": 32},
+            "source": {
+                "classes": _classes(structures),
+                "folder": folder,
+                "acquisition": acquisition,
+                "defocus_spread_um": defocus_spread,
+                "snr_range": snr_range,
+                "per_class": per_class,
+                "box": box,
+                "epochs": epochs,
+                "seed": seed,
+            },
+        },
+        ClassifyOptions,
+        where="classify",
+    )
+    summary = run(
+        options, out, cache=cache or cache_folder() / "models", device=checked_device(device)
+    )
+    for text in summary["warnings"]:
+        warn(text)
+    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
+    typer.echo(f"{summary['n_labelled']} labelled ({counts}), {summary['n_rejected']} rejected")
+    typer.echo(out / "report.html")
+
+
+def _contrast(value: str) -> Any:
+    return one_of("--contrast", value, ("measure", "positive", "negative"))
+
+
+def _classes(structures: list[str]) -> dict[str, str]:
+    """Label → structure, of ``a,b`` and ``label=file``."""
+    from tomadapt.errors import ConfigError
+    from tomadapt.simulate.dataset import label_of
+
+    found: dict[str, str] = {}
+    for text in ",".join(structures).split(","):
+        name, separator, structure = text.strip().partition("=")
+        label, spec = (name, structure) if separator else (label_of(name), name)
+        if not label or not spec:
+            raise ConfigError(
+                "--structures", expected="NAME or NAME=FILE", got=repr(text), remedy="mend it"
+            )
+        if label in found:
+            raise ConfigError(
+                f"--structures names {label} twice",
+                expected="each class once",
+                remedy="leave one out, or rename it: OTHER_NAME=FILE",
+            )
+        found[label] = spec
+    return found
+
+
+def _picking(
+    sigma_nm: float | None, ratio: float, threshold: float | None, distance_nm: float | None
+) -> PickingConfig:
+    from tomadapt.config import parse
+    from tomadapt.tomograms.picking import PickingConfig
+
+    values: dict[str, Any] = {"ratio": ratio, "threshold": threshold}
+    if sigma_nm is not None:
+        values["sigma_A"] = 10 * sigma_nm
+    if distance_nm is not None:
+        values["distance_A"] = 10 * distance_nm
+    return parse(values, PickingConfig, where="picking")
+
+
+def _open(path: Path, voxel_size: float | None) -> Tomogram:
+    from tomadapt.io.tomogram_files import open_tomogram
+
+    # Its sign as it is in the file: what it means is measured or stated next.
+    return open_tomogram(path, contrast="positive", voxel_size_A=voxel_size)
+
+
+def _signed(tomogram: Tomogram, path: Path, contrast: str, picking: PickingConfig) -> Tomogram:
+    from tomadapt.tomograms.contrast import blob_contrast, decide_sign
+
+    measured = blob_contrast(tomogram, sigma_A=picking.sigma_A)
+    sign = decide_sign(_contrast(contrast), measured, path)
+    if sign.warning:
+        warn(sign.warning)
+    return replace(tomogram, sign=sign.sign)

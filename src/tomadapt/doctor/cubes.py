@@ -1,0 +1,287 @@
+"""Subtomograms: stacks, folders and arrays of cubes, and simulated sets."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.doctor.density import contrast_of, measured, sample_findings, spectrum_findings
+from tomadapt.doctor.findings import Finding, ok
+from tomadapt.doctor.kinds import Format
+from tomadapt.doctor.volumes import header_findings, shape_finding, voxel_size_finding
+from tomadapt.errors import InputError
+from tomadapt.io.em import open_em
+from tomadapt.io.hdf import open_hdf
+from tomadapt.io.mrc import open_mrc
+from tomadapt.io.volumes import ArrayVolumes, measured_contrast, open_target
+from tomadapt.simulate.dataset import open_set
+from tomadapt.subtomograms import Subtomograms
+from tomadapt.tomograms.spectrum import cubes_power
+
+_MOST_CUBES, _MOST_VOXELS = 500, 2**24
+_WHOLE_VOXELS = 2**27
+_CLEAR_ERRORS = 3.0
+_CAN_HOLD_SIZE = ("mrc", "hdf")
+
+Cubes = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CubeFile:
+    """Cubes of which single ones can be read.
+
+    Attributes
+    ----------
+    shape
+        (n, d, d, d).
+    voxel_size_A
+        In Å, or None where the file does not know it.
+    read
+        Gives some of the cubes, by rows in ascending order.
+    """
+
+    shape: tuple[int, ...]
+    voxel_size_A: float | None
+    read: Callable[[Sequence[int]], Cubes]
+
+
+def subtomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
+    """What is known of a file or folder of cubes, from a sample of them.
+
+    Raises
+    ------
+    TomadaptError
+        What the reader refuses; findings that came before it stand.
+    """
+    if kind == "set":
+        yield from _of_set(path)
+        return
+    yield from header_findings(path, kind)
+    if kind in ("npy", "npz", "folder"):
+        yield ok("format", {"npy": "NumPy array", "npz": "NumPy archive"}.get(kind, "folder"), kind)
+    file = _opened(path, kind)
+    n, box = file.shape[0], file.shape[-1]
+    can_hold = kind in _CAN_HOLD_SIZE or (kind == "folder" and not _holds_em(path))
+    yield voxel_size_finding(file.voxel_size_A, can_be_known=can_hold)
+    yield _particles(n, box)
+    yield shape_finding(file.shape)
+    cubes = file.read(_rows(n, box))
+    yield from _voxels(cubes, math.prod(file.shape), file.voxel_size_A)
+    if math.prod(file.shape) <= _WHOLE_VOXELS:
+        yield _accepted(path, file.voxel_size_A)
+
+
+def _of_set(path: Path) -> Iterator[Finding]:
+    data = open_set(path)
+    yield ok("format", "set simulated by tomadapt", "set")
+    yield voxel_size_finding(data.voxel_size_A, can_be_known=True)
+    yield _particles(len(data), data.box)
+    counts = Counter(np.asarray(data.labels).tolist())
+    by_name = {name: counts[index] for index, name in enumerate(data.class_names)}
+    yield ok("classes", ", ".join(f"{name} {n}" for name, n in by_name.items()), by_name)
+    if data.acquisition is not None:
+        yield ok("acquisition", f"acquisition {data.acquisition.name}", data.acquisition.name)
+    cubes = data.read(_rows(len(data), data.box)).numpy()
+    yield from _voxels(cubes, len(data) * data.box**3, data.voxel_size_A, signed=True)
+
+
+def _particles(n: int, box: int) -> Finding:
+    return ok("particles", f"{n} cubes of {box} voxels a side", {"count": n, "box": box})
+
+
+def _rows(n: int, box: int) -> list[int]:
+    """Rows spread over all, so many that the sample stays small."""
+    count = min(n, _MOST_CUBES, max(1, _MOST_VOXELS // box**3))
+    rows: list[int] = np.unique(np.linspace(0, n - 1, count).round().astype(int)).tolist()
+    return rows
+
+
+def _voxels(
+    cubes: Cubes, total: int, voxel_size_A: float | None, *, signed: bool = False
+) -> Iterator[Finding]:
+    """Values, spectrum, wedge and sign of a sample; ``signed`` where the sign is known."""
+    sample = measured(cubes)
+    yield from sample_findings(sample, total)
+    varying = np.array([bool(np.isfinite(c).all() and c.min() < c.max()) for c in cubes])
+    if not varying.any():
+        return
+    usable = Subtomograms(ArrayVolumes(cubes[varying], voxel_size_A or 1.0))
+    yield from spectrum_findings(lambda: cubes_power(usable), voxel_size_A)
+    if not signed:
+        errors = measured_contrast(usable)
+        sign = int(np.sign(errors)) if abs(errors) >= _CLEAR_ERRORS else 0
+        side = "brighter" if errors > 0 else "darker"
+        text = f"centres are {side} than their surroundings by {abs(errors):.1f} standard errors"
+        yield contrast_of(sign, text if sign else f"undecided: {text}")
+
+
+def _accepted(path: Path, voxel_size_A: float | None) -> Finding:
+    """Whether the reader of the other commands takes the file; it looks at every voxel."""
+    stated = None if voxel_size_A else 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the sign, which has its own finding
+        open_target(path, voxel_size_A=stated, contrast="positive")
+    return ok("readable", "all cubes can be used")
+
+
+def _opened(path: Path, kind: Format) -> CubeFile:
+    if kind == "mrc":
+        header, mapped = open_mrc(path)
+        size = float(np.float32(header.voxel_sizes_A[0])) if header.knows_voxel_size else None
+        return _of_array(path, mapped, size)
+    if kind == "em":
+        return _of_array(path, open_em(path), None)
+    if kind == "hdf":
+        stack = open_hdf(path)
+        _require_cubes(path, stack.shape)
+        return CubeFile(
+            stack.shape, stack.voxel_size_A, lambda rows: _single(stack[np.array(rows)])
+        )
+    if kind == "npz":
+        return _of_archive(path)
+    if kind == "folder":
+        return _of_folder(path)
+    try:
+        return _of_array(path, np.lib.format.open_memmap(path, mode="r"), None)
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(path, "a whole .npy array", error) from error
+
+
+def _single(values: Any) -> Cubes:
+    with np.errstate(over="ignore"):  # what overflows is counted as infinite
+        return np.asarray(values, dtype=np.float32)
+
+
+def _damaged(path: Path, expected: str, error: Exception) -> InputError:
+    got = f"{type(error).__name__}: {error}"
+    return InputError(
+        f"cannot read {path}", expected=expected, got=got, remedy="copy or export the file again"
+    )
+
+
+def _require_cubes(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 4 or 0 in shape or len(set(shape[1:])) != 1:
+        raise InputError(
+            f"{path} is not a stack of cubes",
+            expected="an array (n, d, d, d)",
+            got=f"shape {shape}",
+            remedy="extract subtomograms as cubes",
+        )
+
+
+def _of_array(path: Path, data: NDArray[Any], size_A: float | None) -> CubeFile:
+    if data.ndim == 3 and data.size:
+        sections, side, width = data.shape
+        if side == width and sections % side == 0:  # cubes written one after another
+            data = data.reshape(-1, side, side, side)
+    _require_cubes(path, data.shape)
+    if data.dtype.kind not in "fiu":
+        got = f"voxels of type {data.dtype}"
+        remedy = "save it as float32"
+        raise InputError(f"{path} holds no real numbers", got=got, remedy=remedy)
+    return CubeFile(data.shape, size_A, lambda rows: _single(data[list(rows)]))
+
+
+def _of_archive(path: Path) -> CubeFile:
+    """The one array of cubes in an archive, which is not unpacked for it."""
+    found = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    header = _array_header(file)
+                    if len(header[0]) == 4:
+                        found[name] = (*header, file.tell())
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(path, "a whole .npz archive", error) from error
+    if len(found) != 1:
+        raise InputError(
+            f"{path} must hold exactly one array (n, d, d, d)",
+            expected="one",
+            got=f"{len(found)} ({', '.join(found) or 'none'})",
+            remedy="save the one to be labelled as .npy",
+        )
+    ((member, (shape, in_columns, dtype, start)),) = found.items()
+    _require_cubes(path, shape)
+    if in_columns or dtype.kind not in "fiu":
+        got = f"voxels of type {dtype}" + (" in Fortran's order" if in_columns else "")
+        remedy = "save it as float32 in C order"
+        raise InputError(f"{path} cannot be looked into", got=got, remedy=remedy)
+    cube_bytes = math.prod(shape[1:]) * dtype.itemsize
+
+    def read(rows: Sequence[int]) -> Cubes:
+        cubes = np.empty((len(rows), *shape[1:]), np.float32)
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+                for place, row in enumerate(rows):
+                    file.seek(start + row * cube_bytes)
+                    values = np.frombuffer(file.read(cube_bytes), dtype)
+                    cubes[place] = _single(values.reshape(shape[1:]))
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise _damaged(path, "a whole .npz archive", error) from error
+        return cubes
+
+    return CubeFile(shape, None, read)
+
+
+def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    of_version = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, in_columns, dtype = of_version(file)
+    return tuple(shape), bool(in_columns), np.dtype(dtype)
+
+
+def _cube_paths(folder: Path) -> list[Path]:
+    """As the reader takes them: by name, without files such as ._p1.mrc that macOS leaves there."""
+    maps = (p for p in folder.iterdir() if p.suffix.lower() in (".mrc", ".map", ".em"))
+    return sorted(p for p in maps if not p.name.startswith("."))
+
+
+def _holds_em(folder: Path) -> bool:
+    return all(path.suffix.lower() == ".em" for path in _cube_paths(folder))
+
+
+def _of_folder(folder: Path) -> CubeFile:
+    paths = _cube_paths(folder)
+    if not paths:
+        inside = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))[:5]
+        raise InputError(
+            f"no .mrc or .em cubes in {folder}",
+            expected="at least one",
+            got=", ".join(inside) or "an empty folder",
+            remedy="name the files or the folders of cubes in it",
+        )
+
+    def one(path: Path) -> CubeFile:
+        return _opened(path, "em" if path.suffix.lower() == ".em" else "mrc")
+
+    first = one(paths[0])
+
+    def read(rows: Sequence[int]) -> Cubes:
+        cubes = np.empty((len(rows), *first.shape[1:]), np.float32)
+        for place, row in enumerate(rows):
+            file = one(paths[row])
+            if file.shape != first.shape:
+                raise InputError(
+                    f"{paths[row]} is not a cube like the others",
+                    expected=first.shape[1:],
+                    got=file.shape,
+                    remedy="extract all particles with one box",
+                )
+            cubes[place] = file.read([0])[0]
+        return cubes
+
+    return CubeFile((len(paths), *first.shape[1:]), first.voxel_size_A, read)

@@ -1,0 +1,90 @@
+"""What a path is, by its name where that tells it and by its first bytes otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tomadapt.io.em import read_em_header
+from tomadapt.io.hdf import open_hdf
+from tomadapt.io.mrc import read_header
+from tomadapt.io.star import read_text
+from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
+
+Format = Literal[
+    "mrc", "em", "hdf", "zarr", "npy", "npz", "set", "folder", "model", "toml", "tomograms", "list"
+]
+
+_SUFFIXES: dict[str, Format] = {
+    **dict.fromkeys((*MRC_SUFFIXES, ".mrcs"), "mrc"),
+    **dict.fromkeys(EM_SUFFIXES, "em"),
+    **dict.fromkeys(HDF_SUFFIXES, "hdf"),
+    ".npy": "npy",
+    ".npz": "npz",
+    ".safetensors": "model",
+    ".toml": "toml",
+}
+_STARTS: tuple[tuple[bytes, Format], ...] = (
+    (b"\x89HDF\r\n\x1a\n", "hdf"),
+    (b"\x93NUMPY", "npy"),
+    (b"PK\x03\x04", "npz"),
+)
+_COORDINATES = ("rlnCoordinateX", "rlnCenteredCoordinateXAngst", "rlnTomoParticlesFile")
+
+
+def format_of(path: Path) -> Format:
+    """What to read a file or folder as; what is not known otherwise may be a list of particles.
+
+    Raises
+    ------
+    InputError
+        A STAR file cannot be read.
+    """
+    if path.is_dir():
+        if (path / "set.json").exists() or (path / "config.json").exists():
+            return "set"
+        names = ("zarr.json", ".zattrs")
+        is_zarr = path.suffix.lower() in ZARR_SUFFIXES or any((path / n).exists() for n in names)
+        return "zarr" if is_zarr else "folder"
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    with path.open("rb") as file:
+        start = file.read(212)
+    if start[208:211] == b"MAP":
+        return "mrc"
+    for mark, kind in _STARTS:
+        if start.startswith(mark):
+            return kind
+    if suffix == ".star":
+        text = read_text(path)
+        if "_rlnTomoSizeX" in text and not any(f"_{name}" in text for name in _COORDINATES):
+            return "tomograms"
+    return "list"
+
+
+def is_tomogram(path: Path, kind: Format) -> bool:
+    """Whether a file of volumes is one tomogram and no stack of subtomograms.
+
+    Where a header does not tell, square sections of which there are several times as many as each
+    has rows are cubes written one after another; a single cube is taken for a tomogram.
+
+    Raises
+    ------
+    TomadaptError
+        The header cannot be read.
+    """
+    if kind == "zarr":
+        return True
+    if kind == "hdf":
+        return len(open_hdf(path).volumes) == 1
+    if kind == "em":
+        nz, ny, nx = read_em_header(path).shape
+    elif kind == "mrc":
+        header = read_header(path)
+        nz, ny, nx = header.stored_shape
+        if header.is_volume_stack or path.suffix.lower() == ".mrcs":
+            return False
+    else:
+        return False
+    return not (ny == nx and nz > nx and nz % nx == 0)

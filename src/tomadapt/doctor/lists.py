@@ -1,0 +1,261 @@
+"""Lists of particles: what is in them, and whether they fit the tomograms given with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.doctor.findings import Finding, note, ok, problem
+from tomadapt.errors import ConfigError, TomadaptError
+from tomadapt.io.particle_lists import ParticleList, read_particles
+from tomadapt.io.star import read_star
+from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
+
+_SHOWN = 5
+_SAME_SIZE = 0.01
+_LEAST_BINNING = 1.5
+_ENDINGS = (*MRC_SUFFIXES, *EM_SUFFIXES, *HDF_SUFFIXES, *ZARR_SUFFIXES, ".tomostar", ".ome")
+
+
+@dataclass(frozen=True)
+class KnownTomogram:
+    """A tomogram that was given with a list.
+
+    Attributes
+    ----------
+    name
+        As lists should call it.
+    shape
+        Voxels along z, y, x.
+    voxel_size_A
+        In Å, or None where its file does not know it.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    voxel_size_A: float | None
+
+
+@dataclass(frozen=True)
+class Companions:
+    """What was given with a list: tomograms, and RELION's STAR file of tomograms."""
+
+    tomograms: tuple[KnownTomogram, ...] = ()
+    tomogram_list: Path | None = None
+
+
+def tomogram_list_findings(path: Path) -> Iterator[Finding]:
+    """What RELION's STAR file of tomograms holds.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    table = next(t for t in read_star(path).tables if "rlnTomoSizeX" in t)
+    names = list(table.column("rlnTomoName")) if "rlnTomoName" in table else []
+    yield ok("tomograms", f"{len(table)} tomograms: {_some(names)}", names)
+
+
+def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
+    """What a list of particles holds, and where it contradicts the tomograms given with it.
+
+    Raises
+    ------
+    TomadaptError
+        What :func:`~tomadapt.io.particle_lists.read_particles` refuses, its rows apart.
+    """
+    particles, taken = _read(path, given)
+    yield ok("format", f"read as {particles.dialect}", particles.dialect)
+    if not len(particles):
+        yield problem("particles", "no particles", 0, remedy="check the program that wrote it")
+        return
+    yield ok("particles", f"{len(particles)} particles", len(particles))
+    if taken:
+        yield note("taken_from_tomogram", taken)
+    yield _rows(particles)
+    yield _names(particles)
+    yield _poses(particles)
+    if particles.classes is not None:
+        counts = Counter(particles.classes)
+        text = ", ".join(f"{name or 'unnamed'} {n}" for name, n in counts.most_common(_SHOWN))
+        yield ok("classes", f"{text}{' …' if len(counts) > _SHOWN else ''}", dict(counts))
+    if particles.pixel_size_A is not None:
+        sizes = np.unique(particles.pixel_size_A).tolist()
+        text = f"pixels of {_some([f'{size:g}' for size in sizes])} Å named"
+        yield ok("pixel_size", text, sizes)
+    if given.tomograms:
+        yield from _against_tomograms(particles, given.tomograms)
+
+
+def _read(path: Path, given: Companions) -> tuple[ParticleList, str]:
+    """The list, and what was taken from the tomograms because the list does not say it."""
+    try:
+        return read_particles(path, strict=False), ""
+    except ConfigError:
+        for options, taken in _ways(given):
+            try:
+                return read_particles(path, strict=False, **options), taken
+            except TomadaptError:
+                continue
+        raise
+
+
+def _ways(given: Companions) -> Iterator[tuple[dict[str, Any], str]]:
+    """What may be stated of a list that needs it, and in words."""
+    if given.tomogram_list is not None:
+        yield (
+            {"tomograms": given.tomogram_list},
+            f"tomograms' sizes are those of {given.tomogram_list}",
+        )
+    sizes = {t.voxel_size_A for t in given.tomograms if t.voxel_size_A is not None}
+    if len(sizes) != 1:
+        return
+    size_A = sizes.pop()
+    if len(given.tomograms) == 1:
+        extent_A = [n * size_A for n in given.tomograms[0].shape[::-1]]
+        text = f"coordinates count from the centre of {given.tomograms[0].name}"
+        yield {"extent_A": extent_A}, text
+    text = f"coordinates were taken to count in voxels of the tomogram given, {size_A:g} Å"
+    yield {"voxel_size_A": size_A}, text
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f" … ({len(texts)} in all)" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
+
+
+def _rows(particles: ParticleList) -> Finding:
+    rows = [{"row": p.row, "reason": p.reason} for p in particles.problems]
+    if not rows:
+        return ok("rows", "every row can be used", rows)
+    reasons = "; ".join(p.reason for p in particles.problems[:_SHOWN])
+    more = " …" if len(rows) > _SHOWN else ""
+    text = f"{len(rows)} of {len(particles)} rows cannot be used: {reasons}{more}"
+    return problem("rows", text, rows, remedy="mend or delete these rows")
+
+
+def _names(particles: ParticleList) -> Finding:
+    counts = dict(Counter(particles.tomograms))
+    if set(counts) == {""}:
+        text = "the particles' tomogram is not named"
+        return note("tomograms", text, {}, remedy="state the tomogram where it is asked for")
+    shown = [f"{name or 'unnamed'} ({n})" for name, n in counts.items()]
+    text = f"in {_some(shown)}"
+    if "" in counts:
+        return problem("tomograms", text, counts, remedy="name the tomogram of every particle")
+    return ok("tomograms", text, counts)
+
+
+def _poses(particles: ParticleList) -> Finding:
+    has = particles.rotations is not None
+    return ok("poses", "each particle has a pose" if has else "particles have no poses", has)
+
+
+def _against_tomograms(
+    particles: ParticleList, tomograms: Sequence[KnownTomogram]
+) -> Iterator[Finding]:
+    rows_of = _rows_of(particles, tomograms)
+    others = [t.name for t in tomograms if t.name not in rows_of]
+    matched = {name: len(rows) for name, rows in rows_of.items()}
+    if others:
+        listed = _some([name or "unnamed" for name in dict.fromkeys(particles.tomograms)])
+        text = f"no particle is in {_some(others)}; the list has {listed}"
+        remedy = "if they belong together, give the file the name that the list has"
+        yield note("tomograms_given", text, matched, remedy=remedy)
+    else:
+        text = ", ".join(f"{n} particles in {name}" for name, n in matched.items())
+        yield ok("tomograms_given", text, matched)
+    known = [t for t in tomograms if t.name in rows_of and t.voxel_size_A is not None]
+    if known:
+        yield _inside(particles, known, rows_of)
+    if known and particles.pixel_size_A is not None:
+        yield _sizes(particles.pixel_size_A, known, rows_of)
+
+
+def _rows_of(
+    particles: ParticleList, tomograms: Sequence[KnownTomogram]
+) -> dict[str, NDArray[np.int64]]:
+    """The rows of each tomogram that has any; a list without names belongs to the only one."""
+    if len(tomograms) == 1 and not any(particles.tomograms):
+        return {tomograms[0].name: np.arange(len(particles))}
+    bare = {name: bare_name(name) for name in set(particles.tomograms)}
+    named = np.array([bare[name] for name in particles.tomograms])
+    found = {t.name: np.flatnonzero(named == bare_name(t.name)) for t in tomograms}
+    return {name: rows for name, rows in found.items() if rows.size}
+
+
+def bare_name(name: str) -> str:
+    """A tomogram's name without folders and endings, as its file is called."""
+    bare = PurePosixPath(name.replace("\\", "/")).name.removesuffix(".gz")
+    shortened = True
+    while shortened:
+        ending = PurePosixPath(bare).suffix
+        shortened = ending.lower() in _ENDINGS
+        bare = bare.removesuffix(ending) if shortened else bare
+    return bare
+
+
+def _inside(
+    particles: ParticleList,
+    tomograms: Sequence[KnownTomogram],
+    rows_of: Mapping[str, NDArray[np.int64]],
+) -> Finding:
+    """Whether coordinates lie in a tomogram's voxels, the outermost halves included."""
+    value: dict[str, list[int]] = {}
+    shown = []
+    for tomogram in tomograms:
+        rows = rows_of[tomogram.name]
+        place = particles.coordinates_A[rows] / (tomogram.voxel_size_A or np.nan)
+        last = np.array(tomogram.shape[::-1]) - 1
+        beyond = ((place < -0.5) | (place > last + 0.5)).any(axis=1)  # False of NaN
+        if beyond.any():
+            value[tomogram.name] = rows[beyond].tolist()
+            x, y, z = place[beyond][0]
+            shown.append(
+                f"{beyond.sum()} of {len(rows)} lie outside of {tomogram.name} "
+                f"({' × '.join(map(str, tomogram.shape[::-1]))} voxels, x, y, z), the first at "
+                f"{x:.0f}, {y:.0f}, {z:.0f}"
+            )
+    if not value:
+        return ok("inside", "all coordinates lie in the tomograms given", value)
+    return problem(
+        "inside",
+        "; ".join(shown),
+        value,
+        remedy="check the voxel sizes, the order of axes, and where coordinates count from",
+    )
+
+
+def _sizes(
+    sizes_A: NDArray[np.float64],
+    tomograms: Sequence[KnownTomogram],
+    rows_of: Mapping[str, NDArray[np.int64]],
+) -> Finding:
+    """The list's pixels against the tomograms' voxels, which may be binned.
+
+    They are the same to 1 %, or the tomogram is coarser by a whole number, or by 1.5 and more
+    (programs that reconstruct at any size): anything else is a wrong header.
+    """
+    ratios = {}
+    for tomogram in tomograms:
+        ratio = (tomogram.voxel_size_A or np.nan) / sizes_A[rows_of[tomogram.name]]
+        for each in np.unique(ratio.round(6)).tolist():
+            ratios[f"{tomogram.name}: {each:.4g}"] = each
+    value = dict(ratios)
+    apart = {text: ratio for text, ratio in ratios.items() if abs(ratio - 1) > _SAME_SIZE}
+    if not apart:
+        return ok("tomogram_voxel_size", "the list's pixels are the tomogram's voxels", value)
+    text = f"the tomogram's voxel size over the list's pixel size is not 1: {_some([*apart])}"
+    if any(ratio < _LEAST_BINNING for ratio in apart.values()):
+        remedy = "one of both sizes is wrong: mend the tomogram's header or the list"
+        return problem("tomogram_voxel_size", text, value, remedy=remedy)
+    whole = all(abs(ratio / round(ratio) - 1) <= _SAME_SIZE for ratio in apart.values())
+    how = "the tomogram is binned" if whole else "right only if it was reconstructed at that size"
+    return note("tomogram_voxel_size", f"{text}; {how}", value)

@@ -1,0 +1,144 @@
+"""Tomograms: what their headers say, and what their voxels tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from tomadapt.doctor.density import (
+    contrast_finding,
+    measured,
+    sample_findings,
+    spectrum_findings,
+    spread_blocks,
+)
+from tomadapt.doctor.findings import Finding, note, ok, problem
+from tomadapt.doctor.kinds import Format
+from tomadapt.errors import ConfigError
+from tomadapt.io.em import read_em_header
+from tomadapt.io.hdf import open_hdf
+from tomadapt.io.mrc import MrcHeader, read_header
+from tomadapt.io.ome_zarr import open_ome_zarr
+from tomadapt.io.tomogram_files import open_tomogram
+from tomadapt.tomograms.spectrum import tomogram_power
+from tomadapt.tomograms.tomogram import Tomogram
+
+STATE_VOXEL_SIZE = "give --voxel-size in Å to the commands that read it"
+_STANDS_FOR_UNKNOWN_A = 1.0
+
+
+def tomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
+    """What is known of a tomogram.
+
+    Raises
+    ------
+    TomadaptError
+        What the reader refuses; findings that came before it stand.
+    """
+    yield from header_findings(path, kind)
+    tomogram, size_A = _opened(path)
+    yield voxel_size_finding(size_A, can_be_known=kind != "em")
+    yield ok("name", f"called {tomogram.name!r} in lists of particles", tomogram.name)
+    yield shape_finding(tomogram.shape)
+    sample = measured(spread_blocks(tomogram))
+    yield from sample_findings(sample, math.prod(tomogram.shape))
+    if not sample.low < sample.high:
+        return
+    yield from spectrum_findings(lambda: tomogram_power(tomogram), size_A)
+    yield contrast_finding(tomogram, size_A)
+
+
+def _opened(path: Path) -> tuple[Tomogram, float | None]:
+    """The tomogram with its own sign, and its voxel size where the file knows it."""
+    try:
+        tomogram = open_tomogram(path, contrast="positive")
+    except ConfigError:
+        # Unknown is its size, or a package is missing, which is then said again.
+        stand_in = open_tomogram(path, contrast="positive", voxel_size_A=_STANDS_FOR_UNKNOWN_A)
+        return stand_in, None
+    return tomogram, tomogram.voxel_size_A
+
+
+def shape_finding(shape: tuple[int, ...]) -> Finding:
+    """Voxels along z, y, x, of one or of n volumes."""
+    return ok("shape", f"{' × '.join(map(str, shape))} voxels (z, y, x)", list(shape))
+
+
+def voxel_size_finding(size_A: float | None, *, can_be_known: bool) -> Finding:
+    """The voxel size in Å; not to have one is a fault only where the format can hold it."""
+    if size_A is not None:
+        return ok("voxel_size", f"voxels of {size_A:g} Å", size_A)
+    if can_be_known:
+        text = "the voxel size is unknown: the header has none, or 0 or 1 Å, which nobody set"
+        return problem("voxel_size", text, remedy=f"mend the header, or {STATE_VOXEL_SIZE}")
+    text = "the voxel size is unknown: files of this format hold none"
+    return note("voxel_size", text, remedy=STATE_VOXEL_SIZE)
+
+
+def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
+    """What the header of a file of volumes says.
+
+    Raises
+    ------
+    TomadaptError
+        When it cannot be read.
+    """
+    if kind == "mrc":
+        yield from _mrc(read_header(path))
+    elif kind == "em":
+        em = read_em_header(path)
+        yield ok("format", f"EM, {em.dtype.name}, written on machine {em.machine}", "EM")
+        yield ok("voxel_type", em.dtype.name, em.dtype.name)
+    elif kind == "hdf":
+        stack = open_hdf(path)
+        yield ok("format", f"HDF5 of EMAN2's layout, {_count(len(stack))}", "HDF5")
+        stored = stack.volumes[0].stored_dtype.name
+        packed = "" if stack.volumes[0].dtype.name == stored else ", packed to few bits"
+        yield ok("voxel_type", f"{stored}{packed}", stored)
+    elif kind == "zarr":
+        image = open_ome_zarr(path)
+        version = "0.5" if image.array.metadata.zarr_format == 3 else "0.4"
+        yield ok("format", f"OME-Zarr {version}, finest level", f"OME-Zarr {version}")
+        yield ok("voxel_type", image.dtype.name, image.dtype.name)
+
+
+def _count(n: int) -> str:
+    return "one volume" if n == 1 else f"{n} volumes"
+
+
+def _mrc(header: MrcHeader) -> Iterator[Finding]:
+    order = "little-endian" if header.byte_order == "<" else "big-endian"
+    yield ok("format", f"MRC, {order}", "MRC")
+    unsigned = ", unsigned by IMOD's flag" if header.unsigned_bytes and header.mode == 0 else ""
+    name = header.dtype.name
+    yield ok("voxel_type", f"mode {header.mode} ({name}{unsigned})", name)
+    sizes = header.voxel_sizes_A
+    text = f"{' × '.join(f'{size:g}' for size in sizes)} Å along x, y, z in the header"
+    even = max(sizes) - min(sizes) <= 1e-3 * max(sizes)
+    yield (ok if even else note)("header_voxel_sizes", text, list(sizes))
+    x, y, z = header.origin_A
+    if any(header.origin_A):
+        text = f"origin {x:g}, {y:g}, {z:g} (x, y, z), which coordinates here do not count from"
+        yield note("origin", text, list(header.origin_A))
+    else:
+        yield ok("origin", "origin 0, 0, 0", [0.0, 0.0, 0.0])
+    if header.axes != (1, 2, 3):
+        named = ", ".join("xyz"[axis - 1] for axis in header.axes)
+        text = f"columns, rows and sections are along {named}; they are turned when read"
+        yield note("axes", text, list(header.axes))
+    yield _space_group(header)
+    count = header.extended_bytes
+    yield ok("extended_header", f"{count} bytes of extended header" if count else "none", count)
+    labels = list(header.labels)
+    yield ok("labels", " | ".join(labels) or "none", labels)
+
+
+def _space_group(header: MrcHeader) -> Finding:
+    group = header.space_group
+    if header.is_volume_stack:
+        return ok("space_group", f"space group {group}: a stack of volumes", group)
+    if header.is_image_stack and header.stored_shape[0] > 1:
+        text = "space group 0: a stack of images by its header, as many programs write of volumes"
+        return note("space_group", text, 0, remedy="make sure that it is no tilt series")
+    return ok("space_group", f"space group {group}: one volume", group)

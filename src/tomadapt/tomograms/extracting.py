@@ -1,0 +1,82 @@
+"""Particles of a tomogram cut out into a folder, with a row for each and for those left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.errors import InputError
+from tomadapt.io.atomic import output_folder
+from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, write_card
+from tomadapt.simulate.dataset import versions
+from tomadapt.tomograms.extraction import extract
+from tomadapt.tomograms.positions import Positions, write_positions
+from tomadapt.tomograms.tomogram import Tomogram
+
+
+def extract_to_folder(
+    tomogram: Tomogram,
+    positions: Positions,
+    folder: Path,
+    card: ExtractedCard,
+    *,
+    border: Literal["pad", "drop"],
+    fewest: int = 1,
+) -> tuple[Positions, NDArray[np.float32]]:
+    """Cut particles out of a tomogram and write them as :mod:`tomadapt.io.extracted` says.
+
+    Parameters
+    ----------
+    tomogram, positions
+        Where they are; the tomogram's sign is honoured.
+    folder
+        Where they go.
+    card
+        Box, voxel size and smoothing of the cubes, and where they come from; the count is filled
+        in here.
+    border
+        See :func:`~tomadapt.tomograms.extraction.extract`.
+    fewest
+        So many particles are needed.
+
+    Returns
+    -------
+    kept
+        The positions without those that gave no cube.
+    volumes
+        (n, d, d, d) float32, density positive, in the order of ``kept.rows``; a memory map.
+
+    Raises
+    ------
+    InputError
+        When there are too few particles.
+    ConfigError, OutputError
+        As for :func:`~tomadapt.tomograms.extraction.extract`.
+    """
+    output_folder(folder, needed_bytes=4 * len(positions.rows) * card.box**3)
+    (folder / CARD).unlink(missing_ok=True)  # until the new one is whole
+    extraction = extract(
+        tomogram,
+        positions.coordinates_A,
+        box=card.box,
+        voxel_size_A=card.voxel_size_A,
+        border=border,
+        smoothing_sigma_A=card.smoothing_sigma_A,
+        out=folder / CUBES,
+    )
+    kept = positions.without(extraction.dropped)
+    if len(kept.rows) < fewest:
+        reasons = sorted(set(kept.rejected.values()))
+        raise InputError(
+            f"too few particles in {card.tomogram}",
+            expected=f"at least {fewest}",
+            got=f"{len(kept.rows)} of {len(positions.particles)}"
+            + (f" (the others: {'; '.join(reasons[:3])})" if reasons else ""),
+            remedy="lower the picking threshold, or give a longer list of particles",
+        )
+    write_positions(folder, kept)
+    write_card(folder, card.model_copy(update={"count": len(kept.rows), "versions": versions()}))
+    return kept, extraction.volumes

@@ -1,0 +1,199 @@
+"""Positions of particles in one tomogram, picked or listed, and why others are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
+from tomadapt.subtomograms import same_voxel_size
+from tomadapt.tomograms.picking import Picks
+from tomadapt.tomograms.tomogram import Tomogram
+
+REASON = "tomadaptReason"
+"""The column that says what became of a row."""
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Particles of one tomogram among those of a list.
+
+    Attributes
+    ----------
+    particles
+        The whole list.
+    rows
+        Which of its rows are used, rising.
+    rejected
+        Row → why it is not.
+    notes
+        What the user should know of how the list was understood.
+    """
+
+    particles: ParticleList
+    rows: NDArray[np.int64]
+    rejected: Mapping[int, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def coordinates_A(self) -> NDArray[np.float64]:
+        """(n, 3) of the rows that are used, x, y, z in Å."""
+        return self.particles.coordinates_A[self.rows]
+
+    def without(self, dropped: Mapping[int, str]) -> Positions:
+        """The same with some of the used rows, by their place among them, rejected."""
+        gone = {int(self.rows[place]): reason for place, reason in dropped.items()}
+        kept = np.array([row for row in self.rows if row not in gone], dtype=np.int64)
+        return Positions(self.particles, kept, {**self.rejected, **gone}, self.notes)
+
+
+def picked_positions(tomogram: Tomogram, picks: Picks) -> Positions:
+    """All picks, as a list of particles of the tomogram."""
+    n = len(picks)
+    particles = ParticleList(
+        coordinates_A=picks.coordinates_A,
+        rotations=None,
+        tomograms=(tomogram.name or "tomogram",) * n,
+        dialect="relion4",
+        scores=picks.scores,
+        pixel_size_A=np.full(n, tomogram.voxel_size_A),
+    )
+    return Positions(particles, np.arange(n), {})
+
+
+def listed_positions(
+    path: Path | str,
+    tomogram: Tomogram,
+    *,
+    pixel_size_A: float | None = None,
+    tomograms: Path | str | None = None,
+) -> Positions:
+    """Read a list and find the particles of a tomogram in it.
+
+    Of a list with one tomogram all particles are taken, whatever it is called there; of a list with
+    several, those of the tomogram's name.
+
+    Parameters
+    ----------
+    path
+        See :func:`~tomadapt.io.particle_lists.read_particles`.
+    tomogram
+        Whose particles are wanted.
+    pixel_size_A
+        Of the pixels that coordinates count in, where the list does not say it: in Å, the
+        tomogram's voxels where None.
+    tomograms
+        RELION's STAR file of tomograms, where coordinates are from their centres.
+
+    Raises
+    ------
+    InputError
+        When the list cannot be read, or has no particle of this tomogram.
+    MismatchError
+        When the voxel size in the list is not the tomogram's, or most particles are outside of it.
+    """
+    particles = _read(path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms)
+    rejected = {problem.row: problem.reason for problem in particles.problems}
+    notes: list[str] = []
+    names = sorted(set(particles.tomograms))
+    if len(names) > 1:
+        if tomogram.name not in names:
+            raise InputError(
+                f"{path} has no particles of tomogram {tomogram.name!r}",
+                expected="its name in the list, or a list of one tomogram",
+                got=", ".join(names[:8]) + (" …" if len(names) > 8 else ""),
+                remedy="rename the tomogram's file, or give that tomogram's particles alone",
+            )
+        for row, name in enumerate(particles.tomograms):
+            if name != tomogram.name:
+                rejected.setdefault(row, f"of another tomogram: {name}")
+    elif names and names[0] not in ("", tomogram.name):
+        notes.append(f"the list calls its one tomogram {names[0]!r}, the file is {tomogram.name!r}")
+    rows = np.array([r for r in range(len(particles)) if r not in rejected], dtype=np.int64)
+    _require_inside(path, tomogram, particles.coordinates_A[rows])
+    return Positions(particles, rows, rejected, tuple(notes))
+
+
+def _read(
+    path: Path | str,
+    tomogram: Tomogram,
+    *,
+    pixel_size_A: float | None,
+    tomograms: Path | str | None,
+) -> ParticleList:
+    extent_A = (np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A).tolist()
+
+    def read(voxel_size_A: float | None) -> ParticleList:
+        return read_particles(
+            path,
+            voxel_size_A=voxel_size_A,
+            tomograms=tomograms,
+            extent_A=None if tomograms is not None else extent_A,
+            tomogram=tomogram.name or "tomogram",
+            strict=False,
+        )
+
+    if pixel_size_A is not None:
+        return read(pixel_size_A)
+    try:
+        particles = read(None)
+    except ConfigError:
+        # A format that never says it (Dynamo's) counts in the voxels of its tomogram; whatever
+        # else is wrong is told by the second try.
+        return read(tomogram.voxel_size_A)
+    _require_agreeing_voxels(path, particles, tomogram)
+    return particles
+
+
+def _require_inside(
+    path: Path | str, tomogram: Tomogram, coordinates_A: NDArray[np.float64]
+) -> None:
+    """Refuse a list of which most is outside: a wrong pixel size, or another tomogram."""
+    half = tomogram.voxel_size_A / 2
+    beyond = (coordinates_A < -half) | (coordinates_A > tomogram.last_A + half)
+    outside = np.atleast_1d(beyond.any(axis=1))
+    if len(outside) and outside.mean() > 0.5:
+        raise MismatchError(
+            f"{int(outside.sum())} of {len(outside)} particles of {path} are outside of the "
+            "tomogram",
+            expected="coordinates up to "
+            + " × ".join(f"{c:.0f}" for c in tomogram.last_A)
+            + " Å (x, y, z)",
+            got="up to " + " × ".join(f"{c:.0f}" for c in coordinates_A.max(axis=0)) + " Å",
+            remedy="check the pixel size of the coordinates, and that both are of one tomogram",
+        )
+
+
+def _require_agreeing_voxels(path: Path | str, particles: ParticleList, tomogram: Tomogram) -> None:
+    """Refuse a list whose own voxel size, times its binning, cannot be the tomogram's."""
+    sizes_A = particles.pixel_size_A
+    if sizes_A is None or not len(sizes_A):
+        return
+    ratio = tomogram.voxel_size_A / float(np.median(sizes_A))
+    # The list counts in pixels of the tilt series, of which the tomogram bins a whole number.
+    binning = max(1, round(ratio))
+    if not same_voxel_size(ratio, binning):
+        raise MismatchError(
+            f"the voxel sizes of {path} and of the tomogram do not belong together",
+            expected=f"the tomogram's {tomogram.voxel_size_A:g} Å, or that over a whole number",
+            got=f"{float(np.median(sizes_A)):g} Å in the list",
+            remedy="mend the tomogram's voxel size, or insist on the list's with --pixel-size",
+        )
+
+
+def write_positions(folder: Path, positions: Positions) -> None:
+    """Write ``particles.star`` with the rows that are used, ``rejected.star`` with the others."""
+    write_star(folder / "particles.star", positions.particles, rows=positions.rows.tolist())
+    write_rejected(folder / "rejected.star", positions)
+
+
+def write_rejected(path: Path, positions: Positions) -> None:
+    """Write the rows that are not used with a reason each; a file without rows where all are."""
+    rows = sorted(positions.rejected)
+    reasons = [positions.rejected.get(row, "") for row in range(len(positions.particles))]
+    write_star(path, positions.particles, columns={REASON: reasons}, rows=rows)

@@ -1,0 +1,853 @@
+"""The audit of files and the machine, and the command that prints it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import emfile
+import mrcfile
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from typer.testing import CliRunner, Result
+
+from tomadapt.cli import app
+from tomadapt.doctor import Finding, Report, examine
+from tomadapt.doctor import machine as machine_module
+from tomadapt.doctor.cubes import _opened
+from tomadapt.doctor.density import measured, spread_blocks
+from tomadapt.doctor.lists import bare_name
+from tomadapt.errors import InputError
+from tomadapt.io.ome_zarr import write_ome_zarr
+from tomadapt.learn.model import Model, ModelCard
+from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.tomograms import contrast as contrast_module
+from tomadapt.tomograms.tomogram import Tomogram
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("zarr")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+VOXEL_A = 10.0
+SHAPE = (40, 64, 96)
+
+
+def wedged(shape: tuple[int, int, int], *, last_deg: float = 50.0, seed: int = 0) -> NDArray[Any]:
+    """Noise of which tilts up to an angle about y were recorded."""
+    noise = np.fft.rfftn(np.random.default_rng(seed).normal(size=shape))
+    kz, ky, kx = np.meshgrid(
+        np.fft.fftfreq(shape[0]),
+        np.fft.fftfreq(shape[1]),
+        np.fft.rfftfreq(shape[2]),
+        indexing="ij",
+    )
+    noise[np.abs(kz) > np.tan(np.radians(last_deg)) * kx] = 0
+    noise *= 1 / (0.05 + np.sqrt(kx**2 + ky**2 + kz**2))
+    volume = np.fft.irfftn(noise, s=shape, axes=(0, 1, 2))
+    return (volume / volume.std()).astype(np.float32)
+
+
+VOLUME = wedged(SHAPE)
+CUBES = np.stack([wedged((32, 32, 32), seed=seed) for seed in range(1, 13)])
+
+
+def write_mrc(path: Path, data: NDArray[Any] = VOLUME, voxel_A: Any = VOXEL_A) -> Path:
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data(data)
+        mrc.voxel_size = voxel_A
+    return path
+
+
+def write_gz(path: Path, data: NDArray[Any] = VOLUME) -> Path:
+    path.write_bytes(gzip.compress(write_mrc(path.with_name("x"), data).read_bytes(), 1))
+    return path
+
+
+def write_em(path: Path, data: NDArray[Any] = VOLUME) -> Path:
+    emfile.write(path, data, overwrite=True)
+    return path
+
+
+def write_hdf(path: Path, data: NDArray[Any] = VOLUME) -> Path:
+    with h5py.File(path, "w") as file:
+        for index, volume in enumerate(data if data.ndim == 4 else [data]):
+            group = file.create_group(f"MDF/images/{index}")
+            group.create_dataset("image", data=volume)
+            group.attrs.update({f"EMAN.apix_{axis}": VOXEL_A for axis in "xyz"})
+    return path
+
+
+def write_zarr(path: Path, data: NDArray[Any] = VOLUME) -> Path:
+    write_ome_zarr(path, data, VOXEL_A, "")
+    return path
+
+
+@dataclass
+class Contrast:
+    """Stands for the measurement, which has tests of its own."""
+
+    sign: int = 1
+    sigma_A: float = 0.0
+    error: Exception | None = None
+
+    def __call__(self, tomogram: Tomogram, *, sigma_A: float) -> SimpleNamespace:
+        self.sigma_A = sigma_A
+        if self.error:
+            raise self.error
+        return SimpleNamespace(sign=self.sign, text="measured so")
+
+
+@pytest.fixture
+def contrast(monkeypatch: pytest.MonkeyPatch) -> Contrast:
+    stand_in = Contrast()
+    monkeypatch.setattr(contrast_module, "blob_contrast", stand_in)
+    return stand_in
+
+
+def report_of(*paths: Path) -> Report:
+    """What is said of the first path."""
+    return examine(paths).files[0]
+
+
+def finding(report: Report, key: str) -> Finding:
+    (found,) = [f for f in report.findings if f.key == key]
+    return found
+
+
+def problems(report: Report) -> list[str]:
+    return [f.key for f in report.findings if f.level == "problem"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["doctor", *map(str, arguments)])
+
+
+@pytest.mark.usefixtures("contrast")
+class TestTomogram:
+    @pytest.mark.parametrize(
+        ("name", "write", "form"),
+        [
+            ("t.mrc", write_mrc, "MRC"),
+            ("t.rec.gz", write_gz, "MRC"),
+            ("t.em", write_em, "EM"),
+            ("t.hdf", write_hdf, "HDF5"),
+            ("t.zarr", write_zarr, "OME-Zarr 0.4"),
+            ("t.data", write_mrc, "MRC"),
+            ("t.other", write_hdf, "HDF5"),
+        ],
+    )
+    def test_the_same_of_every_format(
+        self, tmp_path: Path, name: str, write: Callable[[Path], Path], form: str
+    ) -> None:
+        report = report_of(write(tmp_path / name))
+        assert (report.kind, report.value("format"), report.value("name")) == (
+            "tomogram",
+            form,
+            "t",
+        )
+        assert report.value("shape") == [*SHAPE]
+        assert report.value("voxel_size") == (None if form == "EM" else VOXEL_A)
+        assert report.value("voxel_type") == "float32"
+        values = report.value("values")
+        assert (values["voxels"], values["of"]) == (VOLUME.size, VOLUME.size)
+        assert values["min"] == VOLUME.min()
+        assert values["max"] == VOLUME.max()
+        assert values["mean"] == pytest.approx(VOLUME.mean(dtype=float), abs=1e-9)
+        assert values["std"] == pytest.approx(VOLUME.std(dtype=float))
+        assert problems(report) == []
+        assert len({f.key for f in report.findings}) == len(report.findings)
+
+    def test_the_wedge_and_the_spectrum(self, tmp_path: Path) -> None:
+        report = report_of(write_mrc(tmp_path / "t.mrc"))
+        wedge, spectrum = report.value("wedge"), finding(report, "spectrum")
+        assert wedge["axis"] == "y"
+        assert wedge["first_deg"] == pytest.approx(-50, abs=6)
+        assert wedge["last_deg"] == pytest.approx(50, abs=6)
+        assert finding(report, "wedge").level == spectrum.level == "ok"
+        assert 5 < spectrum.value["low_to_high"] < 40  # amplitude 1/(0.05 + k), k to √2 ÷ 2
+        assert spectrum.value["empty_from_nyquist"] is None
+
+    def test_a_filter_and_white_noise_are_told(self, tmp_path: Path) -> None:
+        smooth = ndimage.gaussian_filter(VOLUME, 2.0)
+        filtered = finding(report_of(write_mrc(tmp_path / "smooth.mrc", smooth)), "spectrum")
+        assert filtered.level == "note"
+        # exp(−4π²σ²f²/2)² is 1e-4 of its value at f ≈ 0.17 / 2 at about f = 0.25
+        empty = filtered.value["empty_from_nyquist"]
+        assert 0.4 < empty < 0.65
+        assert f"({2 * VOXEL_A / empty:.3g} Å)" in filtered.text
+        white = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+        report = report_of(write_mrc(tmp_path / "white.mrc", white))
+        assert finding(report, "spectrum").value["low_to_high"] == pytest.approx(1, abs=0.1)
+        assert "flat" in finding(report, "spectrum").text
+        assert finding(report, "wedge").level == "note"
+        assert finding(report, "wedge").value["first_deg"] is None
+
+    @pytest.mark.parametrize("voxel_A", [0.0, 1.0])
+    def test_an_unknown_voxel_size(
+        self, tmp_path: Path, voxel_A: float, contrast: Contrast
+    ) -> None:
+        report = report_of(write_mrc(tmp_path / "t.mrc", voxel_A=voxel_A))
+        assert problems(report) == ["voxel_size"]
+        size = finding(report, "voxel_size")
+        assert size.value is None
+        assert "--voxel-size" in (size.remedy or "")
+        assert finding(report, "spectrum").value["fallen_at_A"] is None
+        assert report.value("wedge")["axis"] == "y"
+        assert contrast.sigma_A == 5  # voxels
+
+    def test_a_format_without_a_voxel_size_is_at_no_fault(self, tmp_path: Path) -> None:
+        assert finding(report_of(write_em(tmp_path / "t.em")), "voxel_size").level == "note"
+
+    def test_uneven_voxels_are_refused_with_all_three(self, tmp_path: Path) -> None:
+        report = report_of(write_mrc(tmp_path / "t.mrc", voxel_A=(10, 10, 12)))
+        assert report.value("header_voxel_sizes") == pytest.approx([10, 10, 12])
+        assert finding(report, "header_voxel_sizes").level == "note"
+        assert "10 × 10 × 12 Å" in finding(report, "readable").text
+
+    def test_values_that_are_no_numbers_are_counted(self, tmp_path: Path) -> None:
+        volume = VOLUME.copy()
+        volume[0, 0, :3] = np.nan
+        volume[-1, -1, -2:] = -np.inf
+        with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning):
+            path = write_mrc(tmp_path / "t.mrc", volume)
+        report = report_of(path)
+        assert problems(report) == ["not_finite"]
+        assert report.value("not_finite") == {"nan": 3, "infinite": 2}
+        assert report.value("values")["min"] == VOLUME.min()
+
+    def test_filling_is_found_and_noise_of_few_bits_is_none(self, tmp_path: Path) -> None:
+        volume = VOLUME.copy()
+        volume[:, :16] = 7
+        filled = finding(report_of(write_mrc(tmp_path / "filled.mrc", volume)), "filling")
+        assert filled.level == "note"
+        assert filled.value == {"fraction": 0.25, "filling": 7.0}
+        coarse = np.clip(np.round(VOLUME * 2), -127, 127).astype(np.int8)
+        assert finding(report_of(write_mrc(tmp_path / "int8.mrc", coarse)), "filling").level == "ok"
+
+    def test_a_constant_volume_is_a_problem_and_the_end(self, tmp_path: Path) -> None:
+        report = report_of(write_mrc(tmp_path / "t.mrc", np.full(SHAPE, 0.3, np.float32)))
+        assert problems(report) == ["filling"]
+        assert report.value("values")["std"] == 0
+        assert report.findings[-1].key == "filling"
+
+    def test_a_thin_one_has_no_spectrum(self, tmp_path: Path) -> None:
+        report = report_of(write_mrc(tmp_path / "t.mrc", VOLUME[:10]))
+        assert finding(report, "spectrum").level == "note"
+        assert "too thin" in finding(report, "spectrum").text
+        assert finding(report, "contrast").level == "ok"
+
+    def test_the_header_is_told(self, tmp_path: Path) -> None:
+        path = write_mrc(tmp_path / "t.mrc", (VOLUME * 20).astype(np.int8))
+        with mrcfile.open(path, "r+") as mrc:
+            mrc.header.ispg = 0
+            mrc.header.origin.x, mrc.header.origin.z = -200, 3
+            mrc.set_extended_header(np.zeros(1, dtype="V320"))
+            mrc.add_label("what the program says")
+        report = report_of(path)
+        assert report.value("origin") == [-200, 0, 3]
+        assert finding(report, "origin").level == "note"
+        assert report.value("extended_header") == 320
+        assert "what the program says" in report.value("labels")[-1]
+        assert report.value("space_group") == 0
+        assert "tilt series" in (finding(report, "space_group").remedy or "")
+        assert finding(report, "voxel_type").text == "mode 0 (int8)"
+        assert problems(report) == []
+
+    def test_turned_axes_are_told(self, tmp_path: Path) -> None:
+        path = write_mrc(tmp_path / "t.mrc")
+        with mrcfile.open(path, "r+") as mrc:
+            mrc.header.mapc, mrc.header.maps = 3, 1
+        report = report_of(path)
+        assert finding(report, "axes").text.startswith(
+            "columns, rows and sections are along z, y, x"
+        )
+        assert report.value("shape") == [*SHAPE[::-1]]
+
+    def test_a_damaged_one_keeps_what_was_found(self, tmp_path: Path) -> None:
+        path = write_mrc(tmp_path / "t.mrc")
+        path.write_bytes(path.read_bytes()[:-100])
+        report = report_of(path)
+        assert problems(report) == ["readable"]
+        assert "fewer data than" in finding(report, "readable").text
+        assert finding(report, "readable").remedy == "copy or export the file again, or convert it"
+        assert report.value("header_voxel_sizes") == [VOXEL_A] * 3
+
+    @pytest.mark.parametrize("write", [write_mrc, write_em, write_hdf])
+    def test_no_damage_raises(self, tmp_path: Path, write: Callable[..., Path]) -> None:
+        name = {write_mrc: "t.mrc", write_em: "t.em", write_hdf: "t.hdf"}[write]
+        path = write(tmp_path / name, VOLUME[:20, :20, :20])
+        whole = path.read_bytes()
+        rng = np.random.default_rng(0)
+        for _ in range(15):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, min(1500, len(whole)), 20):
+                damaged[place] = rng.integers(256)
+            path.write_bytes(damaged[: rng.integers(len(whole))])
+            assert "problem" in {f.level for f in report_of(path).findings}
+
+    def test_little_of_a_large_one_is_read(self) -> None:
+        class Recorded:
+            shape, dtype = (600, 2000, 2001), np.dtype(np.float32)
+            read: list[tuple[slice, ...]] = []  # noqa: RUF012
+
+            def __getitem__(self, key: tuple[slice, ...]) -> NDArray[np.float32]:
+                self.read.append(key)
+                return np.ones([part.stop - part.start for part in key], np.float32)
+
+        volume = Recorded()
+        sample = measured(spread_blocks(Tomogram(volume, VOXEL_A)))
+        assert sample.voxels <= 2**21
+        for axis, n in enumerate(volume.shape):
+            places = {(key[axis].start, key[axis].stop) for key in volume.read}
+            assert len(places) == 4
+            assert min(places)[0] == 0
+            assert max(places)[1] == n
+
+
+class TestContrast:
+    @pytest.mark.parametrize(
+        ("sign", "level", "remedy"),
+        [(1, "ok", ""), (-1, "note", "--contrast negative"), (0, "note", "--contrast positive")],
+    )
+    def test_of_a_tomogram(
+        self, tmp_path: Path, contrast: Contrast, sign: int, level: str, remedy: str
+    ) -> None:
+        contrast.sign = sign
+        found = finding(report_of(write_mrc(tmp_path / "t.mrc")), "contrast")
+        assert (found.level, found.value, found.text) == (level, sign, "measured so")
+        assert remedy in (found.remedy or "")
+        assert contrast.sigma_A == 50
+
+    def test_coarse_voxels_take_wider_blobs(self, tmp_path: Path, contrast: Contrast) -> None:
+        report_of(write_mrc(tmp_path / "t.mrc", voxel_A=40))
+        assert contrast.sigma_A == 80
+
+    def test_one_that_cannot_be_measured(self, tmp_path: Path, contrast: Contrast) -> None:
+        contrast.error = InputError("too small", remedy="use another")
+        found = finding(report_of(write_mrc(tmp_path / "t.mrc")), "contrast")
+        assert (found.level, found.text) == ("note", "not measured: too small")
+
+    def test_with_the_measurement_itself(self, tmp_path: Path) -> None:
+        volume = VOLUME.copy()
+        for place in np.random.default_rng(1).integers(12, [28, 52, 84], (16, 3)):
+            volume[tuple(slice(p - 4, p + 4) for p in place)] += 3
+        for sign in (1, -1):
+            found = finding(report_of(write_mrc(tmp_path / "t.mrc", sign * volume)), "contrast")
+            assert found.value == sign
+
+
+def write_npz(path: Path, data: NDArray[Any]) -> Path:
+    np.savez_compressed(path, other=np.arange(3), cubes=data)
+    return path
+
+
+def write_npy(path: Path, data: NDArray[Any]) -> Path:
+    np.save(path, data)
+    return path
+
+
+def write_folder(path: Path, data: NDArray[Any]) -> Path:
+    path.mkdir()
+    for index, cube in enumerate(data):
+        write_mrc(path / f"{index:03d}.mrc", cube)
+    return path
+
+
+def flat(write: Callable[..., Path]) -> Callable[..., Path]:
+    """Write cubes one after another."""
+    return lambda path, data: write(path, data.reshape(-1, *data.shape[2:]))
+
+
+STACKS: dict[str, Callable[..., Path]] = {
+    "p.mrc": write_mrc,
+    "p.mrcs": flat(write_mrc),
+    "flat.mrc": flat(write_mrc),
+    "p.em": flat(write_em),
+    "p.hdf": write_hdf,
+    "p.npz": write_npz,
+    "p.npy": write_npy,
+    "folder": write_folder,
+}
+
+
+class TestSubtomograms:
+    @pytest.mark.parametrize("name", STACKS)
+    def test_the_same_of_every_format(self, tmp_path: Path, name: str) -> None:
+        report = report_of(STACKS[name](tmp_path / name, CUBES))
+        assert (report.kind, problems(report)) == ("subtomograms", [])
+        assert report.value("particles") == {"count": 12, "box": 32}
+        known = name not in ("p.em", "p.npz", "p.npy")
+        assert report.value("voxel_size") == (VOXEL_A if known else None)
+        assert finding(report, "voxel_size").level == ("ok" if known else "note")
+        assert report.value("values")["max"] == CUBES.max()
+        assert report.value("values")["voxels"] == CUBES.size
+        assert report.value("wedge")["axis"] == "y"
+        assert finding(report, "readable").level == "ok"
+        assert report.value("contrast") in (1, 0, -1)
+
+    @pytest.mark.parametrize("name", STACKS)
+    def test_single_cubes_are_read(self, tmp_path: Path, name: str) -> None:
+        path = STACKS[name](tmp_path / name, CUBES)
+        kind: Any = name if name == "folder" else path.suffix[1:].replace("mrcs", "mrc")
+        np.testing.assert_array_equal(_opened(path, kind).read([2, 7, 11]), CUBES[[2, 7, 11]])
+
+    @pytest.mark.parametrize(("sign", "level"), [(1, "ok"), (-1, "note")])
+    def test_the_sign_is_measured(self, tmp_path: Path, sign: int, level: str) -> None:
+        cubes = CUBES.copy()
+        cubes[:, 12:20, 12:20, 12:20] += 2
+        report = report_of(write_npy(tmp_path / "p.npy", sign * cubes))
+        assert (finding(report, "contrast").level, report.value("contrast")) == (level, sign)
+
+    def test_bad_cubes_are_counted_and_named(self, tmp_path: Path) -> None:
+        cubes = CUBES.copy()
+        cubes[5, 0, 0, :4] = np.nan
+        report = report_of(write_npy(tmp_path / "p.npy", cubes))
+        assert problems(report) == ["not_finite", "readable"]
+        assert report.value("not_finite")["nan"] == 4
+        assert "subtomogram 5" in finding(report, "readable").text
+        assert report.value("wedge")["axis"] == "y"  # of the others
+
+    @pytest.mark.parametrize(
+        ("name", "data", "text"),
+        [
+            ("p.npy", CUBES[:, :30], "is not a stack of cubes"),
+            ("p.npy", CUBES.astype(complex), "no real numbers"),
+            ("p.mrcs", CUBES.reshape(-1, 32, 32)[:37], "is not a stack of cubes"),
+            ("p.npz", CUBES[0], "exactly one array"),
+            ("p.npz", CUBES.astype(complex), "complex"),
+        ],
+    )
+    def test_what_are_no_cubes(
+        self, tmp_path: Path, name: str, data: NDArray[Any], text: str
+    ) -> None:
+        report = report_of(STACKS[name.replace("mrcs", "mrc")](tmp_path / name, data))
+        assert problems(report) == ["readable"]
+        assert text in finding(report, "readable").text
+
+    @pytest.mark.parametrize("name", ["p.npz", "p.npy"])
+    def test_damaged_arrays(self, tmp_path: Path, name: str) -> None:
+        path = STACKS[name](tmp_path / name, CUBES)
+        path.write_bytes(path.read_bytes()[:-4000])
+        assert problems(report_of(path)) == ["readable"]
+
+    def test_a_folder_without_cubes(self, tmp_path: Path) -> None:
+        (tmp_path / "ribosome").mkdir()
+        report = report_of(tmp_path)
+        assert problems(report) == ["readable"]
+        assert "got ribosome" in finding(report, "readable").text
+
+    def test_a_folder_of_different_cubes(self, tmp_path: Path) -> None:
+        folder = write_folder(tmp_path / "f", CUBES[:3])
+        write_mrc(folder / "001.mrc", CUBES[0, :16, :16, :16])
+        report = report_of(folder)
+        assert "001.mrc is not a cube like the others" in finding(report, "readable").text
+
+    def test_a_simulated_set(self, tmp_path: Path) -> None:
+        config = SimulationConfig(
+            classes=["apoferritin", "null"],
+            acquisition="batch_b",
+            per_class=3,
+            snr=1.0,
+            seed=0,
+            box=24,
+            voxel_size_A=16.0,
+            resolution_A=20.0,
+        )
+        simulate_set(config, tmp_path / "set", device=torch.device("cpu"))
+        report = report_of(tmp_path / "set")
+        assert (report.kind, problems(report)) == ("subtomograms", [])
+        assert report.value("classes") == {"apoferritin": 3, "null": 3}
+        assert report.value("particles") == {"count": 6, "box": 24}
+        assert (report.value("voxel_size"), report.value("acquisition")) == (16.0, "batch_b")
+        (tmp_path / "set" / "set.json").unlink()
+        assert "interrupted" in finding(report_of(tmp_path / "set"), "readable").text
+
+
+def star(columns: dict[str, Any], block: str = "particles") -> str:
+    labels = "".join(f"_{label}\n" for label in columns)
+    rows = "".join(" ".join(map(str, row)) + "\n" for row in zip(*columns.values(), strict=True))
+    return f"data_{block}\n\nloop_\n{labels}{rows}\n"
+
+
+def particles(
+    path: Path, voxels: list[tuple[float, float, float]], *, name: str = "t", pixel_A: float = 10.0
+) -> Path:
+    """A list in RELION 4's manner."""
+    x, y, z = zip(*voxels, strict=True)
+    columns = {
+        "rlnTomoName": [name] * len(x),
+        "rlnCoordinateX": x,
+        "rlnCoordinateY": y,
+        "rlnCoordinateZ": z,
+        "rlnTomoTiltSeriesPixelSize": [pixel_A] * len(x),
+        "rlnClassNumber": [1] * len(x),
+    }
+    path.write_text(star(columns))
+    return path
+
+
+@pytest.mark.usefixtures("contrast")
+class TestParticleList:
+    def test_alone(self, tmp_path: Path) -> None:
+        report = report_of(particles(tmp_path / "p.star", [(1, 2, 3), (5, 5, 5)]))
+        assert (report.kind, problems(report)) == ("particle list", [])
+        assert (report.value("format"), report.value("particles")) == ("relion4", 2)
+        assert report.value("tomograms") == {"t": 2}
+        assert report.value("pixel_size") == [10.0]
+        assert report.value("classes") == {"1": 2}
+        assert report.value("poses") is False
+        assert report.value("inside") is None
+
+    def test_rows_that_cannot_be_used(self, tmp_path: Path) -> None:
+        places = [(1, 2, 3), (float("nan"), 1, 1), (1, 2, 3)]
+        report = report_of(particles(tmp_path / "p.star", places))
+        assert problems(report) == ["rows"]
+        assert [row["row"] for row in report.value("rows")] == [1, 2]
+        assert "NaN" in report.value("rows")[0]["reason"]
+        assert "same particle" in report.value("rows")[1]["reason"]
+        assert "2 of 3 rows" in finding(report, "rows").text
+
+    def test_those_outside_of_the_tomogram(self, tmp_path: Path) -> None:
+        nz, ny, nx = SHAPE
+        corners = [(0, 0, 0), (nx - 0.6, ny - 0.6, nz - 0.6)]
+        beyond = [(nx - 0.4, 1, 1), (1, ny - 0.4, 1), (1, 1, nz - 0.4), (1, -0.6, 1)]
+        listed = particles(tmp_path / "p.star", [*corners, *beyond], name="sub/t.rec")
+        # the list comes first: the order must not matter
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"))
+        assert problems(report) == ["inside"]
+        assert report.value("inside") == {"t": [2, 3, 4, 5]}
+        assert "4 of 6 lie outside of t (96 × 64 × 40 voxels" in finding(report, "inside").text
+        inside = particles(tmp_path / "q.star", corners)
+        report = report_of(inside, tmp_path / "t.mrc")
+        assert (finding(report, "inside").level, report.value("inside")) == ("ok", {})
+
+    def test_other_tomograms_are_not_held_against_it(self, tmp_path: Path) -> None:
+        listed = particles(tmp_path / "p.star", [(1000, 2, 3)], name="t_1")
+        report = report_of(listed, write_mrc(tmp_path / "t_10.mrc"))
+        assert problems(report) == []
+        assert report.value("inside") is None
+        assert finding(report, "tomograms_given").level == "note"
+        assert "no particle is in t_10; the list has t_1" in finding(report, "tomograms_given").text
+
+    @pytest.mark.parametrize(
+        ("pixel_A", "level"),
+        [
+            (10.0, "ok"),
+            (10.09, "ok"),
+            (10.2, "problem"),
+            (8.0, "problem"),
+            (20.0, "problem"),
+            (2.5, "note"),
+            (1.35, "note"),
+        ],
+    )
+    def test_its_pixels_against_the_voxels(
+        self, tmp_path: Path, pixel_A: float, level: str
+    ) -> None:
+        tomogram = write_mrc(tmp_path / "t.mrc")
+        listed = particles(tmp_path / "p.star", [(1, 1, 1)], pixel_A=pixel_A)
+        found = finding(report_of(listed, tomogram), "tomogram_voxel_size")
+        assert found.level == level
+        assert list(found.value.values()) == pytest.approx([VOXEL_A / pixel_A], rel=1e-4)
+        assert ("the tomogram is binned" in found.text) == (pixel_A == 2.5)
+
+    def test_of_a_tomogram_of_unknown_voxels_nothing_is_said(self, tmp_path: Path) -> None:
+        tomogram = write_mrc(tmp_path / "t.mrc", voxel_A=0)
+        report = report_of(particles(tmp_path / "p.star", [(1000, 1, 1)]), tomogram)
+        assert report.value("tomograms_given") == {"t": 1}
+        assert problems(report) == []
+        assert report.value("inside") is None
+
+    def test_a_dynamo_table_counts_in_the_voxels_given(self, tmp_path: Path) -> None:
+        table = tmp_path / "p.tbl"
+        rows = [[n, 1, 1] + [0] * 16 + [1, 0, 0, 0, 50.5, 30.5, 20.5 + 30 * n] for n in range(2)]
+        table.write_text("".join(" ".join(map(str, row)) + "\n" for row in rows))
+        alone = report_of(table)
+        assert problems(alone) == ["readable"]
+        assert "pixel size" in finding(alone, "readable").text
+        report = report_of(table, write_mrc(tmp_path / "1.mrc"))
+        assert "10 Å" in finding(report, "taken_from_tomogram").text
+        assert report.value("inside") == {"1": [1]}
+
+    def test_coordinates_from_the_centre(self, tmp_path: Path) -> None:
+        names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+        columns = {"rlnTomoName": ["t", "t"]} | {
+            name: [0, 201 * (n == 2)] for n, name in enumerate(names)
+        }
+        listed = tmp_path / "p.star"
+        listed.write_text(star(columns))
+        assert "tomograms' centres" in finding(report_of(listed), "readable").text
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"))
+        assert report.value("inside") == {"t": [1]}  # 200 Å is half of its thickness
+        sizes = dict(zip("XYZ", SHAPE[::-1], strict=True))
+        tomograms = {"rlnTomoName": ["t"], "rlnTomoTiltSeriesPixelSize": [VOXEL_A]}
+        tomograms |= {f"rlnTomoSize{axis}": [n] for axis, n in sizes.items()}
+        of_tomograms = tmp_path / "tomograms.star"
+        of_tomograms.write_text(star(tomograms, "global"))
+        audit = examine([listed, of_tomograms])
+        assert [report.kind for report in audit.files] == ["particle list", "tomogram list"]
+        assert audit.files[0].value("particles") == 2
+        assert audit.files[1].value("tomograms") == ["t"]
+        assert audit.problems == 0
+
+    def test_a_list_without_names_is_of_the_only_tomogram(self, tmp_path: Path) -> None:
+        listed = tmp_path / "p.csv"
+        listed.write_text("x_A,y_A,z_A\n100,100,100\n100,100,9999\n")
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"))
+        assert report.value("inside") == {"t": [1]}
+        assert finding(report, "tomograms").level == "note"
+        other = write_mrc(tmp_path / "u.mrc")
+        assert report_of(listed, tmp_path / "t.mrc", other).value("inside") is None
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [("", "empty file"), ("what is this", "no list of particles"), ("\0\1", "binary data")],
+    )
+    def test_what_is_none(self, tmp_path: Path, text: str, found: str) -> None:
+        (tmp_path / "p.txt").write_text(text)
+        report = report_of(tmp_path / "p.txt")
+        assert problems(report) == ["readable"]
+        assert found in finding(report, "readable").text
+
+    @pytest.mark.parametrize(
+        "name", ["t", "t.mrc", "a/b/t.rec", "a\\t.mrc", "t.mrc.gz", "t.tomostar", "t.ome.zarr"]
+    )
+    def test_bare_names(self, name: str) -> None:
+        assert bare_name(name) == "t"
+
+    def test_dots_in_names_stay(self) -> None:
+        assert bare_name("TS_01_10.00Apx.mrc") == "TS_01_10.00Apx"
+        assert bare_name("0012") == "0012"
+
+
+class TestModel:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        card = ModelCard(
+            class_names=("a", "b"), box=24, voxel_size_A=9.2, network="default", acquisition=None
+        )
+        Model.new(card).save(tmp_path / "m.safetensors")
+        return tmp_path / "m.safetensors"
+
+    def test_its_card(self, path: Path) -> None:
+        report = report_of(path)
+        assert (report.kind, problems(report)) == ("model", [])
+        assert (report.value("classes"), report.value("box")) == (["a", "b"], 24)
+        assert (report.value("voxel_size"), report.value("method")) == (9.2, "source_only")
+        assert {f.level for f in report.findings} == {"ok"}
+
+    def test_weights_that_are_no_numbers(self, path: Path) -> None:
+        model = Model.load(path)
+        with torch.no_grad():
+            model.classifier.bias[0] = float("nan")
+        model.save(path)
+        report = report_of(path)
+        assert problems(report) == ["weights"]
+        assert "bias" in finding(report, "weights").text
+
+    def test_of_another_version(self, path: Path) -> None:
+        model = Model.load(path)
+        model.copy(package_version="0.0.1").save(path)
+        assert finding(report_of(path), "written_by").level == "note"
+
+    def test_a_damaged_one(self, path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-9])
+        assert "is not a model file" in finding(report_of(path), "readable").text
+
+
+SIMULATION = (
+    'classes = ["apoferritin", "null"]\nacquisition = "batch_b"\nper_class = 2\nsnr = 0.1\n'
+)
+RUN = """\
+[structures]
+classes = { mine = "models/mine.pdb" }
+[source]
+acquisition = "batch_b"
+snr = 0.1
+per_class = 2
+[target]
+path = "target.mrcs"
+"""
+
+
+class TestConfiguration:
+    @pytest.mark.parametrize(
+        ("text", "kind"),
+        [
+            (SIMULATION + "seed = 1\n", "SimulationConfig"),
+            (RUN, "RunConfig"),
+        ],
+    )
+    def test_its_kind(self, tmp_path: Path, text: str, kind: str) -> None:
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / "mine.pdb").touch()
+        (tmp_path / "target.mrcs").touch()
+        (tmp_path / "c.toml").write_text(text)
+        report = report_of(tmp_path / "c.toml")
+        assert (report.kind, problems(report)) == ("configuration", [])
+        assert report.value("configures") == kind
+
+    def test_files_that_are_not_there(self, tmp_path: Path) -> None:
+        (tmp_path / "c.toml").write_text(RUN)
+        report = report_of(tmp_path / "c.toml")
+        assert problems(report) == ["named_files"]
+        named = [Path(place).name for place in report.value("named_files")]
+        assert named == ["mine.pdb", "target.mrcs"]
+
+    @pytest.mark.parametrize(
+        ("text", "found"), [("snrr = 1\n" + SIMULATION, "snrr"), ("a = = 1", "not valid TOML")]
+    )
+    def test_mistakes(self, tmp_path: Path, text: str, found: str) -> None:
+        (tmp_path / "c.toml").write_text(text)
+        report = report_of(tmp_path / "c.toml")
+        assert problems(report) == ["readable"]
+        assert found in finding(report, "readable").text
+
+
+class Gpu:
+    """Stands for torch.cuda on a machine with one."""
+
+    def __init__(self, error: str = "") -> None:
+        self.error = error
+
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 1)
+    device = staticmethod(lambda index: torch.no_grad())
+    is_bf16_supported = staticmethod(lambda including_emulation: True)
+
+    def get_device_properties(self, index: int) -> SimpleNamespace:
+        return SimpleNamespace(name="Card", total_memory=80 * 10**9)
+
+    def mem_get_info(self, index: int) -> tuple[int, int]:
+        if self.error:
+            raise RuntimeError(f"{self.error}\nand more")
+        return 70 * 10**9, 80 * 10**9
+
+
+class TestMachine:
+    def test_what_is_told(self) -> None:
+        report = examine().machine
+        keys = [f.key for f in report.findings]
+        assert keys == [
+            "python", "cpu_cores", "memory", "disk", "torch", "threads", "gpus", "packages",
+            "formats",
+        ]  # fmt: skip
+        assert report.value("cpu_cores") >= 1
+        memory = report.value("memory")
+        assert 0 < memory["free_bytes"] <= memory["total_bytes"]
+        assert report.value("packages")["torch"] == torch.__version__
+        assert {"tomadapt", "numpy", "gemmi"} <= report.value("packages").keys()
+        assert "pytest" not in report.value("packages")
+        assert report.value("threads") == torch.get_num_threads()
+
+    @pytest.mark.parametrize(("gigabytes", "level"), [(0.5, "problem"), (5, "note"), (50, "ok")])
+    def test_disk(self, monkeypatch: pytest.MonkeyPatch, gigabytes: float, level: str) -> None:
+        usage = SimpleNamespace(free=gigabytes * 1e9)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        assert finding(examine().machine, "disk").level == level
+
+    def test_memory_of_a_container(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        limit = tmp_path / "memory.max"
+        limit.write_text("2000000000\n")
+        monkeypatch.setattr(machine_module, "_CGROUP_MEMORY", limit)
+        found = finding(examine().machine, "memory")
+        assert (found.level, found.value["total_bytes"]) == ("note", 2 * 10**9)
+
+    def test_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch, "cuda", Gpu())
+        monkeypatch.setattr(torch, "ones", lambda n, device: torch.zeros(n))
+        found = finding(examine().machine, "gpus")
+        assert (found.level, found.text) == ("ok", "Card, 80 GB, with bf16")
+        assert found.value[0]["free_bytes"] == 70 * 10**9
+        monkeypatch.setattr(torch, "cuda", Gpu("no kernel image"))
+        found = finding(examine().machine, "gpus")
+        assert found.level == "problem"
+        assert found.text.endswith("no kernel image")
+
+    def test_missing_packages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        absent = {"gemmi", "zarr"}
+        real = machine_module._version
+        monkeypatch.setattr(machine_module, "_version", lambda n: None if n in absent else real(n))
+        report = examine().machine
+        assert problems(report) == ["packages"]
+        assert finding(report, "packages").text.startswith("not installed: gemmi;")
+        assert finding(report, "formats").level == "note"
+        assert "OME-Zarr (zarr)" in finding(report, "formats").text
+
+
+@pytest.mark.usefixtures("contrast")
+class TestCommand:
+    def test_json_of_the_machine_alone(self) -> None:
+        done = run("--json")
+        document = json.loads(done.stdout)
+        assert done.exit_code == min(document["problems"], 1)
+        assert list(document) == ["format", "problems", "machine", "files"]
+        assert (document["format"], document["files"]) == ("tomadapt-doctor-1", [])
+        for found in document["machine"]["findings"]:
+            assert list(found) == ["key", "level", "text", "value", "remedy"]
+
+    def test_exit_code_and_order(self, tmp_path: Path) -> None:
+        good = write_mrc(tmp_path / "good.mrc")
+        bad = tmp_path / "nothing.mrc"
+        assert run(good, "--json").exit_code == 0
+        done = run(bad, good, "--json")
+        assert done.exit_code == 1
+        document = json.loads(done.stdout)
+        assert [report["subject"] for report in document["files"]] == [str(bad), str(good)]
+        assert [report["problems"] for report in document["files"]] == [1, 0]
+        assert document["problems"] == 1
+
+    def test_every_problem_has_a_remedy(self, tmp_path: Path) -> None:
+        write_mrc(tmp_path / "constant.mrc", np.ones(SHAPE, np.float32), voxel_A=0)
+        (tmp_path / "c.toml").write_text(RUN)
+        particles(tmp_path / "p.star", [(1, 1, 1), (1, 1, 1)])
+        document = json.loads(run(*sorted(tmp_path.iterdir()), tmp_path / "x", "--json").stdout)
+        found = [f for report in document["files"] for f in report["findings"]]
+        remedies = [f["remedy"] for f in found if f["level"] == "problem"]
+        assert len(remedies) == document["problems"] == 5
+        assert all(remedies)
+
+    def test_json_has_no_numbers_that_are_none(self, tmp_path: Path) -> None:
+        with pytest.warns(RuntimeWarning):
+            path = write_mrc(tmp_path / "t.mrc", np.full(SHAPE, np.nan, np.float32))
+        done = run(path, "--json")
+        assert "NaN" not in done.stdout.replace("NaN and", "").replace("nan …", "")
+        (values,) = [
+            f for f in json.loads(done.stdout)["files"][0]["findings"] if f["key"] == "values"
+        ]
+        assert values["value"]["mean"] is None
+
+    def test_tables(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "160")
+        monkeypatch.chdir(tmp_path)
+        write_mrc(Path("[red]t.mrc"), voxel_A=0)
+        with mrcfile.open("[red]t.mrc", "r+") as mrc:
+            mrc.header.label[0] = b"\x1b[2J[bold]steers"
+        done = run("[red]t.mrc")
+        assert done.exit_code == 1
+        assert "[red]t.mrc: tomogram" in done.stdout
+        assert "[2J[bold]steers" in done.stdout
+        assert "\x1b" not in done.stdout
+        assert "PROBLEM" in done.stdout
+        assert "→ mend the header, or give --voxel-size" in done.stdout
+        assert "1 problem found" in done.stdout
+        assert "machine" in done.stdout
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        for name in ("pipe", "pipe.mrc", "pipe.star", "pipe.npz"):
+            os.mkfifo(tmp_path / name)
+            assert problems(report_of(tmp_path / name)) == ["readable"]
+
+    def test_the_help_says_what_the_exit_code_means(self) -> None:
+        done = run("--help")
+        assert "exits with 1 when there is a problem" in " ".join(done.stdout.split())

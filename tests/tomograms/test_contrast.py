@@ -1,0 +1,112 @@
+"""The sign of the density: planted balls of either sign, noise, gold, and what is stated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tomadapt.errors import ConfigError
+from tomadapt.tomograms.contrast import (
+    DECISIVE_ERRORS,
+    ContrastMeasure,
+    blob_contrast,
+    contrast_at,
+    decide_sign,
+)
+from tomadapt.tomograms.tomogram import Tomogram
+
+VOXEL_A = 10.0
+RADIUS_A = 80.0
+
+
+def balls(
+    shape: tuple[int, int, int] = (60, 90, 97), *, noise: float = 1.0, seed: int = 0
+) -> tuple[Tomogram, NDArray[np.float64]]:
+    """Balls on a jittered lattice, 1 inside, in white noise."""
+    rng = np.random.default_rng(seed)
+    volume = rng.normal(scale=noise, size=shape).astype(np.float32)
+    axes = np.ogrid[tuple(map(slice, shape))]
+    points = []
+    for z in range(12, shape[0] - 12, 24):
+        for y in range(12, shape[1] - 12, 24):
+            for x in range(12, shape[2] - 12, 24):
+                centre = np.array([z, y, x]) + rng.uniform(-2, 2, 3)
+                squares = sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True))
+                volume += np.asarray(squares) ** 0.5 * VOXEL_A < RADIUS_A
+                points.append(centre[::-1] * VOXEL_A)
+    return Tomogram(volume, VOXEL_A, name="balls"), np.array(points)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e-4, 3), (3000, -2e6)])
+def test_blobs_of_either_sign(sign: int, scale: float, offset: float) -> None:
+    """Neither scale nor offset of the density matters, and the sign that a tomogram has counts."""
+    tomogram, _ = balls()
+    density = (np.asarray(tomogram.density, np.float64) * sign * scale + offset).astype(np.float32)
+    measured = blob_contrast(replace(tomogram, density=density), sigma_A=45)
+    assert measured.sign == sign
+    assert blob_contrast(replace(tomogram, density=density, sign=-1), sigma_A=45).sign == -sign
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_decides_nothing(seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(size=(64, 80, 96)).astype(np.float32)
+    assert blob_contrast(Tomogram(noise, VOXEL_A), sigma_A=45).sign == 0
+
+
+def test_a_few_gold_beads_do_not_outvote_the_particles() -> None:
+    """Gold is dark where particles are bright only by mistake, but it must not count by height."""
+    tomogram, _ = balls()
+    density = np.array(tomogram.density)
+    for z, y, x in [(24, 24, 24), (36, 60, 60), (24, 60, 24)]:
+        density[z - 3 : z + 4, y - 3 : y + 4, x - 3 : x + 4] = -60
+    assert blob_contrast(replace(tomogram, density=density), sigma_A=45).sign == 1
+
+
+def test_large_tomograms_are_read_in_blocks() -> None:
+    small, _ = balls((60, 60, 60))
+    tiled = np.tile(np.asarray(small.density), (1, 6, 6))  # 60 × 360 × 360
+    measured = blob_contrast(Tomogram(-tiled, VOXEL_A), sigma_A=45)
+    assert measured.sign == -1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_density_at_positions(sign: int) -> None:
+    tomogram, points = balls(noise=3.0)
+    measured = contrast_at(replace(tomogram, sign=sign), points, radius_A=RADIUS_A)
+    assert measured.sign == sign
+    assert abs(measured.strength) > DECISIVE_ERRORS
+    assert "standard errors" in measured.text
+
+
+def test_positions_of_nothing_decide_nothing() -> None:
+    noise = np.random.default_rng(1).normal(size=(64, 80, 96)).astype(np.float32)
+    points = np.random.default_rng(2).uniform(150, 450, size=(40, 3))
+    assert contrast_at(Tomogram(noise, VOXEL_A), points, radius_A=RADIUS_A).sign == 0
+    one = contrast_at(Tomogram(noise, VOXEL_A), points[:1], radius_A=RADIUS_A)
+    assert (one.sign, one.text) == (0, "undecided: 1 particles")
+
+
+class TestDecision:
+    path = Path("t.mrc")
+
+    def test_measured(self) -> None:
+        for sign in (1, -1):
+            decided = decide_sign("measure", ContrastMeasure(sign, 9.0, "clear"), self.path)
+            assert (decided.sign, decided.warning) == (sign, None)
+
+    def test_undecided_must_be_stated(self) -> None:
+        with pytest.raises(ConfigError, match=r"t\.mrc cannot be measured.*--contrast negative"):
+            decide_sign("measure", ContrastMeasure(0, 1.0, "unclear"), self.path)
+        decided = decide_sign("negative", ContrastMeasure(0, 1.0, "unclear"), self.path)
+        assert (decided.sign, decided.warning) == (-1, None)
+
+    def test_stated_against_measured_warns(self) -> None:
+        decided = decide_sign("positive", ContrastMeasure(-1, 0.1, "dark"), self.path)
+        assert decided.sign == 1
+        assert decided.warning is not None
+        assert "looks otherwise: dark" in decided.warning

@@ -1,0 +1,120 @@
+"""Positions in one tomogram: what is used, what is rejected and why, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomadapt.errors import InputError, MismatchError
+from tomadapt.io.particle_lists import read_particles
+from tomadapt.tomograms.picking import Picks
+from tomadapt.tomograms.positions import (
+    REASON,
+    listed_positions,
+    picked_positions,
+    write_positions,
+)
+from tomadapt.tomograms.tomogram import Tomogram
+
+TOMOGRAM = Tomogram(np.zeros((40, 50, 60), np.float32), 10.0, name="0012")
+
+
+def star(rows: str, pixel_A: float = 10.0) -> str:
+    return (
+        "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n"
+        f"1 {pixel_A}\n\ndata_particles\n\nloop_\n_rlnTomoName #1\n_rlnCoordinateX #2\n"
+        "_rlnCoordinateY #3\n_rlnCoordinateZ #4\n_rlnOpticsGroup #5\n_myColumn #6\n" + rows
+    )
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_other_tomograms_and_bad_rows_are_rejected(tmp_path: Path) -> None:
+    rows = (
+        "0012 30 20 10 1 a\n0013 1 2 3 1 b\n0012 nan 2 3 1 c\n0012 30 20 10 1 d\n0012 5 6 7 1 e\n"
+    )
+    positions = listed_positions(write(tmp_path / "p.star", star(rows)), TOMOGRAM)
+    assert positions.rows.tolist() == [0, 4]
+    np.testing.assert_allclose(positions.coordinates_A, [[300, 200, 100], [50, 60, 70]])
+    assert positions.rejected[1] == "of another tomogram: 0013"
+    assert "NaN" in positions.rejected[2]
+    assert "the same particle as" in positions.rejected[3]
+
+
+def test_files_hold_every_row_once(tmp_path: Path) -> None:
+    """As many rows as were listed, each unchanged, in one of the two files."""
+    rows = "0012 30 20 10 1 a\n0013 1 2 3 1 b\n0012 5 6 7 1 c\n0012 8 6 7 1 d\n"
+    positions = listed_positions(write(tmp_path / "p.star", star(rows)), TOMOGRAM)
+    kept = positions.without({1: "its box reaches out"})  # the second of those used: row 2
+    write_positions(tmp_path, kept)
+    used = read_particles(tmp_path / "particles.star")
+    left = read_particles(tmp_path / "rejected.star")
+    assert used.table is not None
+    assert left.table is not None
+    assert used.table.column("myColumn") == ("a", "d")
+    assert left.table.column("myColumn") == ("b", "c")
+    assert left.table.column(REASON) == ("of another tomogram: 0013", "its box reaches out")
+
+
+def test_nothing_rejected_leaves_an_empty_file(tmp_path: Path) -> None:
+    positions = listed_positions(write(tmp_path / "p.star", star("0012 30 20 10 1 a\n")), TOMOGRAM)
+    write_positions(tmp_path, positions)
+    assert len(read_particles(tmp_path / "rejected.star")) == 0
+
+
+def test_one_tomogram_may_have_another_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.star", star("TS_12 30 20 10 1 a\n"))
+    positions = listed_positions(path, TOMOGRAM)
+    assert len(positions.rows) == 1
+    assert "'TS_12'" in positions.notes[0]
+    assert "'0012'" in positions.notes[0]
+
+
+def test_several_others_are_no_particles_of_this_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.star", star("12 30 20 10 1 a\n13 30 20 10 1 a\n"))
+    with pytest.raises(InputError, match=r"no particles of tomogram '0012'.*got 12, 13"):
+        listed_positions(path, TOMOGRAM)
+
+
+@pytest.mark.parametrize("pixel_A", [2.5, 5.0, 10.0])
+def test_pixels_of_the_tilt_series(tmp_path: Path, pixel_A: float) -> None:
+    """RELION 4 counts in the tilt series' pixels, whatever the tomogram's binning."""
+    at = 100 / pixel_A
+    path = write(tmp_path / "p.star", star(f"0012 {at} {at} {at} 1 a\n", pixel_A))
+    np.testing.assert_allclose(listed_positions(path, TOMOGRAM).coordinates_A, [[100, 100, 100]])
+
+
+def test_voxel_sizes_that_do_not_belong_together(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.star", star("0012 30 20 10 1 a\n", 7.84))
+    with pytest.raises(MismatchError, match=r"tomogram's 10 Å.*got 7\.84 Å"):
+        listed_positions(path, TOMOGRAM)
+    # Who states the list's own size has thought about it.
+    stated = listed_positions(path, TOMOGRAM, pixel_size_A=7.84)
+    np.testing.assert_allclose(stated.coordinates_A, [[235.2, 156.8, 78.4]])
+
+
+def test_most_outside_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.star", star("0012 300 200 100 1 a\n0012 5 6 7 1 b\n0012 90 9 9 1 c"))
+    with pytest.raises(MismatchError, match=r"2 of 3 particles.*590 × 490 × 390 Å.*3000"):
+        listed_positions(path, TOMOGRAM)
+
+
+def test_lists_without_a_pixel_size_count_in_voxels(tmp_path: Path) -> None:
+    words = ["1"] * 3 + ["0"] * 16 + ["1"] + ["0"] * 3 + ["30", "20", "10"] + ["0"] * 9
+    path = write(tmp_path / "p.tbl", " ".join(words) + "\n")
+    # Dynamo counts from the first voxel's corner.
+    np.testing.assert_allclose(listed_positions(path, TOMOGRAM).coordinates_A, [[295, 195, 95]])
+
+
+def test_picks_become_a_list(tmp_path: Path) -> None:
+    picks = Picks(np.array([[100.0, 50, 20], [30, 40, 50]]), np.array([9.0, 5.0]), 4.0)
+    positions = picked_positions(TOMOGRAM, picks)
+    write_positions(tmp_path, positions)
+    again = read_particles(tmp_path / "particles.star")
+    np.testing.assert_allclose(again.coordinates_A, picks.coordinates_A, atol=1e-4)
+    assert again.tomograms == ("0012", "0012")
