@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 Labels = NDArray[np.integer]
 
@@ -57,3 +58,43 @@ def kappa(a: Labels, b: Labels, n_classes: int) -> float:
     fractions = [np.bincount(labels, minlength=n_classes) / len(labels) for labels in (a, b)]
     by_chance = float(fractions[0] @ fractions[1])
     return 1.0 if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
+
+
+def match_positions(
+    found_A: NDArray[np.floating],
+    planted_A: NDArray[np.floating],
+    tolerance_A: NDArray[np.floating],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pair found positions with planted ones, each with one at most, the nearest first.
+
+    Parameters
+    ----------
+    found_A, planted_A
+        (n, 3) and (m, 3), x, y, z in Å.
+    tolerance_A
+        (m,) how far from each planted one a found one may be.
+
+    Returns
+    -------
+    found, planted
+        (k,) indices of the pairs: recall is k / m, precision k / n.
+    """
+    near = cKDTree(found_A).query_ball_point(planted_A, tolerance_A)
+    pairs = [
+        (float(np.linalg.norm(found_A[f] - planted_A[p])), f, p)
+        for p, candidates in enumerate(near)
+        for f in candidates
+    ]
+    used_found: dict[int, int] = {}
+    used_planted: set[int] = set()
+    for _, f, p in sorted(pairs):
+        if f not in used_found and p not in used_planted:
+            used_found[f] = p
+            used_planted.add(p)
+    found = np.array(list(used_found), dtype=np.int64)
+    return found, np.array(list(used_found.values()), dtype=np.int64)
+
+
+def f1_score(recall: float, precision: float) -> float:
+    """The harmonic mean of both; 0 where both are."""
+    return 2 * recall * precision / (recall + precision) if recall + precision > 0 else 0.0

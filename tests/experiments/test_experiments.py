@@ -18,6 +18,7 @@ from tomadapt.experiments import (
     figure3,
     figure4,
     figure8,
+    planted,
     ribosomes,
     table1,
     table2,
@@ -42,7 +43,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Setti
 
 
 def test_every_experiment_is_a_module_that_names_its_outputs():
-    modules = (table1, table2, figure3, figure4, figure8, augmentation, ribosomes)
+    modules = (table1, table2, figure3, figure4, figure8, augmentation, planted, ribosomes)
     assert [m.__name__.rpartition(".")[2] for m in modules] == list(EXPERIMENTS)
     assert all(callable(module.run) for module in modules)
 
@@ -178,6 +179,15 @@ class TestOthers:
         assert task.model(setting.store).card.class_names == ("apoferritin", "null")
         seen, held_out = task.target.open(setting.store)
         assert (len(seen), len(held_out)) == (2 * SMOKE.per_class, 2 * SMOKE.held_out_per_class)
+
+    @pytest.mark.slow
+    def test_planted(self, setting):
+        planted.run(setting)
+        (row,) = read_rows(setting.file("planted.jsonl"))
+        assert row["n_planted"] == 8 + 12 + 8 + 16
+        assert row["recall"] > 0.3  # two epochs teach little; that picks are where particles are
+        assert row["precision"] > 0.5
+        assert 0 <= row["labels_right"] <= 1
 
     def test_ribosomes_need_their_file(self, setting):
         with pytest.raises(InputError, match=r"real ribosomes are not at hand.*--data"):

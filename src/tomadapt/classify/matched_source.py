@@ -1,7 +1,8 @@
 """A source model for a stated acquisition: simulated, trained, and found again in a cache.
 
 The folder of a source in the cache is named by a hash of all that the model depends on, the
-structures' densities included; what is there is used, what was interrupted goes on.
+structures' densities included; what is there is used, what was interrupted goes on. One folder may
+hold models of several trainings.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -21,6 +23,7 @@ from tomadapt.classify.options import SourceOptions
 from tomadapt.errors import ConfigError
 from tomadapt.io.atomic import locked, output_folder
 from tomadapt.learn.model import Model
+from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.progress import progress_bar
 from tomadapt.simulate.dataset import (
@@ -31,7 +34,7 @@ from tomadapt.simulate.dataset import (
 )
 from tomadapt.structures import template
 from tomadapt.structures.resampling import box_for_extent
-from tomadapt.subtomograms import JoinedMixable, LabelledSubtomograms
+from tomadapt.subtomograms import JoinedMixable, LabelledSubtomograms, Subtomograms
 
 VERSION = 1
 """Counted up when the same options come to give another model."""
@@ -57,14 +60,14 @@ class MatchedSource:
         The source model.
     reused
         Whether the model was in the cache already.
-    folder
-        Where both are kept.
+    path
+        The model's file in the cache.
     """
 
     data: LabelledSubtomograms
     model: Model
     reused: bool
-    folder: Path
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -132,9 +135,26 @@ def choose_geometry(options: SourceOptions, tomogram_voxel_A: float) -> Geometry
 
 
 def matched_source(
-    options: SourceOptions, geometry: Geometry, cache: Path, *, fabric: Fabric
+    options: SourceOptions,
+    geometry: Geometry,
+    cache: Path,
+    *,
+    fabric: Fabric,
+    like: Subtomograms | None = None,
 ) -> MatchedSource:
     """Simulate and train, or finish what was begun, or find it in the cache.
+
+    Parameters
+    ----------
+    options, geometry
+        What to simulate and train.
+    cache
+        Where sets and models are kept.
+    fabric
+        Device and precision.
+    like
+        Particles whose power spectrum the source's noise is given, if any: such a model is theirs
+        alone, while the simulated sets serve all.
 
     Raises
     ------
@@ -146,8 +166,7 @@ def matched_source(
     simulations = [
         _simulation(options, geometry, number) for number in range(len(_defoci_um(options)))
     ]
-    folder = cache / f"source-{_digest(options, geometry, simulations[0])}"
-    path, checkpoint = folder / "source.safetensors", folder / "checkpoint.pt"
+    folder = cache / f"source-{_digest_of_sets(options, simulations[0])}"
     output_folder(folder, needed_bytes=sum(s.stored_bytes for s in simulations))
     with locked(folder / "lock"):
         total = sum(s.n_particles for s in simulations)
@@ -156,7 +175,11 @@ def matched_source(
                 simulate_set(s, folder / f"set-{n}", device=fabric.device, progress=advance)
                 for n, s in enumerate(simulations)
             ]
-        data = _joined(sets)
+        data, amplitudes = _joined(sets), None
+        if like is not None:
+            data, amplitudes = recoloured(data, like, snr=simulations[0].snr)
+        name = f"model-{_digest_of_training(options, amplitudes)}"
+        path, checkpoint = folder / f"{name}.safetensors", folder / f"{name}.checkpoint.pt"
         reused = path.exists()
         if not reused:
             training = _training(options)
@@ -170,7 +193,7 @@ def matched_source(
                 )
             model.save(path)
         checkpoint.unlink(missing_ok=True)
-    return MatchedSource(data, Model.load(path), reused, folder)
+    return MatchedSource(data, Model.load(path), reused, path)
 
 
 def _defoci_um(options: SourceOptions) -> list[float]:
@@ -209,7 +232,7 @@ def _training(options: SourceOptions) -> SourceTraining:
     )
 
 
-def _digest(options: SourceOptions, geometry: Geometry, first: SimulationConfig) -> str:
+def _digest_of_sets(options: SourceOptions, first: SimulationConfig) -> str:
     densities = {
         label: hashlib.blake2b(np.round(density, 3).tobytes(), digest_size=8).hexdigest()
         for label, density in make_templates(first).items()
@@ -218,10 +241,22 @@ def _digest(options: SourceOptions, geometry: Geometry, first: SimulationConfig)
         "version": VERSION,
         "classes": list(options.all_classes),
         "templates": densities,
-        "simulation": first.model_dump(mode="json", exclude={"classes", "folder"}),
+        # Signals and noise are kept apart, so the SNR does not matter yet.
+        "simulation": first.model_dump(mode="json", exclude={"classes", "folder", "snr"}),
         "defoci": _defoci_um(options),
-        "training": _training(options).model_dump(mode="json"),
     }
+    return _digest(content)
+
+
+def _digest_of_training(options: SourceOptions, amplitudes: NDArray[np.float64] | None) -> str:
+    content = {
+        "training": _training(options).model_dump(mode="json"),
+        "noise": None if amplitudes is None else np.round(amplitudes, 3).tolist(),
+    }
+    return _digest(content)
+
+
+def _digest(content: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 

@@ -97,6 +97,8 @@ class ClassifyOptions(BaseModel):
         :func:`~tomadapt.tomograms.positions.listed_positions`.
     also
         Formats beside STAR that the labelled particles are written in.
+    match_noise
+        Train on noise with the power spectrum of these very particles.
     adapt
         Options of Algorithm 1; the seed is the source's.
     """
@@ -113,4 +115,5 @@ class ClassifyOptions(BaseModel):
     pixel_size_A: Positive | None = None
     tomograms_star: Path | None = None
     also: tuple[Literal["csv", "copick", "ome-zarr"], ...] = ()
+    match_noise: bool = True
     adapt: AdversarialOptions = AdversarialOptions(batch_size=32)

@@ -252,7 +252,7 @@ def _summary(
         },
         "guard": findings.guard,
         "warnings": findings.warnings,
-        "source_model": {"reused": findings.source.reused, "folder": findings.source.folder.name},
+        "source_model": {"reused": findings.source.reused, "file": findings.source.path.name},
         "seconds": {name: record["seconds"] for name, record in seconds.items()},
         "peak_memory_mb": max((r["peak_memory_mb"] for r in seconds.values()), default=0.0),
         "versions": versions(),

@@ -112,7 +112,13 @@ def classify(
         target = Subtomograms(cubes)
     write_json(out / "config.json", options.model_dump(mode="json"))
     with clock.stage("source"):
-        source = matched_source(options.source, geometry, cache, fabric=fabric)
+        source = matched_source(
+            options.source,
+            geometry,
+            cache,
+            fabric=fabric,
+            like=target if options.match_noise else None,
+        )
     with clock.stage("adapt"):
         adapt_options = options.adapt.model_copy(update={"seed": options.source.seed})
         method = AdversarialAdaptation(source.model, adapt_options, fabric)

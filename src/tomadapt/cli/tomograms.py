@@ -165,6 +165,10 @@ def classify(
     box: Annotated[int | None, typer.Option(min=24, max=64, help="Voxels; chosen if none.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Of source training.")] = 20,
     adapt_epochs: Annotated[int, typer.Option(min=1)] = 10,
+    match_noise: Annotated[
+        bool,
+        typer.Option(help="Train on noise that has these particles' power spectrum."),
+    ] = True,
     border: Border = "pad",
     pixel_size: PixelSize = None,
     tomograms: ListOfTomograms = None,
@@ -216,6 +220,7 @@ def classify(
             "also": also or [],
             "pixel_size_A": pixel_size,
             "tomograms_star": tomograms,
+            "match_noise": match_noise,
             "adapt": {"epochs": adapt_epochs, "batch_size": 32},
             "source": {
                 "classes": _classes(structures),

@@ -9,6 +9,7 @@ EXPERIMENTS = {
     "figure4": "t-SNE and confusion matrices (figures 4 and 5)",
     "figure8": "features of a class left out of training and adaptation",
     "augmentation": "accuracy with and without augmentation",
+    "planted": "a tomogram's planted particles found and named by the one command",
     "ribosomes": "recall of real ribosomes, and their scores against decoys'",
 }
 """Name → what it measures; each is the module of that name, with a function ``run(setting)``."""

@@ -10,7 +10,12 @@ import numpy as np
 from pydantic import model_validator
 
 from tomadapt.errors import ConfigError, MismatchError
-from tomadapt.experiments.particles import LabelledFolder, OneClassFile, Particles
+from tomadapt.experiments.particles import (
+    LabelledFolder,
+    OneClassFile,
+    Particles,
+    RecolouredParticles,
+)
 from tomadapt.experiments.task import Task
 from tomadapt.learn.catalogue import METHODS, MethodOptions, default_options
 from tomadapt.learn.engine import make_fabric
@@ -35,7 +40,7 @@ class TrainTask(ModelTask):
     """A model trained with labels: a source model, or the oracle where the data are the target."""
 
     kind: Literal["train"] = "train"
-    data: Particles
+    data: Particles | RecolouredParticles
     training: SourceTraining
 
     @property

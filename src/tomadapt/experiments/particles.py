@@ -15,6 +15,7 @@ from tomadapt.experiments.task import Description, Task
 from tomadapt.io.labelled import open_labelled_folder
 from tomadapt.io.volumes import Contrast, open_target
 from tomadapt.learn.engine import make_fabric
+from tomadapt.learn.recolouring import recoloured
 from tomadapt.simulate.dataset import SimulationConfig, make_templates, open_set, simulate_set
 from tomadapt.subtomograms import LabelledSubtomograms
 
@@ -199,3 +200,25 @@ class OneClassFile(RecordedParticles):
         data = open_target(self.path, voxel_size_A=self.stated_voxel_size_A, contrast=self.contrast)
         labels = np.full(len(data), self.classes.index(self.label))
         return LabelledSubtomograms(data.source, labels=labels, class_names=self.classes), None
+
+
+class RecolouredParticles(Particles):
+    """A set's particles whose noise has the power spectrum of recorded ones.
+
+    Parameters
+    ----------
+    like
+        The recorded ones; of their labels nothing is used.
+    """
+
+    like: OneClassFile
+
+    def open(self, store: Path) -> Parts:
+        """The particles to use, and those held out."""
+        parts = super().open(store)
+        target = self.like.open(self.like.path)[0].unlabelled()
+        seen, held_out = (
+            None if part is None else recoloured(part, target, snr=self.snr)[0] for part in parts
+        )
+        assert seen is not None
+        return seen, held_out

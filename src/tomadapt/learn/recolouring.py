@@ -1,0 +1,181 @@
+"""Give a source's noise the power spectrum of a target, before a model is trained on it.
+
+Detectors, ice, neighbours and reconstruction programs colour the noise, which is most of a
+subtomogram; simulated noise knows only the optics. A network takes the colour for what matters. The
+signal stays as it was simulated: filtering the target instead would take from its particles what a
+model expects of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.errors import ConfigError, MismatchError
+from tomadapt.subtomograms import Indices, LabelledSubtomograms, MixableSource, Subtomograms
+
+_PARTICLES = 400
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class RecolouredVolumes:
+    """A simulated source whose noise is multiplied with a filter in Fourier space.
+
+    Attributes
+    ----------
+    inner
+        The source.
+    amplitudes
+        (d, d, d // 2 + 1) float32, unshifted; it leaves the noise's variance what it was.
+    snr
+        At which :meth:`read` mixes.
+    """
+
+    inner: MixableSource
+    amplitudes: torch.Tensor
+    snr: float
+
+    def __len__(self) -> int:
+        """Give the number of cubes."""
+        return len(self.inner)
+
+    @property
+    def box(self) -> int:
+        """Side in voxels."""
+        return self.inner.box
+
+    @property
+    def voxel_size_A(self) -> float:
+        """Voxel size in Å."""
+        return self.inner.voxel_size_A
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """The acquisition that was simulated."""
+        return self.inner.acquisition
+
+    @property
+    def identity(self) -> str:
+        """The source's, the filter's along one axis, and the SNR."""
+        return f"{self.inner.identity} {self.amplitudes[0, 0].tolist()} {self.snr}"
+
+    def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
+        """As :class:`~tomadapt.subtomograms.MixableSource` says, the noise recoloured."""
+        signal = self.inner.mix(indices, indices, torch.full_like(snr, torch.inf))
+        noise = self.inner.mix(indices, noise_indices, torch.ones_like(snr)).sub_(signal)
+        spectrum = torch.fft.rfftn(noise, dim=(1, 2, 3)).mul_(self.amplitudes)
+        noise = torch.fft.irfftn(spectrum, s=noise.shape[1:], dim=(1, 2, 3))
+        return signal.add_(noise.mul_(snr.rsqrt()[:, None, None, None]))
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, d, d, d) float32, density positive, at this source's SNR."""
+        return self.mix(indices, indices, torch.full((len(indices),), self.snr))
+
+
+def recoloured(
+    source: LabelledSubtomograms, target: Subtomograms, *, snr: float
+) -> tuple[LabelledSubtomograms, NDArray[np.float64]]:
+    """A source whose noise has the mean power spectrum of a target, shell by shell.
+
+    Parameters
+    ----------
+    source
+        Simulated, with signal and noise apart.
+    target
+        Particles of the same box. Their power is taken for that of noise, which it mostly is.
+    snr
+        At which the source is read where no other is asked for.
+
+    Returns
+    -------
+    source
+        The same particles and labels.
+    amplitudes
+        (d // 2 + 1,) what the noise is multiplied by in each shell.
+
+    Raises
+    ------
+    ConfigError
+        When signal and noise of the source are not kept apart.
+    MismatchError
+        When the boxes differ.
+    """
+    if source.box != target.box:
+        raise MismatchError(
+            "noise of another box cannot be recoloured",
+            expected=f"{source.box} voxels (source)",
+            got=f"{target.box} voxels (target)",
+            remedy="extract the target with the source's box",
+        )
+    if not hasattr(source.source, "mix"):
+        raise ConfigError(
+            "the source does not keep signal and noise apart",
+            expected="a simulated set",
+            remedy="train without recolouring its noise",
+        )
+    inner = cast("MixableSource", source.source)
+    found, wanted = _noise_power(inner, source.rows), _power(target)
+    amplitudes = np.sqrt(wanted / np.maximum(found, np.finfo(float).tiny))
+    amplitudes[0] = amplitudes[1]  # cubes have mean 0
+    shell = _shells(source.box)
+    # In the corners beyond Nyquist there is no power of either.
+    whole = amplitudes[np.minimum(shell, len(amplitudes) - 1)]
+    voxels = np.bincount(np.minimum(shell, len(found) - 1).ravel(), _twice(source.box).ravel())
+    scale = np.sqrt((voxels * found).sum() / (voxels * found * amplitudes**2).sum())
+    volumes = RecolouredVolumes(inner, torch.from_numpy((whole * scale).astype(np.float32)), snr)
+    labels = np.zeros(len(inner), dtype=np.int64)
+    labels[source.rows] = source.labels
+    data = LabelledSubtomograms(volumes, source.rows, labels=labels, class_names=source.class_names)
+    return data, amplitudes * scale
+
+
+def _shells(d: int) -> NDArray[np.int64]:
+    """(d, d, d // 2 + 1): the distance from the origin in whole Fourier voxels."""
+    k, half = np.fft.fftfreq(d, 1 / d), np.fft.rfftfreq(d, 1 / d)
+    radius = np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + half**2)
+    return np.asarray(np.round(radius), dtype=np.int64)
+
+
+def _twice(d: int) -> NDArray[np.float64]:
+    """(d, d, d // 2 + 1): how many frequencies each stored one stands for."""
+    count = np.full((d, d, d // 2 + 1), 2.0)
+    count[..., 0] = 1
+    if d % 2 == 0:
+        count[..., -1] = 1
+    return count
+
+
+def _shell_means(cubes: torch.Tensor) -> NDArray[np.float64]:
+    d = cubes.shape[-1]
+    shell, weight = _shells(d), _twice(d)
+    power = torch.fft.rfftn(cubes, dim=(1, 2, 3)).abs().square().mean(dim=0).numpy()
+    inside = shell <= d // 2
+    sums = np.bincount(shell[inside], (power * weight)[inside], minlength=d // 2 + 1)
+    return np.asarray(sums / np.bincount(shell[inside], weight[inside], minlength=d // 2 + 1))
+
+
+def _some(count: int) -> list[NDArray[np.int64]]:
+    rows = np.arange(0, count, max(1, count // _PARTICLES))
+    return np.array_split(rows, -(-len(rows) // _BATCH))
+
+
+def _power(data: Subtomograms) -> NDArray[np.float64]:
+    """Mean power in shells up to Nyquist, of cubes with mean 0 and deviation 1."""
+    parts = [_shell_means(data.read(rows)) for rows in _some(len(data))]
+    return np.asarray(np.mean(parts, axis=0))
+
+
+def _noise_power(source: MixableSource, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean power of a source's unit noise alone."""
+    parts = []
+    for places in _some(len(rows)):
+        here, one = rows[places], torch.ones(len(places))
+        noise = source.mix(here, here, one) - source.mix(here, here, one * torch.inf)
+        parts.append(_shell_means(noise))
+    return np.asarray(np.mean(parts, axis=0))
