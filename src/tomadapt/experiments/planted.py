@@ -1,8 +1,8 @@
 """A simulated tomogram with planted particles, through the one command of a user.
 
 The tomogram's acquisition is not the one that is stated: more defocus, a counting detector, a
-B-factor, damage by exposure and noise that grows with tilt, so there is a gap to adapt to. The paper
-has no such experiment.
+B-factor, damage by exposure and noise that grows with tilt, so there is a gap to adapt to. The
+paper has no such experiment.
 """
 
 from __future__ import annotations
