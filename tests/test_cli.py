@@ -22,6 +22,7 @@ from tomadapt.structures import BUILTIN
 COMMANDS = (
     "pick",
     "extract",
+    "reconstruct",
     "classify",
     "simulate",
     "train",

@@ -132,6 +132,48 @@ def extract_command(
 
 
 @app.command()
+def reconstruct(
+    particles: Annotated[
+        Path, typer.Argument(help="RELION's optimisation set, or the STAR file of the particles.")
+    ],
+    out: Out,
+    tomograms: ListOfTomograms = None,
+    contrast: ContrastOption = "measure",
+    box: Annotated[
+        int | None, typer.Option(min=8, help="Voxels; that of the images if not given.")
+    ] = None,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="The tilt angles have the wrong sign: mirror along z."),
+    ] = False,
+) -> None:
+    """Make cubes of CTF-premultiplied 2D tilt stacks (RELION 5, WarpTools): a target folder."""
+    from tomadapt.io.atomic import output_folder
+    from tomadapt.io.extracted import CUBES, ExtractedCard
+    from tomadapt.tomograms.extracting import write_folder
+    from tomadapt.tomograms.positions import Positions
+    from tomadapt.tomograms.tilt_stacks import reconstruct_tilt_stacks
+
+    sign = _contrast(contrast)
+    made = reconstruct_tilt_stacks(
+        particles,
+        tomograms=tomograms,
+        contrast=sign,
+        box=box,
+        mirror=mirror,
+        out=output_folder(out) / CUBES,
+    )
+    card = ExtractedCard(
+        box=made.volumes.shape[-1],
+        voxel_size_A=made.voxel_size_A,
+        tomogram=str(particles),
+        contrast=f"stated {sign}" if sign != "measure" else "measured: positive",
+    )
+    write_folder(out, Positions(made.particles, made.kept, made.dropped), card)
+    typer.echo(f"{out}: {len(made.kept)} particles, {len(made.dropped)} rejected")
+
+
+@app.command()
 def classify(
     tomogram: TomogramFile,
     structures: Annotated[

@@ -77,6 +77,22 @@ def extract_to_folder(
             + (f" (the others: {'; '.join(reasons[:3])})" if reasons else ""),
             remedy="lower the picking threshold, or give a longer list of particles",
         )
-    write_positions(folder, kept)
-    write_card(folder, card.model_copy(update={"count": len(kept.rows), "versions": versions()}))
+    write_folder(folder, kept, card)
     return kept, extraction.volumes
+
+
+def write_folder(folder: Path, positions: Positions, card: ExtractedCard) -> None:
+    """Write the lists and, last, the card of a folder that has its cubes.
+
+    Parameters
+    ----------
+    folder
+        With the cubes.
+    positions
+        Whose rows are those of the cubes.
+    card
+        What they are; count and versions are filled in here.
+    """
+    write_positions(folder, positions)
+    filled = {"count": len(positions.rows), "versions": versions()}
+    write_card(folder, card.model_copy(update=filled))

@@ -1,0 +1,85 @@
+"""Folders of cubes: from a tomogram and from 2D tilt stacks, by the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted_tilt_series import Particle, Series, write_warp
+
+from tomadapt.cli import main
+from tomadapt.io.mrc_writing import write_mrc
+from tomadapt.io.particle_lists import read_particles
+from tomadapt.io.volumes import open_target
+
+
+def call(*arguments: object) -> int:
+    before, sys.argv = sys.argv, ["tomadapt", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = before
+    raise AssertionError("the command line always exits")
+
+
+@pytest.fixture
+def tomogram(tmp_path: Path) -> Path:
+    """Dark balls of 12 nm in noise, as most programs write them."""
+    rng = np.random.default_rng(0)
+    volume = rng.normal(size=(40, 60, 61)).astype(np.float32)
+    axes = np.ogrid[:40, :60, :61]
+    rows = []
+    for z, y, x in [(12, 14, 15), (28, 14, 44), (12, 44, 15), (28, 44, 44), (4, 30, 30)]:
+        squares = (axes[0] - z) ** 2 + (axes[1] - y) ** 2 + (axes[2] - x) ** 2
+        volume -= 3 * (squares < 36)
+        rows.append(f"{x},{y},{z},ball-{x}")
+    write_mrc(tmp_path / "balls.mrc", volume, voxel_size_A=10.0)
+    (tmp_path / "balls.csv").write_text("x,y,z,note\n" + "\n".join(rows) + "\n")
+    return tmp_path / "balls.mrc"
+
+
+def test_extract_measures_the_sign(tomogram: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--box", 16, "--border", "drop"]
+    assert call("extract", tomogram, *options, "--out", out) == 0
+    data = open_target(out)
+    assert (len(data), data.box, data.voxel_size_A) == (4, 16, 10.0)
+    cubes = data.source.read(range(4)).numpy()
+    assert (cubes[:, 6:11, 6:11, 6:11].mean(axis=(1, 2, 3)) > 2).all()
+    rejected = read_particles(out / "rejected.star")
+    assert rejected.table is not None
+    assert rejected.table.column("tomadaptReason") == ("its box reaches out of the tomogram",)
+    assert rejected.table.column("csv_note") == ("ball-30",)
+
+
+def test_extract_rescales_and_smooths(tomogram: Path, tmp_path: Path) -> None:
+    shared = ["--particles", tmp_path / "balls.csv", "--box", 10, "--cube-voxel-size", 20]
+    assert call("extract", tomogram, *shared, "--out", tmp_path / "a") == 0
+    smooth = ["--smoothing-nm", 3]
+    assert call("extract", tomogram, *shared, *smooth, "--out", tmp_path / "b") == 0
+    plain, smoothed = (np.load(tmp_path / name / "subtomograms.npy") for name in "ab")
+    assert plain.shape == smoothed.shape == (5, 10, 10, 10)
+    assert np.diff(smoothed, axis=3).std() < 0.5 * np.diff(plain, axis=3).std()
+
+
+def test_a_folder_that_is_not_whole_is_no_target(tomogram: Path, tmp_path: Path) -> None:
+    """The card is written last, so a folder that was being written is not taken for a set."""
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--box", 16]
+    assert call("extract", tomogram, *options, "--out", out) == 0
+    (out / "extracted.json").unlink()
+    assert call("predict", "none.safetensors", out, "--out", tmp_path / "labels.csv") == 3
+
+
+def test_reconstruct(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    export = write_warp(tmp_path, 24, Series(), [Particle(), Particle(position_A=(300, 320, 200))])
+    assert call("reconstruct", export, "--contrast", "positive", "--out", out) == 0
+    cubes = np.load(out / "subtomograms.npy")
+    kept = read_particles(out / "particles.star", strict=False)
+    assert len(kept) == len(cubes) == 2
+    assert len(open_target(out, contrast="positive")) == len(cubes)
