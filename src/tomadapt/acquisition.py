@@ -32,6 +32,9 @@ STEEPEST_WITH_THICKNESS_DEG = 80.0
 """A slab's path length is not known at steeper tilts: it grows without bound towards 90°."""
 
 
+_MOST_TILTS = 10_000
+
+
 def tilt_range(first_deg: float, last_deg: float, step_deg: float) -> TiltAngles:
     """Tilt angles from first to last inclusive.
 
@@ -56,6 +59,8 @@ def tilt_range(first_deg: float, last_deg: float, step_deg: float) -> TiltAngles
             f"a tilt range runs upwards with a positive step; got first {first_deg}, "
             f"last {last_deg}, step {step_deg}"
         )
+    if (last_deg - first_deg) / step_deg > _MOST_TILTS:
+        raise ValueError(f"a range of more than {_MOST_TILTS} tilts, by a step of {step_deg}")
     count = math.floor((last_deg - first_deg) / step_deg + 1e-6) + 1
     return tuple(first_deg + i * step_deg for i in range(count))
 

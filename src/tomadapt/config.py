@@ -28,6 +28,9 @@ from tomadapt.simulate.dataset import SimulationConfig
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
+MAX_BYTES, MAX_DOTS = 1_000_000, 500
+"""Longer files, and more dots in a line, are refused as none of this package's configurations."""
+
 
 class Structures(BaseModel):
     """The classes and the cubes that both domains share; see :class:`SimulationConfig`."""
@@ -164,6 +167,25 @@ def load_config(path: Path, kind: type[Parsed]) -> Parsed:
     ConfigError
         When it is not TOML, or a key or value cannot be used; near misses are suggested.
     """
+    data = read_toml(path)
+    # Absolute, so that a run is the same run from whichever folder it is started.
+    try:
+        _resolve_paths(data, path.parent.resolve())
+        return parse(data, kind, where=str(path))
+    except RecursionError:
+        raise _not_toml(path, "tables nested too deep") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or it cannot be read.
+    ConfigError
+        When it is not TOML, or implausibly long or deep.
+    """
     if not path.is_file():
         raise InputError(
             f"no configuration at {path}",
@@ -172,14 +194,18 @@ def load_config(path: Path, kind: type[Parsed]) -> Parsed:
             remedy="check the path",
         )
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not valid TOML",
-            expected="lines such as snr = 0.1",
-            got=str(error),
-            remedy="mend that line",
-        ) from error
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _not_toml(path, f"{size} bytes, more than {MAX_BYTES}")
+        text = path.read_text(encoding="utf-8")
+        # The parser's time and memory grow with the square of a key's length.
+        if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
+            raise _not_toml(path, f"a line of more than {MAX_DOTS} dots")
+        return tomllib.loads(text)
+    except RecursionError:
+        raise _not_toml(path, "values nested too deep") from None
+    except ValueError as error:  # of TOML's form, of UTF-8, or of a number that is too long
+        raise _not_toml(path, str(error)) from error
     except OSError as error:
         raise InputError(
             f"cannot read {path}",
@@ -187,9 +213,15 @@ def load_config(path: Path, kind: type[Parsed]) -> Parsed:
             got=error.strerror,
             remedy="check its permissions",
         ) from error
-    # Absolute, so that a run is the same run from whichever folder it is started.
-    _resolve_paths(data, path.parent.resolve())
-    return parse(data, kind, where=str(path))
+
+
+def _not_toml(path: Path, got: str) -> ConfigError:
+    return ConfigError(
+        f"{path} is not valid TOML",
+        expected="lines such as snr = 0.1",
+        got=got,
+        remedy="mend that line",
+    )
 
 
 def parse(data: dict[str, Any], kind: type[Parsed], *, where: str) -> Parsed:

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from tomadapt.errors import ConfigError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import atomic_path
 from tomadapt.learn.engine import evaluation_batches, make_fabric
 from tomadapt.learn.model import Model
@@ -117,6 +117,8 @@ def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -
     ------
     MismatchError
         When the data do not fit the model.
+    InputError
+        When the model's weights are damaged: it gives no numbers.
     """
     model.require_matching(data, "the target")
     fabric = fabric or make_fabric()
@@ -129,9 +131,17 @@ def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -
             probabilities.append(head(f).float().softmax(dim=1).cpu())
             features.append(f.float().cpu())
     names = getattr(data.source, "names", ())
+    of_all = torch.cat(probabilities).numpy()
+    if not np.isfinite(of_all).all():
+        raise InputError(
+            "the model gives no probabilities",
+            expected="finite weights",
+            got="NaN or infinite ones",
+            remedy="train it again, or copy the model file again",
+        )
     return Prediction(
         model.card.class_names,
-        torch.cat(probabilities).numpy(),
+        of_all,
         torch.cat(features).numpy(),
         tuple(names[row] for row in data.rows) if names else (),
     )

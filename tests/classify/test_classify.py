@@ -238,9 +238,13 @@ def test_pick_and_extract(
     planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found, picks = planted / "tomogram.mrc", tmp_path / "picks.star"
-    assert call("pick", found, "--sigma-nm", 6, "--out", picks) == 0
+    assert call("pick", found, "--sigma-nm", 6, "--null", 5, "--out", picks) == 0
     n = len(read_particles(picks))
     assert 50 <= n <= 90
+    empty = read_particles(tmp_path / "picks_null.star").coordinates_A
+    assert len(empty) == 5
+    truth = read_particles(planted / "particles.star").coordinates_A
+    assert cKDTree(truth).query(empty)[0].min() > 150
     assert call("extract", found, "--particles", picks, "--box", 28, "--out", tmp_path / "set") == 0
     assert f"{n} particles, 0 rejected" in capsys.readouterr().out
     cubes = np.load(tmp_path / "set" / "subtomograms.npy")

@@ -12,6 +12,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.classify.matched_source import Geometry, choose_geometry, matched_source
 from tomadapt.classify.options import SourceOptions
 from tomadapt.errors import ConfigError
+from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.learn.engine import make_fabric
 
 ACQUISITION = Acquisition(name="stated", defocus_um=4.0)
@@ -76,6 +77,29 @@ def test_one_set_a_defocus_and_a_cache(cache: Path, one_thread: None) -> None:
     ):
         other = matched_source(options(**changes), GEOMETRY, cache, fabric=fabric)
         assert not other.reused
+
+
+def test_the_same_structures_under_other_paths(
+    tmp_path: Path, cache: Path, one_thread: None
+) -> None:
+    """A folder that was moved, or a path written otherwise: the densities are the same."""
+    fabric = make_fabric("cpu")
+    grid = np.linspace(-1.5, 1.5, 24) ** 2
+    ball = (grid[:, None, None] + grid[:, None] + 2 * grid < 1).astype(np.float32)
+    found = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        write_mrc(tmp_path / name / "ball.mrc", ball, voxel_size_A=10.0)
+        stated = options(
+            classes={"ball": str(tmp_path / name / "ball.mrc")},
+            folder=tmp_path / name,
+            defocus_spread_um=0,
+        )
+        found.append(matched_source(stated, GEOMETRY, cache, fabric=fabric))
+        (tmp_path / name / "ball.mrc").unlink()
+    assert [source.reused for source in found] == [False, True]
+    assert found[0].path == found[1].path
+    assert found[0].data.fingerprint == found[1].data.fingerprint
 
 
 def test_no_spread_is_one_set(cache: Path, one_thread: None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,6 +70,21 @@ def test_permuted_classes_are_collapse_though_all_are_used(
     used = choice.signs["ada"].effective_classes
     assert used == pytest.approx(choice.signs["target_statistics"].effective_classes)
     assert any("kappa" in text for text in choice.objections["ada"])
+    assert any("of source particles right" in text for text in choice.objections["ada"])
+
+
+def test_the_most_frequent_class_for_all_is_no_source_accuracy(
+    source_model, statistics, domains, fabric
+):
+    """A source thinned to a target's proportions: most of it is of one class."""
+    source, target = domains
+    others = np.flatnonzero(source.labels != 1)[::6]
+    thinned = source.subset(np.sort(np.concatenate([np.flatnonzero(source.labels == 1), others])))
+    collapsed = statistics.copy()
+    with torch.no_grad():
+        collapsed.classifier.bias[1] += 1000
+    choice = chosen(source_model, collapsed, (thinned, target), fabric)
+    assert choice.signs["ada"].source_accuracy == pytest.approx(1 / 3)
     assert any("of source particles right" in text for text in choice.objections["ada"])
 
 

@@ -83,6 +83,28 @@ def test_density_at_positions(sign: int) -> None:
     assert "standard errors" in measured.text
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_hollow_particles_are_not_taken_for_their_cavities(sign: int) -> None:
+    """Shells as thick as apoferritin's, whose cavity is no denser than what is around them."""
+    tomogram, points = balls(noise=1.0)
+    density = np.array(tomogram.density)
+    axes = np.ogrid[tuple(map(slice, density.shape))]
+    for point in points:
+        squares = sum((a - c / VOXEL_A) ** 2 for a, c in zip(axes, point[::-1], strict=True))
+        # A little less than the surroundings, as the contrast transfer's fringes make it.
+        density -= 1.2 * (np.asarray(squares) ** 0.5 * VOXEL_A < 0.6 * RADIUS_A)
+    hollow = replace(tomogram, density=density, sign=sign)
+    assert contrast_at(hollow, points, radius_A=RADIUS_A).sign == sign
+
+
+def test_filled_blocks_of_a_large_tomogram_are_passed_over() -> None:
+    """The corner of a turned tomogram may be all filling: that is no constant tomogram."""
+    small, _ = balls((60, 60, 60))
+    tiled = np.tile(np.asarray(small.density), (1, 7, 7))
+    tiled[:, :200, :200] = 0
+    assert blob_contrast(Tomogram(tiled, VOXEL_A), sigma_A=45).sign == 1
+
+
 def test_positions_of_nothing_decide_nothing() -> None:
     noise = np.random.default_rng(1).normal(size=(64, 80, 96)).astype(np.float32)
     points = np.random.default_rng(2).uniform(150, 450, size=(40, 3))

@@ -98,6 +98,31 @@ def test_voxel_sizes_that_do_not_belong_together(tmp_path: Path) -> None:
     np.testing.assert_allclose(stated.coordinates_A, [[235.2, 156.8, 78.4]])
 
 
+OPTICS_OF_TWO = "1 10.0\n", "1 10.0\n2 7.84\n"
+
+
+def test_pixels_of_other_tomograms_do_not_matter(tmp_path: Path) -> None:
+    """Most rows are of another tomogram, whose series was recorded at another pixel size."""
+    rows = "0012 30 20 10 1 a\n" + "".join(f"0013 {n} 2 3 2 b\n" for n in range(3))
+    path = write(tmp_path / "p.star", star(rows).replace(*OPTICS_OF_TWO))
+    assert listed_positions(path, TOMOGRAM).rows.tolist() == [0]
+
+
+def test_pixels_of_other_tomograms_do_not_hide_a_wrong_one(tmp_path: Path) -> None:
+    rows = "0012 30 20 10 2 a\n" + "".join(f"0013 {n} 2 3 1 b\n" for n in range(3))
+    path = write(tmp_path / "p.star", star(rows).replace(*OPTICS_OF_TWO))
+    with pytest.raises(MismatchError, match=r"tomogram's 10 Å.*got 7\.84 Å"):
+        listed_positions(path, TOMOGRAM)
+
+
+@pytest.mark.parametrize(
+    ("rows", "got"), [("", "no rows"), ("0012 nan 2 3 1 c\n", "got .*NaN")], ids=["none", "bad"]
+)
+def test_nothing_to_be_used_is_told_at_once(tmp_path: Path, rows: str, got: str) -> None:
+    with pytest.raises(InputError, match=rf"no particle that can be used.*{got}"):
+        listed_positions(write(tmp_path / "p.star", star(rows)), TOMOGRAM)
+
+
 def test_most_outside_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "p.star", star("0012 300 200 100 1 a\n0012 5 6 7 1 b\n0012 90 9 9 1 c"))
     with pytest.raises(MismatchError, match=r"2 of 3 particles.*590 × 490 × 390 Å.*3000"):
@@ -108,7 +133,10 @@ def test_lists_without_a_pixel_size_count_in_voxels(tmp_path: Path) -> None:
     words = ["1"] * 3 + ["0"] * 16 + ["1"] + ["0"] * 3 + ["30", "20", "10"] + ["0"] * 9
     path = write(tmp_path / "p.tbl", " ".join(words) + "\n")
     # Dynamo counts from the first voxel's corner.
-    np.testing.assert_allclose(listed_positions(path, TOMOGRAM).coordinates_A, [[295, 195, 95]])
+    positions = listed_positions(path, TOMOGRAM)
+    np.testing.assert_allclose(positions.coordinates_A, [[295, 195, 95]])
+    assert "taken for the tomogram's voxels of 10 Å" in positions.notes[0]
+    assert listed_positions(path, TOMOGRAM, pixel_size_A=10).notes == ()
 
 
 def test_picks_become_a_list(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from tomadapt.classify.options import SourceOptions
 from tomadapt.errors import ConfigError
-from tomadapt.io.atomic import locked, output_folder
+from tomadapt.io.atomic import locked, output_folder, write_json
+from tomadapt.io.json_files import json_object
 from tomadapt.learn.model import Model
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.source import SourceTraining, train_source
@@ -169,6 +170,8 @@ def matched_source(
     folder = cache / f"source-{_digest_of_sets(options, simulations[0])}"
     output_folder(folder, needed_bytes=sum(s.stored_bytes for s in simulations))
     with locked(folder / "lock"):
+        for number, simulation in enumerate(simulations):
+            _rename_structures(folder / f"set-{number}" / "config.json", simulation)
         total = sum(s.n_particles for s in simulations)
         with progress_bar("simulate source", total, unit="subtomograms") as advance:
             sets = [
@@ -220,6 +223,21 @@ def _simulation(options: SourceOptions, geometry: Geometry, number: int) -> Simu
         neighbours=options.neighbours,
         even_noise=True,
     )
+
+
+def _rename_structures(begun: Path, simulation: SimulationConfig) -> None:
+    """Let a set that was begun know its structures by the paths that they have now.
+
+    The folder's name says that their densities are the same; files may lie elsewhere since.
+    """
+    if not begun.exists():
+        return
+    found = json_object(
+        begun.read_text(encoding="utf-8"), what=str(begun), remedy=f"delete {begun.parent}"
+    )
+    named = {key: simulation.identity[key] for key in ("classes", "folder")}
+    if found != found | named:
+        write_json(begun, found | named)
 
 
 def _training(options: SourceOptions) -> SourceTraining:

@@ -164,7 +164,10 @@ def _write_also(
         write_csv(out / "particles.csv", particles, columns=columns, rows=rows)
     if "copick" in findings.options.also:
         scores = np.array(columns[SCORE], dtype=np.float64).tolist()
-        write_copick(out / "copick", particles, names, scores=scores, rows=rows)
+        size_A = findings.tomogram.voxel_size_A
+        write_copick(
+            out / "copick", particles, names, scores=scores, rows=rows, voxel_size_A=size_A
+        )
     if "ome-zarr" in findings.options.also:
         classes = findings.adapted.card.class_names
         radii_A = findings.geometry.radii_A

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from tomadapt.cli.options import warn
+from tomadapt.cli.options import on_one_line, warn
 
 if TYPE_CHECKING:
     from tomadapt.errors import TomadaptError
@@ -60,11 +60,8 @@ def main() -> None:
 INTERRUPTED = 130
 
 
-INTERRUPTED = 130
-
-
 def _exit_with(error: TomadaptError) -> NoReturn:
-    typer.echo(f"tomadapt: error: {error}", err=True)
+    typer.echo(f"tomadapt: error: {on_one_line(str(error))}", err=True)
     sys.exit(error.exit_code)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tomadapt.cli.app import app
-from tomadapt.cli.options import require_one_process
+from tomadapt.cli.options import printable, require_one_process
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,16 +62,11 @@ def _table(report: Report) -> Table:
 
     # Texts, not strings: what stands in files must not be taken for markup.
     title = report.subject if report.kind == "machine" else f"{report.subject}: {report.kind}"
-    table = Table("", "what", "found", title=Text(_printable(title)), title_justify="left")
+    table = Table("", "what", "found", title=Text(printable(title)), title_justify="left")
     for finding in report.findings:
         mark, style = _MARKS[finding.level]
-        found = Text(_printable(finding.text))
+        found = Text(printable(finding.text))
         if finding.remedy:
-            found.append(f"\n→ {_printable(finding.remedy)}", style="dim")
+            found.append(f"\n→ {printable(finding.remedy)}", style="dim")
         table.add_row(Text(mark, style=style), finding.key.replace("_", " "), found)
     return table
-
-
-def _printable(text: str) -> str:
-    """Without what would steer a terminal, which labels of files may hold."""
-    return "".join(character if character.isprintable() else "�" for character in text)

@@ -32,8 +32,24 @@ DEVICES = ("auto", "cpu", "cuda")
 RECIPES = ("default", "paper")
 
 
+_LONGEST, _END = 2000, 800
+
+
+def on_one_line(message: str) -> str:
+    """A message that is printable and of bounded length; its end, which is the remedy, is kept."""
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST - _END]} … {message[-_END:]}"
+    return printable(" ".join(message.split()))
+
+
+def printable(text: str) -> str:
+    """Without what would steer a terminal, which names and labels of files may hold."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def warn(message: str) -> None:
-    typer.echo(f"tomadapt: warning: {message}", err=True)
+    """Print a warning on one line."""
+    typer.echo(f"tomadapt: warning: {on_one_line(message)}", err=True)
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -63,13 +63,20 @@ def pick_command(
     distance_nm: Annotated[
         float | None, typer.Option(help="Least distance of two picks in nm; σ if not given.")
     ] = None,
+    null: Annotated[
+        int,
+        typer.Option(min=0, help="Also write so many positions far from picks, for class null."),
+    ] = 0,
+    seed: Seed = 0,
     voxel_size: TomogramVoxel = None,
     contrast: ContrastOption = "measure",
     workers: Annotated[int, typer.Option(min=1, help="Blocks at a time.")] = 1,
 ) -> None:
     """Find particles by difference of Gaussians (Pei et al. 2016), without a template."""
+    import numpy as np
+
     from tomadapt.io.particle_lists import write_star
-    from tomadapt.tomograms.picking import pick
+    from tomadapt.tomograms.picking import FAINT, Picks, pick, random_background
     from tomadapt.tomograms.positions import picked_positions
 
     settings = _picking(sigma_nm, ratio, threshold, distance_nm)
@@ -77,8 +84,19 @@ def pick_command(
     require_writable(out)
     signed = _signed(opened, tomogram, contrast, settings)
     picks = pick(signed, settings, workers=workers)
+    empty = None
+    if null:
+        # Faint particles too are avoided: what a lower threshold finds.
+        every = pick(signed, settings.model_copy(update={"threshold": FAINT}), workers=workers)
+        distance = 4 * settings.sigma_A
+        empty = random_background(signed, every, count=null, distance_A=distance, seed=seed)
     write_star(out, picked_positions(signed, picks).particles)
     typer.echo(f"{out}: {len(picks)} particles")
+    if empty is not None:
+        path = out.with_name(f"{out.stem}_null.star")
+        background = Picks(empty, np.zeros(null), 0.0)
+        write_star(path, picked_positions(signed, background).particles)
+        typer.echo(f"{path}: {null} positions of no particle")
 
 
 @app.command("extract")

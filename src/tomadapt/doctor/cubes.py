@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.doctor.density import contrast_of, measured, sample_findings, spectrum_findings
-from tomadapt.doctor.findings import Finding, ok
+from tomadapt.doctor.findings import Finding, ok, problem
 from tomadapt.doctor.kinds import Format
 from tomadapt.doctor.volumes import header_findings, shape_finding, voxel_size_finding
 from tomadapt.errors import InputError
+from tomadapt.io.arrays import find_cubes, open_npy
 from tomadapt.io.em import open_em
+from tomadapt.io.extracted import CUBES, read_extracted
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import open_mrc
+from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.volumes import ArrayVolumes, measured_contrast, open_target
 from tomadapt.simulate.dataset import open_set
 from tomadapt.subtomograms import Subtomograms
@@ -65,6 +67,9 @@ def subtomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
     if kind == "set":
         yield from _of_set(path)
         return
+    if kind == "extracted":
+        yield from _of_extracted(path)
+        return
     yield from header_findings(path, kind)
     if kind in ("npy", "npz", "folder"):
         yield ok("format", {"npy": "NumPy array", "npz": "NumPy archive"}.get(kind, "folder"), kind)
@@ -92,6 +97,27 @@ def _of_set(path: Path) -> Iterator[Finding]:
         yield ok("acquisition", f"acquisition {data.acquisition.name}", data.acquisition.name)
     cubes = data.read(_rows(len(data), data.box)).numpy()
     yield from _voxels(cubes, len(data) * data.box**3, data.voxel_size_A, signed=True)
+
+
+def _of_extracted(path: Path) -> Iterator[Finding]:
+    """A folder of ``tomadapt extract``: its card, its cubes, and whether its list fits them."""
+    cubes, card = read_extracted(path)
+    yield ok("format", "particles extracted by tomadapt", "extracted")
+    yield voxel_size_finding(card.voxel_size_A, can_be_known=True)
+    yield _particles(len(cubes), card.box)
+    yield ok("tomogram", f"cut out of {card.tomogram}", card.tomogram)
+    yield ok("contrast_of_tomogram", f"{card.contrast}; the cubes are positive", card.contrast)
+    file = _of_array(path / CUBES, cubes, card.voxel_size_A)
+    yield shape_finding(file.shape)
+    yield from _voxels(file.read(_rows(*file.shape[:2])), cubes.size, card.voxel_size_A)
+    if cubes.size <= _WHOLE_VOXELS:
+        yield _accepted(path, card.voxel_size_A)
+    rows = len(read_particles(path / "particles.star", strict=False))
+    if rows == len(cubes):
+        yield ok("rows", "particles.star has a row for each cube", rows)
+    else:
+        text = f"particles.star has {rows} rows for {len(cubes)} cubes"
+        yield problem("rows", text, rows, remedy="extract them again")
 
 
 def _particles(n: int, box: int) -> Finding:
@@ -150,22 +176,12 @@ def _opened(path: Path, kind: Format) -> CubeFile:
         return _of_archive(path)
     if kind == "folder":
         return _of_folder(path)
-    try:
-        return _of_array(path, np.lib.format.open_memmap(path, mode="r"), None)
-    except (ValueError, OSError, EOFError) as error:
-        raise _damaged(path, "a whole .npy array", error) from error
+    return _of_array(path, open_npy(path), None)
 
 
 def _single(values: Any) -> Cubes:
     with np.errstate(over="ignore"):  # what overflows is counted as infinite
         return np.asarray(values, dtype=np.float32)
-
-
-def _damaged(path: Path, expected: str, error: Exception) -> InputError:
-    got = f"{type(error).__name__}: {error}"
-    return InputError(
-        f"cannot read {path}", expected=expected, got=got, remedy="copy or export the file again"
-    )
 
 
 def _require_cubes(path: Path, shape: tuple[int, ...]) -> None:
@@ -193,55 +209,14 @@ def _of_array(path: Path, data: NDArray[Any], size_A: float | None) -> CubeFile:
 
 def _of_archive(path: Path) -> CubeFile:
     """The one array of cubes in an archive, which is not unpacked for it."""
-    found = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as file:
-                    header = _array_header(file)
-                    if len(header[0]) == 4:
-                        found[name] = (*header, file.tell())
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, "a whole .npz archive", error) from error
-    if len(found) != 1:
-        raise InputError(
-            f"{path} must hold exactly one array (n, d, d, d)",
-            expected="one",
-            got=f"{len(found)} ({', '.join(found) or 'none'})",
-            remedy="save the one to be labelled as .npy",
-        )
-    ((member, (shape, in_columns, dtype, start)),) = found.items()
-    _require_cubes(path, shape)
-    if in_columns or dtype.kind not in "fiu":
-        got = f"voxels of type {dtype}" + (" in Fortran's order" if in_columns else "")
+    cubes = find_cubes(path)
+    _require_cubes(path, cubes.shape)
+    if cubes.in_columns or cubes.dtype.kind not in "fiu":
+        order = " in Fortran's order" if cubes.in_columns else ""
         remedy = "save it as float32 in C order"
+        got = f"voxels of type {cubes.dtype}{order}"
         raise InputError(f"{path} cannot be looked into", got=got, remedy=remedy)
-    cube_bytes = math.prod(shape[1:]) * dtype.itemsize
-
-    def read(rows: Sequence[int]) -> Cubes:
-        cubes = np.empty((len(rows), *shape[1:]), np.float32)
-        try:
-            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-                for place, row in enumerate(rows):
-                    file.seek(start + row * cube_bytes)
-                    values = np.frombuffer(file.read(cube_bytes), dtype)
-                    cubes[place] = _single(values.reshape(shape[1:]))
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise _damaged(path, "a whole .npz archive", error) from error
-        return cubes
-
-    return CubeFile(shape, None, read)
-
-
-def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    of_version = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, in_columns, dtype = of_version(file)
-    return tuple(shape), bool(in_columns), np.dtype(dtype)
+    return CubeFile(cubes.shape, None, lambda rows: cubes.read_rows(list(rows)))
 
 
 def _cube_paths(folder: Path) -> list[Path]:

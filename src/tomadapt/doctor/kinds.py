@@ -6,13 +6,26 @@ from pathlib import Path
 from typing import Literal
 
 from tomadapt.io.em import read_em_header
+from tomadapt.io.extracted import is_extracted
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import read_header
 from tomadapt.io.star import read_text
 from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
 
 Format = Literal[
-    "mrc", "em", "hdf", "zarr", "npy", "npz", "set", "folder", "model", "toml", "tomograms", "list"
+    "mrc",
+    "em",
+    "hdf",
+    "zarr",
+    "npy",
+    "npz",
+    "set",
+    "extracted",
+    "folder",
+    "model",
+    "toml",
+    "tomograms",
+    "list",
 ]
 
 _SUFFIXES: dict[str, Format] = {
@@ -43,6 +56,8 @@ def format_of(path: Path) -> Format:
     if path.is_dir():
         if (path / "set.json").exists() or (path / "config.json").exists():
             return "set"
+        if is_extracted(path):
+            return "extracted"
         names = ("zarr.json", ".zattrs")
         is_zarr = path.suffix.lower() in ZARR_SUFFIXES or any((path / n).exists() for n in names)
         return "zarr" if is_zarr else "folder"

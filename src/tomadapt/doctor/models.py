@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +11,9 @@ import torch
 from pydantic import BaseModel
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.config import FileDomain, RunConfig, load_config
+from tomadapt.config import FileDomain, RunConfig, load_config, read_toml
 from tomadapt.doctor.findings import Finding, note, ok, problem
+from tomadapt.errors import TomadaptError
 from tomadapt.learn.model import Model
 from tomadapt.simulate.dataset import SimulationConfig
 
@@ -77,7 +77,7 @@ def configuration_findings(path: Path) -> Iterator[Finding]:
         named |= {f"structure {spec}": Path(spec) for spec in specs if Path(spec).is_absolute()}
     if isinstance(config, RunConfig) and isinstance(config.target, FileDomain):
         named["target"] = config.target.path
-    missing = {name: place for name, place in named.items() if not place.exists()}
+    missing = {name: place for name, place in named.items() if not _is_there(place)}
     if missing:
         text = "; ".join(f"{name}: nothing at {place}" for name, place in missing.items())
         value = [str(place) for place in missing.values()]
@@ -88,10 +88,17 @@ def configuration_findings(path: Path) -> Iterator[Finding]:
         yield ok("named_files", f"{len(named)} paths are named, and all are there", [])
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name too long
+        return False
+
+
 def _configuration_of(path: Path) -> type[BaseModel]:
     """The kind whose keys a file has most of; what is no TOML is refused when it is loaded."""
     try:
-        keys = set(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        keys = set(read_toml(path))
+    except TomadaptError:
         keys = set()
     return max(_CONFIGURATIONS, key=lambda kind: len(keys & set(kind.model_fields)))

@@ -21,6 +21,7 @@ from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import MrcHeader, read_header
 from tomadapt.io.ome_zarr import open_ome_zarr
 from tomadapt.io.tomogram_files import open_tomogram
+from tomadapt.io.voxel_sizes import LARGEST_A, SMALLEST_A
 from tomadapt.tomograms.spectrum import tomogram_power
 from tomadapt.tomograms.tomogram import Tomogram
 
@@ -67,6 +68,9 @@ def shape_finding(shape: tuple[int, ...]) -> Finding:
 
 def voxel_size_finding(size_A: float | None, *, can_be_known: bool) -> Finding:
     """The voxel size in Å; not to have one is a fault only where the format can hold it."""
+    if size_A is not None and not SMALLEST_A < size_A < LARGEST_A:
+        text = f"voxels of {size_A:g} Å cannot be"
+        return problem("voxel_size", text, size_A, remedy="mend the header")
     if size_A is not None:
         return ok("voxel_size", f"voxels of {size_A:g} Å", size_A)
     if can_be_known:

@@ -16,9 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import InputError
+from tomadapt.io.arrays import open_npy
 from tomadapt.io.atomic import write_json
 from tomadapt.io.json_files import json_object
+from tomadapt.io.star import read_text
 
+FORMAT = "tomadapt-extracted-1"
 CARD, CUBES = "extracted.json", "subtomograms.npy"
 _REMEDY = "delete the folder and extract again"
 
@@ -44,10 +47,10 @@ class ExtractedCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: str = "tomadapt-extracted-1"
+    format: str = FORMAT
     count: int = Field(default=0, ge=0)
     box: int = Field(ge=1)
-    voxel_size_A: float = Field(gt=0)
+    voxel_size_A: float = Field(gt=0, allow_inf_nan=False)
     tomogram: str
     contrast: str
     acquisition: Acquisition | None = None
@@ -71,6 +74,35 @@ def write_card(folder: Path, card: ExtractedCard) -> None:
     write_json(folder / CARD, card.model_dump(mode="json"))
 
 
+def read_card(folder: Path) -> ExtractedCard:
+    """What a folder of extracted particles says of itself.
+
+    Raises
+    ------
+    InputError
+        When it is damaged, or of another version.
+    """
+    text = read_text(folder / CARD, kind=f"file {CARD} as `tomadapt extract` writes it")
+    content: dict[str, Any] = json_object(text, what=str(folder / CARD), remedy=_REMEDY)
+    if content.get("format", FORMAT) != FORMAT:
+        raise InputError(
+            f"{folder} has another format",
+            expected=FORMAT,
+            got=content.get("format"),
+            remedy="extract it again with this version of tomadapt",
+        )
+    try:
+        return ExtractedCard.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"{folder / CARD} is damaged",
+            expected=f"{CARD} as `tomadapt extract` writes it",
+            got=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            remedy=_REMEDY,
+        ) from error
+
+
 def read_extracted(folder: Path) -> tuple[NDArray[np.float32], ExtractedCard]:
     """Open a folder of extracted particles.
 
@@ -86,19 +118,8 @@ def read_extracted(folder: Path) -> tuple[NDArray[np.float32], ExtractedCard]:
     InputError
         When it is damaged, or empty.
     """
-    content: dict[str, Any] = json_object(
-        (folder / CARD).read_text(encoding="utf-8"), what=str(folder / CARD), remedy=_REMEDY
-    )
-    try:
-        card = ExtractedCard.model_validate(content)
-        cubes = np.load(folder / CUBES, mmap_mode="r", allow_pickle=False)
-    except (ValidationError, OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"the extracted particles in {folder} are damaged",
-            expected=f"{CARD} and {CUBES} as `tomadapt extract` writes them",
-            got=str(error).splitlines()[0],
-            remedy=_REMEDY,
-        ) from error
+    card = read_card(folder)
+    cubes = open_npy(folder / CUBES)
     expected = (card.count, card.box, card.box, card.box)
     if cubes.shape != expected or not card.count:
         raise InputError(

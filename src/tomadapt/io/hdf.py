@@ -9,6 +9,7 @@ allocated on the word of a header alone.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.unpacking import unpacks_beyond
 
 _IMAGES = "MDF/images"
 _MOST_VOXELS = 2**36
@@ -27,6 +29,8 @@ _LARGEST_CHUNK_BYTES = 2**29
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 2**26
 _SAME_SIZE = 1e-3
+# HDF5's number of the filter, and the most that it makes of a byte.
+_DEFLATE, _DEFLATE_RATIO = 1, 1032
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,10 @@ class HdfVolume:
     def values(self, file: Any, key: Any = ()) -> NDArray[Any]:
         """As slicing, from a file that is open already."""
         try:
-            values = np.asarray(file[f"{_IMAGES}/{self.image}/image"][key])
+            dataset = file[f"{_IMAGES}/{self.image}/image"]
+            if _unpacks_too_far(dataset, key):
+                raise _damaged(self.path, "chunks that unpack to far more than a chunk holds")
+            values = np.asarray(dataset[key])
         except KeyError:
             raise _damaged(self.path, f"image {self.image} is not there any more") from None
         if self.dtype == self.stored_dtype:
@@ -287,8 +294,10 @@ def _fault(dataset: Any) -> str:
     count, chunk_bytes = math.prod(dataset.shape), math.prod(chunk) * dataset.dtype.itemsize
     if count > _MOST_VOXELS or chunk_bytes > _LARGEST_CHUNK_BYTES:
         return f"{count} voxels in chunks of {chunk_bytes} bytes, which is implausible"
-    for index in range(dataset.id.get_create_plist().get_nfilters()):
-        code = dataset.id.get_create_plist().get_filter(index)[0]
+    codes = _filters(dataset)
+    if codes.count(_DEFLATE) > 1:
+        return "voxels that are packed twice"
+    for code in codes:
         if not h5py.h5z.filter_avail(code):
             return f"the HDF5 filter {code}, which is not installed"
     stored, announced = dataset.id.get_storage_size(), count * dataset.dtype.itemsize
@@ -303,6 +312,34 @@ def _fault(dataset: Any) -> str:
     if announced > max(_LARGEST_RATIO * stored, _SMALL_BYTES):
         return f"{announced} bytes unpacked from {stored}, which is implausible"
     return ""
+
+
+def _filters(dataset: Any) -> list[int]:
+    about = dataset.id.get_create_plist()
+    return [int(about.get_filter(index)[0]) for index in range(about.get_nfilters())]
+
+
+def _unpacks_too_far(dataset: Any, key: Any) -> bool:
+    """Whether a chunk in a block is a small piece that would fill the memory.
+
+    Of the filters that are built in, Deflate alone allocates whatever comes out.
+    """
+    if not dataset.chunks or _DEFLATE not in _filters(dataset):
+        return False
+    limit = 2 * math.prod(dataset.chunks) * dataset.dtype.itemsize + _SMALL_BYTES
+    whole = not isinstance(key, tuple) or len(key) != 3
+    parts = (slice(None),) * 3 if whole else key
+    places = []
+    for part, length, edge in zip(parts, dataset.shape, dataset.chunks, strict=True):
+        start, stop, _ = part.indices(length)
+        places.append(range(start // edge * edge, stop, edge))
+    for place in itertools.product(*places):
+        packed = dataset.id.get_chunk_info_by_coord(place).size
+        if packed * _DEFLATE_RATIO > limit:
+            content = dataset.id.read_direct_chunk(place)[1]
+            if unpacks_beyond(content, "zlib", limit):
+                return True
+    return False
 
 
 def _number(group: Any, name: str) -> float:

@@ -29,8 +29,12 @@ def json_object(text: str, *, what: str, remedy: str) -> dict[str, Any]:
         content = json.loads(text)
         if not isinstance(content, dict):
             raise ValueError(f"it is a {type(content).__name__}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        deep = isinstance(error, RecursionError)
         raise InputError(
-            f"{what} is damaged", expected="a JSON object", got=str(error), remedy=remedy
+            f"{what} is damaged",
+            expected="a JSON object",
+            got="values nested too deep" if deep else str(error),
+            remedy=remedy,
         ) from error
     return content

@@ -24,6 +24,13 @@ from pydantic import BaseModel, Field
 
 from tomadapt.errors import ConfigError, InputError, OutputError
 from tomadapt.io.atomic import output_error
+from tomadapt.io.zarr_chunks import (
+    METADATA,
+    codec_fault,
+    stored_bytes,
+    stored_chunk,
+    unpacks_too_far,
+)
 
 UNITS_A = {"picometer": 1e-2, "angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "meter": 1e10}
 UNITS_A |= {"Å": UNITS_A["angstrom"], "nm": UNITS_A["nanometer"], "µm": UNITS_A["micrometer"]}
@@ -33,12 +40,10 @@ FACTORS = (1, 2, 4)
 CHUNK = 64
 """Voxels along an edge of the chunks that are written."""
 
-_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
-_CODECS = ("bytes", "transpose", "crc32c", "shuffle", "blosc", "gzip", "zlib", "zstd", "lz4")
 _MOST_VOXELS = 2**36
 _MOST_CHUNKS = 2**22
 _LARGEST_CHUNK_BYTES = 2**29
-_LARGEST_METADATA_BYTES = 2**24
+_LARGESTMETADATA_BYTES = 2**24
 # A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 2**26
@@ -110,14 +115,14 @@ class OmeZarrVolume:
         places: list[Sequence[int]] = [[0]] * self.array.ndim
         for axis, part in zip(self.axes, key, strict=True):
             start, stop, _ = part.indices(self.array.shape[axis])
-            edge = _stored_chunk(self.array)[axis]
+            edge = stored_chunk(self.array)[axis]
             index[axis], places[axis] = part, range(start // edge, -(-stop // edge))
         for place in itertools.product(*places):
-            self._stored_bytes(place)
+            self._check_chunk(place)
         try:
             values = np.asarray(self.array[tuple(index)])
         except Exception as error:  # damaged bytes make codecs raise anything
-            raise _damaged(self.path, f"{type(error).__name__}: {error}") from None
+            raise _damaged(self.path, _words(error)) from None
         kept = sorted(self.axes)
         return values.transpose([kept.index(axis) for axis in self.axes])
 
@@ -125,20 +130,18 @@ class OmeZarrVolume:
         """Raise InputError where far fewer bytes are stored than the metadata announce."""
         announced = math.prod(self.array.shape) * self.dtype.itemsize
         needed = announced / _LARGEST_RATIO if announced > _SMALL_BYTES else 1
-        stored = 0
-        for place in np.ndindex(_grid(self.array)):
-            stored += self._stored_bytes(place)
-            if stored >= needed:
-                return
-        raise _damaged(self.path, f"{announced} bytes announced, {stored} stored")
+        stored = stored_bytes(self.path / self.array.path, needed)
+        if stored < needed:
+            raise _damaged(self.path, f"{announced} bytes announced, {stored} stored")
 
-    def _stored_bytes(self, place: tuple[int, ...]) -> int:
-        """How long a chunk's file is, 0 where there is none."""
+    def _check_chunk(self, place: tuple[int, ...]) -> None:
+        """Raise InputError where a chunk's file is none, or far more comes of it than a chunk."""
         name = f"{self.array.path}/{self.array.metadata.encode_chunk_key(place)}"
         size = _size_inside(self.path, name)
-        if size > 2 * math.prod(_stored_chunk(self.array)) * self.dtype.itemsize + 2**20:
+        if size > 2 * math.prod(stored_chunk(self.array)) * self.dtype.itemsize + 2**20:
             raise _damaged(self.path, f"{size} bytes in {name}, far more than a chunk holds")
-        return size
+        if size and unpacks_too_far(self.array, self.path / name):
+            raise _damaged(self.path, f"{name}, which unpacks to far more than a chunk holds")
 
 
 def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
@@ -177,7 +180,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
         found = attributes["ome"] if group.metadata.zarr_format == 3 else attributes
         image = _Multiscale.model_validate(found["multiscales"][0])
     except Exception as error:  # of what is no Zarr the library raises many things
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+        raise _damaged(path, _words(error)) from None
     if not 0 <= level < len(image.datasets):
         expected = f"0 to {len(image.datasets) - 1}"
         raise ConfigError(f"level of {path}", expected=expected, got=level)
@@ -189,7 +192,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
         array = zarr.open_array(store, path=folder, mode="r")
         wrong = _fault(array)
     except Exception as error:
-        raise _damaged(path, f"{type(error).__name__} in {folder}: {error}") from None
+        raise _damaged(path, f"in {folder} {_words(error)}") from None
     names = [axis.name for axis in image.axes]
     lengths = dict(zip(names, array.shape, strict=False))
     if not len(names) == len(lengths) == array.ndim or not lengths.keys() >= {*"zyx"}:
@@ -302,6 +305,12 @@ def require_zarr(path: Path) -> Any:
     return zarr
 
 
+def _words(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "values nested too deep"
+    return f"{type(error).__name__}: {error}"
+
+
 def _damaged(path: Path, reason: str) -> InputError:
     return InputError(
         f"cannot read {path}: it is no complete OME-Zarr volume",
@@ -328,47 +337,29 @@ def _size_inside(root: Path, name: str) -> int:
 
 
 def _check_metadata_files(root: Path, folder: str) -> None:
-    sizes = [_size_inside(root, str(Path(folder) / name)) for name in _METADATA]
-    if not any(sizes) or max(sizes) > _LARGEST_METADATA_BYTES:
+    sizes = [_size_inside(root, str(Path(folder) / name)) for name in METADATA]
+    if not any(sizes) or max(sizes) > _LARGESTMETADATA_BYTES:
         raise _damaged(root, f"{max(sizes)} bytes of metadata in {root / folder}")
 
 
-def _stored_chunk(array: Any) -> tuple[int, ...]:
-    """The voxels in a file; those of a shard are chunks of their own."""
-    return tuple(array.shards or array.chunks)
-
-
 def _grid(array: Any) -> tuple[int, ...]:
-    return tuple(-(-n // edge) for n, edge in zip(array.shape, _stored_chunk(array), strict=True))
+    return tuple(-(-n // edge) for n, edge in zip(array.shape, stored_chunk(array), strict=True))
 
 
 def _fault(array: Any) -> str:
     """What is wrong with an array, as far as its metadata tell, or nothing."""
-    about = array.metadata
-    if about.zarr_format == 3:
-        names = {*_codec_names(about.to_dict()["codecs"])}
-    else:
-        names = {codec.codec_id for codec in (*(about.filters or ()), about.compressor) if codec}
-    unknown = names - {*_CODECS, "sharding_indexed"}
     count, chunk_bytes = math.prod(array.shape), math.prod(array.chunks) * array.dtype.itemsize
     if array.dtype.kind not in "iuf":
         return f"voxels of type {array.dtype}, which are no real numbers"
-    if unknown:
-        return f"the codecs {', '.join(sorted(unknown))}"
-    if min((*array.shape, *array.chunks, *_stored_chunk(array)), default=0) < 1:
+    if wrong := codec_fault(array):
+        return wrong
+    if min((*array.shape, *array.chunks, *stored_chunk(array)), default=0) < 1:
         return f"{array.shape} voxels in chunks of {array.chunks}"
     if count > _MOST_VOXELS or chunk_bytes > _LARGEST_CHUNK_BYTES:
         return f"{count} voxels in chunks of {chunk_bytes} bytes, which is implausible"
     if math.prod(_grid(array)) > _MOST_CHUNKS:
         return f"{math.prod(_grid(array))} files of chunks, which is implausible"
     return ""
-
-
-def _codec_names(codecs: Any) -> Iterator[str]:
-    for codec in codecs:
-        yield str(codec["name"])
-        for inner in ("codecs", "index_codecs"):
-            yield from _codec_names(codec.get("configuration", {}).get(inner, ()))
 
 
 def _voxel_size_A(

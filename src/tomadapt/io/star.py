@@ -25,6 +25,8 @@ MAX_LINES = 5_000_000
 
 MAX_COLUMNS = 10_000
 
+MAX_BLOCKS = 100_000
+
 _REMEDY = "export the file again, or mend that line"
 _WORD = re.compile(r"[^ \t\r]+")
 _SPECIAL = re.compile(r"['\"#]")
@@ -394,11 +396,20 @@ def write_star_document(path: Path | str, document: StarDocument) -> None:
         raise output_error(path, error) from error
 
 
+class _TooManyWordsError(Exception):
+    pass
+
+
 def _tokens(line: str) -> list[Token]:
-    """The words of a line up to a comment; a quote that stays open raises ValueError."""
+    """The words of a line up to a comment.
+
+    A quote that stays open raises ValueError, more words than columns may be _TooManyWordsError.
+    """
     found: list[Token] = []
     position = 0
     while match := _WORD.search(line, position):
+        if len(found) > MAX_COLUMNS:  # a line of millions of words would fill the memory
+            raise _TooManyWordsError
         start, quote = match.start(), match.group()[0]
         if quote == "#":
             break
@@ -444,6 +455,7 @@ class _Parser:
         self.name = name
         self.at = 0
         self.block: str | None = None
+        self.blocks = 0
 
     def document(self) -> StarDocument:
         return StarDocument(tuple(self._parts()))
@@ -457,6 +469,9 @@ class _Parser:
                 yield line
             elif _is_block(tokens):
                 self.block = tokens[0].text[5:]
+                self.blocks += 1
+                if self.blocks > MAX_BLOCKS:
+                    raise self._error(tokens[0], "more blocks", f"at most {MAX_BLOCKS}")
                 self.at += 1
                 yield line
             elif self.block is None:
@@ -510,6 +525,8 @@ class _Parser:
                 if tokens and (_is_block(tokens) or _is_loop(tokens) or _is_label(tokens)):
                     break
                 count = len(tokens)
+            elif len(line) > 2 * MAX_COLUMNS:
+                count = len(self._checked_tokens(self.at))
             else:
                 count = len(_WORD.findall(line))
             if count:
@@ -551,6 +568,8 @@ class _Parser:
             line = line.replace("\ufeff", " ", 1)  # a byte-order mark stays in the file
         try:
             return _tokens(line)
+        except _TooManyWordsError:
+            raise self._error(None, "more words", f"at most {MAX_COLUMNS} in a line") from None
         except ValueError as error:
             position = int(error.args[0])
             open_quote = Token(line[position:], position, len(line))

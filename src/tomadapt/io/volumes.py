@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.arrays import find_cubes, open_npy
 from tomadapt.io.em import open_em
 from tomadapt.io.extracted import is_extracted, read_extracted
 from tomadapt.io.hdf import HdfStack, open_hdf
@@ -140,6 +140,7 @@ def _open_extracted(path: Path, voxel_size_A: float | None, contrast: Contrast) 
     """Particles that were extracted here: voxel size and sign are known."""
     cubes, card = read_extracted(path)
     agreed_voxel_size(path, card.voxel_size_A, voxel_size_A)
+    require_real(path, cubes.dtype)
     _refuse_bad_values(path, cubes)
     sign = -1 if contrast == "negative" else 1
     source = ArrayVolumes(cubes, card.voxel_size_A, sign, card.acquisition)
@@ -165,48 +166,14 @@ def _read_cubes(path: Path) -> tuple[NDArray[np.floating] | HdfStack, float | No
         _require_cubes(path, stack.shape)
         return stack, stack.voxel_size_A
     if suffix == ".npy":
-        return _as_stack(path, _read_npy(path)), None
+        return _as_stack(path, open_npy(path)), None
     if suffix == ".npz":
-        return _read_npz(path), None
+        return _as_stack(path, find_cubes(path).read()), None
     raise InputError(
         f"unknown kind of target: {path}",
         expected="a set, .mrc, .em or .hdf stack, folder of .mrc or .em cubes, .npy or .npz",
         got=path.suffix or "no extension",
         remedy="convert it to one of these",
-    )
-
-
-def _damaged(path: Path, kind: str, error: Exception) -> InputError:
-    return InputError(
-        f"cannot read {path}",
-        expected=f"a whole {kind}",
-        got=f"{type(error).__name__}: {error}",
-        remedy="copy or export the file again",
-    )
-
-
-def _read_npy(path: Path) -> NDArray[np.floating]:
-    try:
-        # Not np.load: it would also open an archive, or a pickle, under this name.
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError) as error:
-        raise _damaged(path, ".npy array", error) from error
-
-
-def _read_npz(path: Path) -> NDArray[np.floating]:
-    try:
-        with np.load(path) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        names = [name for name, array in arrays.items() if array.ndim == 4]
-        if len(names) == 1:
-            return _as_stack(path, arrays[names[0]])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, ".npz archive", error) from error
-    raise InputError(
-        f"{path} must hold exactly one array (n, d, d, d)",
-        expected="one",
-        got=f"{len(names)} ({', '.join(names) or 'none'})",
-        remedy="save the one to be labelled as .npy",
     )
 
 
@@ -284,14 +251,25 @@ def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
         if data.shape[0] % side == 0:
             data = data.reshape(-1, side, side, side)
     _require_cubes(path, data.shape)
-    if np.iscomplexobj(data) or data.dtype.kind not in "fiu":
+    require_real(path, data.dtype)
+    return data
+
+
+def require_real(path: Path, dtype: np.dtype[Any]) -> None:
+    """Refuse voxels that are no real numbers.
+
+    Raises
+    ------
+    InputError
+        Naming the type.
+    """
+    if dtype.kind not in "fiu":
         raise InputError(
             f"{path} does not hold real numbers",
             expected="float or integer voxels",
-            got=data.dtype,
+            got=dtype,
             remedy="save it as float32",
         )
-    return data
 
 
 def _require_cubes(path: Path, shape: tuple[int, ...]) -> None:

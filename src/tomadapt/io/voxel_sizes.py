@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tomadapt.errors import ConfigError, MismatchError
+from tomadapt.errors import ConfigError, InputError, MismatchError
+
+SMALLEST_A, LARGEST_A = 0.1, 1000.0
+"""No electron tomogram has voxels beyond; a header that says so was written by mistake."""
 
 
 def agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None) -> float:
@@ -16,6 +19,8 @@ def agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None)
         When neither is known, or the stated one is out of range.
     MismatchError
         When they differ.
+    InputError
+        When the file's is out of range.
     """
     from tomadapt.subtomograms import same_voxel_size  # local: torch comes with it
 
@@ -26,12 +31,19 @@ def agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None)
             got="none in the file",
             remedy="give --voxel-size",
         )
-    if stated_A is not None and not 0.1 < stated_A < 1000:
+    if stated_A is not None and not SMALLEST_A < stated_A < LARGEST_A:
         raise ConfigError(
             "voxel size out of range",
             expected="between 0.1 and 1000 Å",
             got=stated_A,
             remedy="give --voxel-size in Å",
+        )
+    if found_A is not None and not SMALLEST_A < found_A < LARGEST_A:
+        raise InputError(
+            f"the voxel size in {path} cannot be",
+            expected="between 0.1 and 1000 Å",
+            got=f"{found_A:g} Å",
+            remedy="mend the header",
         )
     if found_A is not None and stated_A is not None and not same_voxel_size(found_A, stated_A):
         raise MismatchError(

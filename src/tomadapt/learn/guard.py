@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tomadapt.learn.model import Model
 from tomadapt.learn.statistics import TargetStatistics, re_estimate_statistics
-from tomadapt.metrics import accuracy, effective_classes, kappa
+from tomadapt.metrics import effective_classes, kappa, recall_per_class
 from tomadapt.prediction import predict
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
@@ -50,7 +50,8 @@ class Signs:
     agreement
         Cohen's kappa of its labels with those of the model with re-estimated statistics.
     source_accuracy
-        On source particles, through its weights with the source's normalisation statistics.
+        On source particles, through its weights with the source's normalisation statistics: the
+        mean over the classes, so that chance is the same where a source has them unequally often.
     taken_for_source
         Geometric mean of the probability that D gives target particles of being source ones; None
         for models that no D was trained against.
@@ -174,8 +175,14 @@ def _signs(
         effective_classes=effective_classes(prediction.labels, n_classes),
         mean_confidence=float(prediction.confidence.mean()),
         agreement=kappa(prediction.labels, reference, n_classes),
-        source_accuracy=accuracy(predict(on_source, source, fabric=fabric).labels, source.labels),
+        source_accuracy=_mean_recall(on_source, source, fabric),
     )
+
+
+def _mean_recall(model: Model, source: LabelledSubtomograms, fabric: Fabric) -> float:
+    """Accuracy with classes of equal weight: naming the most frequent one alone is chance."""
+    labels = predict(model, source, fabric=fabric).labels
+    return float(np.nanmean(recall_per_class(labels, source.labels, len(source.class_names))))
 
 
 def _objections(signs: Signs, safer: Signs, before: Signs, chance: float) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
@@ -50,9 +50,9 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str = FORMAT
-    class_names: tuple[str, ...]
-    box: int
-    voxel_size_A: float
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    box: Annotated[int, Field(ge=1, le=1024)]
+    voxel_size_A: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     network: str
     acquisition: Acquisition | None
     method: str = "source_only"
@@ -60,6 +60,29 @@ class ModelCard(BaseModel):
     contrast: str = "density positive"
     normalisation: str = "mean 0, standard deviation 1 of each cube"
     package_version: str = version("tomadapt")
+
+    @field_validator("class_names")
+    @classmethod
+    def _distinct_and_writable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("a class is named twice")
+        "".join(names).encode()  # a lone surrogate, which no file can hold, is a ValueError
+        return names
+
+
+def _require_weights(card: ModelCard, state: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError where weights are no float32, or of another number of classes.
+
+    Before the network is made: its size is what the card says. Other types would be converted
+    without a word.
+    """
+    for name, tensor in state.items():
+        expected = torch.int64 if name.endswith("num_batches_tracked") else torch.float32
+        if tensor.dtype != expected:
+            raise ValueError(f"{name} is of type {tensor.dtype}, not {expected}")
+    rows = state["classifier.weight"].shape[0] if state["classifier.weight"].ndim else 0
+    if rows != len(card.class_names):
+        raise ValueError(f"weights of {rows} classes, {len(card.class_names)} class names")
 
 
 @dataclass(frozen=True)
@@ -148,7 +171,7 @@ class Model:
             )
         try:
             fields = dict(json.loads(card_text))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(
                 f"the card of {path} is not JSON", got=str(error), remedy="train a model again"
             ) from error
@@ -160,12 +183,15 @@ class Model:
                 remedy=f"train it again with tomadapt {version('tomadapt')}",
             )
         try:
-            model = cls.new(ModelCard.model_validate(fields))
+            card = ModelCard.model_validate(fields)
+            _require_weights(card, state)
+            model = cls.new(card)
             model.load_state(state)
-        except (ValidationError, KeyError, RuntimeError) as error:
+        except (ValidationError, KeyError, RuntimeError, ValueError) as error:
+            lines = str(error).splitlines()
             raise InputError(
                 f"{path} does not hold the weights its card announces",
-                got=str(error).splitlines()[0],
+                got=": ".join(line.strip() for line in lines[:3] if line),
                 remedy="train it again with this version",
             ) from error
         model.extractor.eval()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,7 +90,7 @@ class SimulationConfig(WithLaterFields):
     def _list_of_names(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
             labels = [label_of(str(v)) for v in value]
-            repeated = sorted({label for label in labels if labels.count(label) > 1})
+            repeated = sorted(label for label, n in Counter(labels).items() if n > 1)
             if repeated:
                 raise ValueError(f"each class once; repeated: {', '.join(repeated)}")
             return dict(zip(labels, map(str, value), strict=True))

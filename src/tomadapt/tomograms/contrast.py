@@ -29,6 +29,7 @@ _HIGHEST_SCORE = 15.0  # beyond this a blob is gold or ice, and counts no more t
 _BLOCK = 192
 _BOX = 25
 _SOME_PARTICLES = 500
+_CORE = 0.8  # of a particle's radius
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def blob_contrast(tomogram: Tomogram, *, sigma_A: float = 50.0) -> ContrastMeasu
     Parameters
     ----------
     tomogram
-        Of large ones up to eight blocks of 192³ voxels are read. Its own sign is honoured: +1 means
-        that the sign it has now is right.
+        Of large ones up to eight blocks of 192³ voxels are read, constant ones (filling) left out.
+        Its own sign is honoured: +1 means that the sign it has now is right.
     sigma_A
         In Å, see :class:`~tomadapt.tomograms.picking.PickingConfig`.
 
@@ -98,8 +99,9 @@ def contrast_at(
 ) -> ContrastMeasure:
     """Compare the density at given positions with what surrounds them.
 
-    The mean over a ball of half the particle's radius less that over a shell from one to one and a
-    half radii, in units of the standard error over up to 500 particles.
+    The mean over a ball of 0.8 of the particle's radius less that over a shell from one to one and
+    a half radii, in units of the standard error over up to 500 particles. A smaller ball would lie
+    in the cavity of hollow particles, such as apoferritin and TRiC, and call them dark.
 
     Parameters
     ----------
@@ -111,13 +113,13 @@ def contrast_at(
         The particles' radius in Å.
     """
     voxel_size_A = max(3 * radius_A / (_BOX - 1), tomogram.voxel_size_A)
-    step = max(1, len(coordinates_A) // _SOME_PARTICLES)
+    step = max(1, -(-len(coordinates_A) // _SOME_PARTICLES))
     cubes = extract(
         tomogram, coordinates_A[::step], box=_BOX, voxel_size_A=voxel_size_A, border="pad"
     ).volumes
     r = np.arange(_BOX) - _BOX // 2
     distance = np.sqrt(r[:, None, None] ** 2 + r[:, None] ** 2 + r**2) * voxel_size_A
-    centre = distance <= max(radius_A / 2, voxel_size_A)
+    centre = distance <= max(_CORE * radius_A, voxel_size_A)
     shell = (distance >= radius_A) & (distance <= 1.5 * radius_A)
     if len(cubes) < 2 or not shell.any():
         return ContrastMeasure(0, 0.0, f"undecided: {len(cubes)} particles")
@@ -198,5 +200,6 @@ def _blocks(tomogram: Tomogram, *, margin: int) -> list[Tomogram]:
     for low in list(itertools.product(*starts)):
         high = [min(a + _BLOCK, n) for a, n in zip(low, tomogram.shape, strict=True)]
         density = tomogram.block(low, high)
-        blocks.append(Tomogram(density, tomogram.voxel_size_A, 1, tomogram.name))
+        if density.min() != density.max():  # NaN differs from itself, and is told of later
+            blocks.append(Tomogram(density, tomogram.voxel_size_A, 1, tomogram.name))
     return blocks

@@ -13,7 +13,7 @@ from tomadapt.io.atomic import output_folder
 from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, write_card
 from tomadapt.simulate.dataset import versions
 from tomadapt.tomograms.extraction import extract
-from tomadapt.tomograms.positions import Positions, write_positions
+from tomadapt.tomograms.positions import POSITIONS, Positions, write_positions
 from tomadapt.tomograms.tomogram import Tomogram
 
 
@@ -58,26 +58,31 @@ def extract_to_folder(
     """
     output_folder(folder, needed_bytes=4 * len(positions.rows) * card.box**3)
     (folder / CARD).unlink(missing_ok=True)  # until the new one is whole
-    extraction = extract(
-        tomogram,
-        positions.coordinates_A,
-        box=card.box,
-        voxel_size_A=card.voxel_size_A,
-        border=border,
-        smoothing_sigma_A=card.smoothing_sigma_A,
-        out=folder / CUBES,
-    )
-    kept = positions.without(extraction.dropped)
-    if len(kept.rows) < fewest:
-        reasons = sorted(set(kept.rejected.values()))
-        raise InputError(
-            f"too few particles in {card.tomogram}",
-            expected=f"at least {fewest}",
-            got=f"{len(kept.rows)} of {len(positions.particles)}"
-            + (f" (the others: {'; '.join(reasons[:3])})" if reasons else ""),
-            remedy="lower the picking threshold, or give a longer list of particles",
+    try:
+        extraction = extract(
+            tomogram,
+            positions.coordinates_A,
+            box=card.box,
+            voxel_size_A=card.voxel_size_A,
+            border=border,
+            smoothing_sigma_A=card.smoothing_sigma_A,
+            out=folder / CUBES,
         )
-    write_folder(folder, kept, card)
+        kept = positions.without(extraction.dropped)
+        if len(kept.rows) < fewest:
+            reasons = sorted(set(kept.rejected.values()))
+            raise InputError(
+                f"too few particles in {card.tomogram}",
+                expected=f"at least {fewest}",
+                got=f"{len(kept.rows)} of {len(positions.particles)}"
+                + (f" (the others: {'; '.join(reasons[:3])})" if reasons else ""),
+                remedy="lower the picking threshold, or give a longer list of particles",
+            )
+        write_folder(folder, kept, card)
+    except BaseException:
+        for name in (CUBES, *POSITIONS):
+            (folder / name).unlink(missing_ok=True)  # of no use without each other
+        raise
     return kept, extraction.volumes
 
 

@@ -29,6 +29,8 @@ Box = tuple[Index, Index]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 DEFAULT_THRESHOLDS = {"robust": 4.0, "lab": 3.0}
+FAINT = 3.0
+"""A threshold at which noise is picked too, and hardly a particle is missed: for the class NULL."""
 LAB_STEPS = 20
 """The lab's threshold t counts twentieths of the way from the weakest maximum to the strongest."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from tomadapt.tomograms.tomogram import Tomogram
 
 REASON = "tomadaptReason"
 """The column that says what became of a row."""
+POSITIONS = ("particles.star", "rejected.star")
+"""What :func:`write_positions` writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +99,13 @@ def listed_positions(
     MismatchError
         When the voxel size in the list is not the tomogram's, or most particles are outside of it.
     """
-    particles = _read(path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms)
+    particles, notes = _read(path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms)
+    pixel_sizes_A = particles.pixel_size_A
+    if pixel_sizes_A is None and particles.table is None:
+        # A list in Å names none, and the STAR file that is written of it needs one.
+        sizes_A = np.full(len(particles), tomogram.voxel_size_A)
+        particles = replace(particles, pixel_size_A=sizes_A)
     rejected = {problem.row: problem.reason for problem in particles.problems}
-    notes: list[str] = []
     names = sorted(set(particles.tomograms))
     if len(names) > 1:
         if tomogram.name not in names:
@@ -115,6 +121,15 @@ def listed_positions(
     elif names and names[0] not in ("", tomogram.name):
         notes.append(f"the list calls its one tomogram {names[0]!r}, the file is {tomogram.name!r}")
     rows = np.array([r for r in range(len(particles)) if r not in rejected], dtype=np.int64)
+    if not len(rows):
+        raise InputError(
+            f"{path} has no particle that can be used",
+            expected=f"at least one in tomogram {tomogram.name!r}",
+            got="; ".join(sorted(set(rejected.values()))[:3]) or "no rows",
+            remedy="mend the list, or give another",
+        )
+    if pixel_size_A is None and pixel_sizes_A is not None:
+        _require_agreeing_voxels(path, pixel_sizes_A[rows], tomogram)
     _require_inside(path, tomogram, particles.coordinates_A[rows])
     return Positions(particles, rows, rejected, tuple(notes))
 
@@ -125,7 +140,8 @@ def _read(
     *,
     pixel_size_A: float | None,
     tomograms: Path | str | None,
-) -> ParticleList:
+) -> tuple[ParticleList, list[str]]:
+    """The list, and what was taken for granted of it."""
     extent_A = (np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A).tolist()
 
     def read(voxel_size_A: float | None) -> ParticleList:
@@ -139,15 +155,17 @@ def _read(
         )
 
     if pixel_size_A is not None:
-        return read(pixel_size_A)
+        return read(pixel_size_A), []
     try:
-        particles = read(None)
+        return read(None), []
     except ConfigError:
         # A format that never says it (Dynamo's) counts in the voxels of its tomogram; whatever
         # else is wrong is told by the second try.
-        return read(tomogram.voxel_size_A)
-    _require_agreeing_voxels(path, particles, tomogram)
-    return particles
+        size_A = tomogram.voxel_size_A
+        return read(size_A), [
+            f"{path} does not say in which pixels its coordinates count: taken for the tomogram's "
+            f"voxels of {size_A:g} Å (--pixel-size states another size)"
+        ]
 
 
 def _require_inside(
@@ -169,27 +187,28 @@ def _require_inside(
         )
 
 
-def _require_agreeing_voxels(path: Path | str, particles: ParticleList, tomogram: Tomogram) -> None:
-    """Refuse a list whose own voxel size, times its binning, cannot be the tomogram's."""
-    sizes_A = particles.pixel_size_A
-    if sizes_A is None or not len(sizes_A):
-        return
-    ratio = tomogram.voxel_size_A / float(np.median(sizes_A))
-    # The list counts in pixels of the tilt series, of which the tomogram bins a whole number.
-    binning = max(1, round(ratio))
-    if not same_voxel_size(ratio, binning):
+def _require_agreeing_voxels(
+    path: Path | str, sizes_A: NDArray[np.float64], tomogram: Tomogram
+) -> None:
+    """Refuse a tomogram's particles whose own voxel size, times its binning, cannot be its own."""
+    for size_A in np.unique(sizes_A).tolist():
+        # The list counts in pixels of the tilt series, of which the tomogram bins a whole number.
+        ratio = tomogram.voxel_size_A / size_A
+        if same_voxel_size(ratio, max(1, round(ratio))):
+            continue
         raise MismatchError(
             f"the voxel sizes of {path} and of the tomogram do not belong together",
             expected=f"the tomogram's {tomogram.voxel_size_A:g} Å, or that over a whole number",
-            got=f"{float(np.median(sizes_A)):g} Å in the list",
+            got=f"{size_A:g} Å in the list",
             remedy="mend the tomogram's voxel size, or insist on the list's with --pixel-size",
         )
 
 
 def write_positions(folder: Path, positions: Positions) -> None:
     """Write ``particles.star`` with the rows that are used, ``rejected.star`` with the others."""
-    write_star(folder / "particles.star", positions.particles, rows=positions.rows.tolist())
-    write_rejected(folder / "rejected.star", positions)
+    used, unused = POSITIONS
+    write_star(folder / used, positions.particles, rows=positions.rows.tolist())
+    write_rejected(folder / unused, positions)
 
 
 def write_rejected(path: Path, positions: Positions) -> None:

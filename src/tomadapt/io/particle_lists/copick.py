@@ -33,16 +33,18 @@ REMEDY = "export the picks from copick again"
 
 def particles_from_copick(text: str, options: ReadOptions) -> ParticleList:
     """Read picks; see :func:`~tomadapt.io.particle_lists.read_particles`."""
-    try:
-        content = json_object(text, what=str(options.path), remedy=REMEDY)
-    except RecursionError as error:
-        raise _damaged(options, "JSON of picks", "values nested too deep") from error
+    content = json_object(text, what=str(options.path), remedy=REMEDY)
     points = content.get("points", None) or []
     if "points" not in content or not isinstance(points, list):
         raise _damaged(options, "a list of points", ", ".join(map(str, list(content)[:10])))
     unit = content.get("unit", "angstrom")
     if unit != "angstrom":
         raise _damaged(options, "the unit angstrom", repr(unit)[:80])
+    # Before anything is allocated for as many: a point is short, a place for it is not.
+    odd = next((n for n, p in enumerate(points) if not (isinstance(p, dict) and p)), None)
+    if odd is not None:
+        expected = f"{_place(odd)} to be a location with x, y, z, a 4×4 rotation and a score"
+        raise _damaged(options, expected, repr(points[odd])[:80])
     coordinates_A = np.empty((len(points), 3))
     matrices = np.empty((len(points), 3, 3))
     scores = np.ones(len(points))

@@ -27,10 +27,13 @@ COLUMNS = tuple(_NAMES.split())
 USED = {"Dx", "Dy", "Dz", "Tdrot", "Tilt", "Narot", "Tomo", "Class", "X", "Y", "Z"}
 
 
+_MOST_COLUMNS = 1000
+
+
 def looks_like_dynamo(line: str) -> bool:
-    """Whether a line is a row of a table: at least 26 numbers and nothing else."""
-    words = line.split()
-    return len(words) >= 26 and all(_is_number(word) for word in words)
+    """Whether a line is a row of a table: 26 to 1000 numbers and nothing else."""
+    words = line.split(maxsplit=_MOST_COLUMNS)
+    return 26 <= len(words) <= _MOST_COLUMNS and all(_is_number(word) for word in words)
 
 
 def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
@@ -38,7 +41,7 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
 
     The coordinates are ``(x + dx − ½)`` voxels of the tomogram that was cropped.
     """
-    lines = [(n, line.split()) for n, line in enumerate(text.splitlines(), start=1)]
+    lines = [(n, line.split(maxsplit=_MOST_COLUMNS)) for n, line in enumerate(text.splitlines(), start=1)]
     rows = [(n, words) for n, words in lines if words]
     for number, words in rows:
         if len(words) != len(rows[0][1]) or len(words) < 26:

@@ -175,11 +175,11 @@ def agreed_pixel_size_A(
             remedy="give it in Å",
         )
     for name, sizes in candidates.items():
-        good = np.asarray((sizes > 0) & (sizes < 1000))
+        good = np.asarray((sizes > 0.01) & (sizes < 1000))
         if not good.all():
             raise InputError(
                 f"{path}, row {int(np.argmin(good)) + 1}: the pixel size {name} cannot be",
-                expected="between 0 and 1000 Å",
+                expected="between 0.01 and 1000 Å",
                 got=sizes[int(np.argmin(good))],
                 remedy="mend the file",
             )

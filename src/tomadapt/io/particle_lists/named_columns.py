@@ -31,6 +31,7 @@ from tomadapt.io.particle_lists.results import (
     not_encodable,
     value_text,
 )
+from tomadapt.io.star import MAX_COLUMNS
 
 IN_ANGSTROM = ("x_A", "y_A", "z_A")
 IN_VOXELS = ("x", "y", "z")
@@ -61,6 +62,9 @@ class _Columns:
         text = text.removeprefix("\ufeff")
         header = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
         delimiter = max(",;\t", key=header.count)
+        if header.count(delimiter) >= MAX_COLUMNS:
+            got = f"{header.count(delimiter) + 1}"
+            raise self._damaged(1, f"at most {MAX_COLUMNS} columns", got)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         self.rows: list[list[str]] = []
         self.lines: list[int] = []

@@ -8,6 +8,7 @@ WarpTools' ``ExportParticlesTiltseries.cs`` and ``TiltSeries.ReconstructParticle
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,10 @@ def _beside(path: Path, names: Sequence[str]) -> Path | None:
     """A file named in a STAR file: RELION means its project folder, other programs this one."""
     if not names:
         return None
-    return next((p for p in (Path(names[0]), path.parent / names[0]) if p.exists()), Path(names[0]))
+    with contextlib.suppress(OSError):  # such as a name too long, which then is not found
+        places = (Path(names[0]), path.parent / names[0])
+        return next((p for p in places if p.exists()), Path(names[0]))
+    return Path(names[0])
 
 
 class _Reader:
