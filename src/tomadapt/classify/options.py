@@ -64,6 +64,8 @@ class SourceOptions(BaseModel):
             raise ValueError(f"snr_range must rise; got {self.snr_range}")
         if not [label for label in self.classes if label != NULL_CLASS]:
             raise ValueError("at least one structure is needed besides null")
+        if self.classes.get(NULL_CLASS, NULL_CLASS) != NULL_CLASS:
+            raise ValueError("null is no macromolecule and has no structure: rename that class")
         return self
 
     @property
@@ -98,7 +100,8 @@ class ClassifyOptions(BaseModel):
     also
         Formats beside STAR that the labelled particles are written in.
     match_noise
-        Train on noise with the power spectrum of these very particles.
+        Train on noise with the power spectrum of this tomogram between its particles. For
+        tomograms whose noise is far from that of a simulation; the model then serves no other.
     adapt
         Options of Algorithm 1; the seed is the source's.
     """
@@ -115,5 +118,5 @@ class ClassifyOptions(BaseModel):
     pixel_size_A: Positive | None = None
     tomograms_star: Path | None = None
     also: tuple[Literal["csv", "copick", "ome-zarr"], ...] = ()
-    match_noise: bool = True
+    match_noise: bool = False
     adapt: AdversarialOptions = AdversarialOptions(batch_size=32)

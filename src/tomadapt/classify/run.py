@@ -20,6 +20,7 @@ from tomadapt.classify.matched_source import (
 )
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.results import Findings, write_results
+from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
@@ -27,6 +28,7 @@ from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.io.volumes import ArrayVolumes
 from tomadapt.learn.adversarial import AdversarialAdaptation
 from tomadapt.learn.engine import make_fabric
+from tomadapt.learn.model import Model
 from tomadapt.learn.proportions import corrected, estimate_proportions, with_proportions
 from tomadapt.learn.statistics import TargetStatistics
 from tomadapt.pipeline import StageClock, adapted_model, require_own
@@ -34,12 +36,20 @@ from tomadapt.prediction import Prediction, predict
 from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.contrast import Sign, blob_contrast, contrast_at, decide_sign
 from tomadapt.tomograms.extracting import extract_to_folder
-from tomadapt.tomograms.picking import PickingConfig, pick, sigma_for_A
-from tomadapt.tomograms.positions import Positions, listed_positions, picked_positions
+from tomadapt.tomograms.extraction import extract
+from tomadapt.tomograms.picking import PickingConfig, pick, random_background, sigma_for_A
+from tomadapt.tomograms.positions import (
+    POSITIONS,
+    Positions,
+    listed_positions,
+    picked_positions,
+)
 from tomadapt.tomograms.spectrum import tomogram_power
 from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import compare_with_stated, estimate_wedge
 
+BACKGROUND_CUBES = 64
+"""Positions between particles whose mean power is that of noise."""
 FEWEST_PARTICLES = 8
 """Adaptation to fewer makes no sense: batches and statistics would rest on single particles."""
 
@@ -79,6 +89,7 @@ def classify(
         When voxel sizes differ, or the folder holds another run.
     """
     require_own(out, options.model_dump(mode="json"), needed_bytes=0)
+    _require_elsewhere(options.particles, out)
     if "ome-zarr" in options.also:
         require_zarr(out / "particles.zarr")
     clock = StageClock(out / "stages.json")
@@ -117,7 +128,7 @@ def classify(
             geometry,
             cache,
             fabric=fabric,
-            like=target if options.match_noise else None,
+            like=_background(tomogram, positions, geometry) if options.match_noise else None,
         )
     with clock.stage("adapt"):
         adapt_options = options.adapt.model_copy(update={"seed": options.source.seed})
@@ -127,6 +138,7 @@ def classify(
         proportions = estimate_proportions(first.probabilities)
         alike = with_proportions(source.data, proportions)
         adapted = adapted_model(out, method, alike, target)
+        _require_adapted_from(source.model, adapted, out)
     with clock.stage("predict"):
         models = {"source_only": source.model, "target_statistics": statistics, "ada": adapted}
         predictions = {name: predict(m, target, fabric=fabric) for name, m in models.items()}
@@ -151,6 +163,29 @@ def classify(
     )
     with clock.stage("report"):
         return write_results(findings, out, seconds=clock.records)
+
+
+def _require_elsewhere(particles: Path | None, out: Path) -> None:
+    """Refuse to write the labelled particles over the list that they come from."""
+    if particles is not None and particles.resolve() in {(out / n).resolve() for n in POSITIONS}:
+        raise ConfigError(
+            f"{particles} would be overwritten",
+            expected="a list outside of --out",
+            got=f"one of the files that are written into {out}",
+            remedy="choose another --out",
+        )
+
+
+def _require_adapted_from(source: Model, adapted: Model, out: Path) -> None:
+    """Refuse an adapted model of an earlier run whose source model was another one."""
+    found = adapted.card.training.get("adapted_from")
+    if found is not None and found != source.fingerprint:
+        raise MismatchError(
+            f"the model in {out} was adapted from another source model",
+            expected="the source model that structures and options give now",
+            got="one of other densities, or of another version",
+            remedy="choose another --out, or delete that folder",
+        )
 
 
 def find_positions(
@@ -191,6 +226,35 @@ def find_positions(
     measured = contrast_at(tomogram, positions.coordinates_A, radius_A=geometry.mean_diameter_A / 2)
     sign = decide_sign(options.contrast, measured, options.tomogram)
     return replace(tomogram, sign=sign.sign), positions, sign
+
+
+def _background(tomogram: Tomogram, positions: Positions, geometry: Geometry) -> Subtomograms:
+    """Cubes from between the particles, as far from them as there is room for.
+
+    Raises
+    ------
+    ConfigError
+        When there is no room, even with particles reaching into the cubes.
+    """
+    radius_A = geometry.mean_diameter_A / 2
+    listed = positions.particles.coordinates_A
+    known = listed[np.isfinite(listed).all(axis=1)]
+    half_A = geometry.box * geometry.voxel_size_A / 2
+    for reach in (1.0, 0.5, 0.0):  # of the box's half: how much of a cube is free of particles
+        try:
+            places = random_background(
+                tomogram,
+                known,
+                count=BACKGROUND_CUBES,
+                distance_A=radius_A + reach * half_A,
+                border_A=min(half_A, float(tomogram.last_A.min()) / 2),
+            )
+            break
+        except ConfigError:
+            if reach == 0:
+                raise
+    cubes = extract(tomogram, places, box=geometry.box, voxel_size_A=geometry.voxel_size_A)
+    return Subtomograms(ArrayVolumes(cubes.volumes, geometry.voxel_size_A))
 
 
 def _preferred_sign(

@@ -127,7 +127,8 @@ def extract_command(
     opened = _open(tomogram, voxel_size)
     positions = listed_positions(particles, opened, pixel_size_A=pixel_size, tomograms=tomograms)
     size = opened.voxel_size_A if cube_voxel_size is None else cube_voxel_size
-    measured = contrast_at(opened, positions.coordinates_A, radius_A=box * size / 4)
+    # A box is some 1.25 diameters wide; a smaller radius might be that of a particle's cavity.
+    measured = contrast_at(opened, positions.coordinates_A, radius_A=0.4 * box * size)
     sign = decide_sign(_contrast(contrast), measured, tomogram)
     if sign.warning:
         warn(sign.warning)
@@ -227,8 +228,10 @@ def classify(
     adapt_epochs: Annotated[int, typer.Option(min=1)] = 10,
     match_noise: Annotated[
         bool,
-        typer.Option(help="Train on noise that has these particles' power spectrum."),
-    ] = True,
+        typer.Option(
+            "--match-noise", help="Train on noise with the power spectrum between the particles."
+        ),
+    ] = False,
     border: Border = "pad",
     pixel_size: PixelSize = None,
     tomograms: ListOfTomograms = None,
