@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.cli import main
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles
+from tomadapt.learn.model import Model
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
 
 pytestmark = pytest.mark.slow
@@ -232,6 +234,33 @@ def test_bad_options_before_any_work(
     assert message in error
     assert "Traceback" not in error
     assert not (out / "particles.star").exists()
+
+
+def test_an_older_source_model_is_not_mixed_with_a_new_one(
+    planted: Path, cache: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder's adapted model came from another source: a structure's file was changed, say."""
+    out = tmp_path / "out"
+    shutil.copytree(run, out)
+    path = out / "adapted.safetensors"
+    model = Model.load(path)
+    assert model.card.training["adapted_from"]
+    model.copy(training=model.card.training | {"adapted_from": "another"}).save(path)
+    found = planted / "tomogram.mrc"
+    assert call("classify", found, *STATED, *QUICK, "--cache", cache, "--out", out) == 4
+    assert "adapted from another source model" in capsys.readouterr().err
+
+
+def test_the_list_is_not_overwritten(
+    planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(planted, tmp_path / "data")
+    files = [tmp_path / "data" / name for name in ("tomogram.mrc", "particles.star")]
+    before = files[1].read_bytes()
+    options = ["--particles", files[1], "--cache", tmp_path, "--out", tmp_path / "data"]
+    assert call("classify", files[0], *STATED, *QUICK, *options) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert files[1].read_bytes() == before
 
 
 def test_pick_and_extract(

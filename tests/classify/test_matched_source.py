@@ -127,6 +127,7 @@ def test_noise_stays_with_its_defocus(cache: Path, one_thread: None) -> None:
     ("changes", "message"),
     [
         ({"classes": {"null": "null"}}, "at least one structure"),
+        ({"classes": {"tric": "tric", "null": "apoferritin"}}, "null is no macromolecule"),
         ({"snr_range": (0.3, 0.1)}, "must rise"),
         ({"per_class": 2}, "greater than or equal to 6"),
     ],

@@ -75,6 +75,33 @@ def test_a_folder_that_is_not_whole_is_no_target(tomogram: Path, tmp_path: Path)
     assert call("predict", "none.safetensors", out, "--out", tmp_path / "labels.csv") == 3
 
 
+@pytest.mark.parametrize("box", [16, 38], ids=["that serves", "that fails"])
+def test_a_list_in_the_folder_is_not_overwritten(
+    box: int, tomogram: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--out .` beside the user's particles.star: it is neither replaced nor deleted."""
+    folder = tmp_path / "mine"
+    options = ["--particles", tmp_path / "balls.csv", "--box", 16]
+    assert call("extract", tomogram, *options, "--out", folder) == 0
+    (folder / "extracted.json").unlink()
+    mine = (folder / "particles.star").read_bytes()
+    listed = ["--particles", folder / "particles.star", "--border", "drop", "--box", box]
+    assert call("extract", tomogram, *listed, "--out", folder) == 2
+    assert "choose another --out" in capsys.readouterr().err
+    assert (folder / "particles.star").read_bytes() == mine
+
+
+def test_extract_again(tomogram: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--out", out]
+    assert call("extract", tomogram, *options, "--box", 16) == 0
+    assert call("extract", tomogram, *options, "--box", 12) == 0
+    assert open_target(out).box == 12
+    # A failure leaves nothing that could be taken for the cubes asked for.
+    assert call("extract", tomogram, *options, "--box", 38, "--border", "drop") == 3
+    assert not list(out.iterdir())
+
+
 def test_reconstruct(tmp_path: Path) -> None:
     out = tmp_path / "set"
     export = write_warp(tmp_path, 24, Series(), [Particle(), Particle(position_A=(300, 320, 200))])

@@ -42,6 +42,8 @@ CHUNK = 64
 
 _MOST_VOXELS = 2**36
 _MOST_CHUNKS = 2**22
+# Looking for a file takes longer than reading so few voxels: nobody stores many such chunks.
+_FEW_VOXELS, _MOST_SMALL_CHUNKS = 2**9, 2**12
 _LARGEST_CHUNK_BYTES = 2**29
 _LARGESTMETADATA_BYTES = 2**24
 # A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
@@ -357,7 +359,8 @@ def _fault(array: Any) -> str:
         return f"{array.shape} voxels in chunks of {array.chunks}"
     if count > _MOST_VOXELS or chunk_bytes > _LARGEST_CHUNK_BYTES:
         return f"{count} voxels in chunks of {chunk_bytes} bytes, which is implausible"
-    if math.prod(_grid(array)) > _MOST_CHUNKS:
+    most = _MOST_CHUNKS if math.prod(stored_chunk(array)) >= _FEW_VOXELS else _MOST_SMALL_CHUNKS
+    if math.prod(_grid(array)) > most:
         return f"{math.prod(_grid(array))} files of chunks, which is implausible"
     return ""
 

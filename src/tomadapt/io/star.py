@@ -29,6 +29,7 @@ MAX_BLOCKS = 100_000
 
 _REMEDY = "export the file again, or mend that line"
 _WORD = re.compile(r"[^ \t\r]+")
+_CLOSING = {quote: re.compile(rf"{quote}(?=[ \t\r]|\Z)") for quote in "'\""}
 _SPECIAL = re.compile(r"['\"#]")
 _LINE_ENDS = re.compile(r"\r\n|[\n\r\x00\v\f\x1c-\x1e\x85\u2028\u2029]")
 
@@ -417,14 +418,12 @@ def _tokens(line: str) -> list[Token]:
             position = match.end()
             found.append(Token(match.group(), start, position))
             continue
-        end = line.find(quote, start + 1)
         # A quote within a value does not end it; one before white space or the line's end does.
-        while 0 <= end < len(line) - 1 and line[end + 1] not in " \t\r":
-            end = line.find(quote, end + 1)
-        if end < 0:
+        closing = _CLOSING[quote].search(line, start + 1)
+        if closing is None:
             raise ValueError(start)
-        position = end + 1
-        found.append(Token(line[start + 1 : end], start, position, quoted=True))
+        position = closing.end()
+        found.append(Token(line[start + 1 : position - 1], start, position, quoted=True))
     return found
 
 

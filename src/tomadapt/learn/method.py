@@ -49,6 +49,7 @@ def adapted_training(
         "adaptation": dict(options),
         "adaptation_history": history,
         "adaptation_warning": warning,
+        "adapted_from": source_model.fingerprint,
         "adapted_to": target.fingerprint,
     }
 

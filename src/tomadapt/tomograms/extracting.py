@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.errors import InputError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import output_folder
-from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, write_card
+from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, is_extracted, write_card
 from tomadapt.simulate.dataset import versions
 from tomadapt.tomograms.extraction import extract
 from tomadapt.tomograms.positions import POSITIONS, Positions, write_positions
@@ -53,11 +53,14 @@ def extract_to_folder(
     ------
     InputError
         When there are too few particles.
-    ConfigError, OutputError
+    ConfigError
+        When the folder holds lists of particles that were not written here, which may be the user's
+        only ones; or as for :func:`~tomadapt.tomograms.extraction.extract`.
+    OutputError
         As for :func:`~tomadapt.tomograms.extraction.extract`.
     """
     output_folder(folder, needed_bytes=4 * len(positions.rows) * card.box**3)
-    (folder / CARD).unlink(missing_ok=True)  # until the new one is whole
+    _make_way(folder)
     try:
         extraction = extract(
             tomogram,
@@ -84,6 +87,21 @@ def extract_to_folder(
             (folder / name).unlink(missing_ok=True)  # of no use without each other
         raise
     return kept, extraction.volumes
+
+
+def _make_way(folder: Path) -> None:
+    """Take an earlier extraction away, until the new one is whole; refuse what is none."""
+    if is_extracted(folder):
+        for name in (*POSITIONS, CARD):
+            (folder / name).unlink(missing_ok=True)
+    for name in POSITIONS:
+        if (folder / name).exists():
+            raise ConfigError(
+                f"{folder} holds a {name} that is of no extraction",
+                expected="an empty folder, or one of an earlier extraction",
+                got="a list that would be overwritten",
+                remedy="choose another --out",
+            )
 
 
 def write_folder(folder: Path, positions: Positions, card: ExtractedCard) -> None:

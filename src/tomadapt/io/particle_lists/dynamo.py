@@ -41,7 +41,9 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
 
     The coordinates are ``(x + dx − ½)`` voxels of the tomogram that was cropped.
     """
-    lines = [(n, line.split(maxsplit=_MOST_COLUMNS)) for n, line in enumerate(text.splitlines(), start=1)]
+    lines = [
+        (n, line.split(maxsplit=_MOST_COLUMNS)) for n, line in enumerate(text.splitlines(), start=1)
+    ]
     rows = [(n, words) for n, words in lines if words]
     for number, words in rows:
         if len(words) != len(rows[0][1]) or len(words) < 26:
