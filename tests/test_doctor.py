@@ -26,9 +26,9 @@ from tomadapt.doctor import Finding, Report, examine
 from tomadapt.doctor import machine as machine_module
 from tomadapt.doctor.cubes import _opened
 from tomadapt.doctor.density import measured, spread_blocks
-from tomadapt.doctor.lists import bare_name
 from tomadapt.errors import InputError
 from tomadapt.io.ome_zarr import write_ome_zarr
+from tomadapt.io.tomogram_files import bare_name
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.tomograms import contrast as contrast_module
@@ -497,6 +497,43 @@ def particles(
 
 
 @pytest.mark.usefixtures("contrast")
+class TestExtracted:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """As `tomadapt extract` leaves it."""
+        tomogram = write_mrc(tmp_path / "t.mrc")
+        rows = "".join(f"{x},30,20\n" for x in (20, 40, 60))
+        (tmp_path / "l.csv").write_text("x,y,z\n" + rows)
+        options = ["--particles", tmp_path / "l.csv", "--box", 16, "--out", tmp_path / "x"]
+        arguments = ["extract", tomogram, *options, "--contrast", "positive"]
+        done = CliRunner().invoke(app, [*map(str, arguments)])
+        assert done.exit_code == 0
+        return tmp_path / "x"
+
+    def test_is_known(self, folder: Path) -> None:
+        """Regression: the folder was audited as one of .mrc cubes, of which it has none."""
+        report = report_of(folder)
+        assert (report.kind, problems(report)) == ("subtomograms", [])
+        assert report.value("format") == "extracted"
+        assert report.value("particles") == {"count": 3, "box": 16}
+        assert report.value("voxel_size") == VOXEL_A
+        assert report.value("tomogram") == str(folder.parent / "t.mrc")
+        assert report.value("rows") == 3
+        assert finding(report, "readable").level == "ok"
+
+    def test_a_list_that_does_not_fit(self, folder: Path) -> None:
+        lines = (folder / "particles.star").read_text().rstrip().splitlines()
+        (folder / "particles.star").write_text("\n".join(lines[:-1]) + "\n")
+        assert problems(report_of(folder)) == ["rows"]
+        (folder / "particles.star").unlink()
+        assert problems(report_of(folder)) == ["readable"]
+
+    def test_damage(self, folder: Path) -> None:
+        (folder / "extracted.json").write_text("{")
+        assert problems(report_of(folder)) == ["readable"]
+        assert "extracted.json is damaged" in finding(report_of(folder), "readable").text
+
+
 class TestParticleList:
     def test_alone(self, tmp_path: Path) -> None:
         report = report_of(particles(tmp_path / "p.star", [(1, 2, 3), (5, 5, 5)]))

@@ -166,7 +166,8 @@ def test_another_file_of_the_same_tomogram(
     if kind == "odd axes":  # what the cut took away is not there
         before = {place: label for place, label in before.items() if place in after}
     same = sum(after.get(place) == label for place, label in before.items())
-    assert same >= 0.99 * len(before)
+    # Where voxels or values differ at all, training may end with another label for one particle.
+    assert len(before) - same <= max(1, 0.01 * len(before))
     assert len(before) > 40
 
 

@@ -50,7 +50,7 @@ def test_zstandard_without_a_length() -> None:
 
 
 @pytest.mark.parametrize("codec", [*CODECS, "other"])
-@pytest.mark.parametrize("content", [b"", b"\x28\xb5\x2f\xfd", bytes(12)])
+@pytest.mark.parametrize("content", [b"", b"\x28\xb5\x2f", bytes(12)])
 def test_damage_is_left_to_the_library(codec: str, content: bytes) -> None:
     assert not unpacks_beyond(content, codec, 100)
     assert not unpacks_beyond(zlib.compress(NOISE)[:-9000], "other", 100)

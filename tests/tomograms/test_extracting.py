@@ -84,11 +84,22 @@ def test_a_list_in_the_folder_is_not_overwritten(
     options = ["--particles", tmp_path / "balls.csv", "--box", 16]
     assert call("extract", tomogram, *options, "--out", folder) == 0
     (folder / "extracted.json").unlink()
+    (folder / "subtomograms.npy").unlink()
     mine = (folder / "particles.star").read_bytes()
     listed = ["--particles", folder / "particles.star", "--border", "drop", "--box", box]
     assert call("extract", tomogram, *listed, "--out", folder) == 2
     assert "choose another --out" in capsys.readouterr().err
     assert (folder / "particles.star").read_bytes() == mine
+
+
+def test_an_interrupted_extraction_is_made_anew(tomogram: Path, tmp_path: Path) -> None:
+    """Killed before its card was written, it must not stand in the way for ever."""
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--box", 16, "--out", out]
+    assert call("extract", tomogram, *options) == 0
+    (out / "extracted.json").unlink()
+    assert call("extract", tomogram, *options) == 0
+    assert len(open_target(out)) == 5
 
 
 def test_extract_again(tomogram: Path, tmp_path: Path) -> None:

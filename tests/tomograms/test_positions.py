@@ -75,6 +75,12 @@ def test_one_tomogram_may_have_another_name(tmp_path: Path) -> None:
     assert "'0012'" in positions.notes[0]
 
 
+@pytest.mark.parametrize("name", ["0012.mrc", "0012.tomostar", "tomograms/0012.rec"])
+def test_endings_and_folders_of_names_do_not_count(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "p.star", star(f"{name} 30 20 10 1 a\n0013.mrc 1 2 3 1 b\n"))
+    assert listed_positions(path, TOMOGRAM).rows.tolist() == [0]
+
+
 def test_several_others_are_no_particles_of_this_one(tmp_path: Path) -> None:
     path = write(tmp_path / "p.star", star("12 30 20 10 1 a\n13 30 20 10 1 a\n"))
     with pytest.raises(InputError, match=r"no particles of tomogram '0012'.*got 12, 13"):

@@ -1,6 +1,7 @@
 """One tomogram: its sign and positions, cubes, a matched source, adaptation, labels, a report.
 
-Each step leaves its result in the run's folder; run again, what is there is not done again.
+Run again, it goes on: sets, source model and adapted model are taken from where they were left,
+while positions and cubes, which take seconds, are made anew and must be the same.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ from tomadapt.tomograms.extracting import extract_to_folder
 from tomadapt.tomograms.extraction import extract
 from tomadapt.tomograms.picking import PickingConfig, pick, random_background, sigma_for_A
 from tomadapt.tomograms.positions import (
-    POSITIONS,
     Positions,
     listed_positions,
     picked_positions,
@@ -89,7 +89,7 @@ def classify(
         When voxel sizes differ, or the folder holds another run.
     """
     require_own(out, options.model_dump(mode="json"), needed_bytes=0)
-    _require_elsewhere(options.particles, out)
+    require_elsewhere(options.particles, out)
     if "ome-zarr" in options.also:
         require_zarr(out / "particles.zarr")
     clock = StageClock(out / "stages.json")
@@ -163,17 +163,6 @@ def classify(
     )
     with clock.stage("report"):
         return write_results(findings, out, seconds=clock.records)
-
-
-def _require_elsewhere(particles: Path | None, out: Path) -> None:
-    """Refuse to write the labelled particles over the list that they come from."""
-    if particles is not None and particles.resolve() in {(out / n).resolve() for n in POSITIONS}:
-        raise ConfigError(
-            f"{particles} would be overwritten",
-            expected="a list outside of --out",
-            got=f"one of the files that are written into {out}",
-            remedy="choose another --out",
-        )
 
 
 def _require_adapted_from(source: Model, adapted: Model, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands that begin with a tomogram: pick, extract, classify."""
+"""Commands that begin with a tomogram or its tilt images: pick, extract, reconstruct, classify."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ def extract_command(
     out: Out,
     box: Annotated[int, typer.Option(min=8, help="Side of the cubes in voxels.")] = 40,
     cube_voxel_size: Annotated[
-        float | None, typer.Option(help="Å of the cubes' voxels; the tomogram's if not given.")
+        float | None,
+        typer.Option(min=0.1, help="Å of the cubes' voxels; the tomogram's if not given."),
     ] = None,
     border: Border = "pad",
     smoothing_nm: Annotated[
@@ -121,9 +122,10 @@ def extract_command(
     from tomadapt.io.extracted import ExtractedCard
     from tomadapt.tomograms.contrast import contrast_at, decide_sign
     from tomadapt.tomograms.extracting import extract_to_folder
-    from tomadapt.tomograms.positions import listed_positions
+    from tomadapt.tomograms.positions import listed_positions, require_elsewhere
 
     kind: Any = one_of("--border", border, ("pad", "drop"))
+    require_elsewhere(particles, out)
     opened = _open(tomogram, voxel_size)
     positions = listed_positions(particles, opened, pixel_size_A=pixel_size, tomograms=tomograms)
     size = opened.voxel_size_A if cube_voxel_size is None else cube_voxel_size
@@ -169,18 +171,19 @@ def reconstruct(
     """Make cubes of CTF-premultiplied 2D tilt stacks (RELION 5, WarpTools): a target folder."""
     from tomadapt.io.atomic import output_folder
     from tomadapt.io.extracted import CUBES, ExtractedCard
-    from tomadapt.tomograms.extracting import write_folder
+    from tomadapt.tomograms.extracting import make_way, write_folder
     from tomadapt.tomograms.positions import Positions
     from tomadapt.tomograms.tilt_stacks import reconstruct_tilt_stacks
 
     sign = _contrast(contrast)
+    make_way(output_folder(out))
     made = reconstruct_tilt_stacks(
         particles,
         tomograms=tomograms,
         contrast=sign,
         box=box,
         mirror=mirror,
-        out=output_folder(out) / CUBES,
+        out=out / CUBES,
     )
     card = ExtractedCard(
         box=made.volumes.shape[-1],
@@ -250,14 +253,23 @@ def classify(
     from tomadapt.classify.options import ClassifyOptions
     from tomadapt.classify.run import classify as run
     from tomadapt.config import parse
+    from tomadapt.errors import ConfigError
     from tomadapt.structures.lookup import cache_folder
 
     require_one_process()
+    asked = {"--sigma-nm": sigma_nm, "--threshold": threshold, "--tomograms": tomograms}
+    asked["--pixel-size"] = pixel_size
+    idle = ("--sigma-nm", "--threshold") if particles else ("--pixel-size", "--tomograms")
+    if given := [name for name in idle if asked[name] is not None]:
+        raise ConfigError(
+            f"{' and '.join(given)} would have no effect",
+            expected="options of picking without --particles, of a list with it",
+            got="--particles" if particles else "no --particles",
+            remedy="leave them out",
+        )
     picking = None
     if particles is None and (sigma_nm is not None or threshold is not None or ratio != 1.1):
         if sigma_nm is None:
-            from tomadapt.errors import ConfigError
-
             raise ConfigError(
                 "--threshold and --ratio need --sigma-nm",
                 expected="σ in nm",
@@ -305,7 +317,7 @@ def classify(
     )
     for text in summary["warnings"]:
         warn(text)
-    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
+    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
     typer.echo(f"{summary['n_labelled']} labelled ({counts}), {summary['n_rejected']} rejected")
     typer.echo(out / "report.html")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ from tomadapt.doctor.findings import Finding, note, ok, problem
 from tomadapt.errors import ConfigError, TomadaptError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
-from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
+from tomadapt.io.tomogram_files import bare_name
 
 _SHOWN = 5
 _SAME_SIZE = 0.01
 _LEAST_BINNING = 1.5
-_ENDINGS = (*MRC_SUFFIXES, *EM_SUFFIXES, *HDF_SUFFIXES, *ZARR_SUFFIXES, ".tomostar", ".ome")
 
 
 @dataclass(frozen=True)
@@ -189,17 +188,6 @@ def _rows_of(
     named = np.array([bare[name] for name in particles.tomograms])
     found = {t.name: np.flatnonzero(named == bare_name(t.name)) for t in tomograms}
     return {name: rows for name, rows in found.items() if rows.size}
-
-
-def bare_name(name: str) -> str:
-    """A tomogram's name without folders and endings, as its file is called."""
-    bare = PurePosixPath(name.replace("\\", "/")).name.removesuffix(".gz")
-    shortened = True
-    while shortened:
-        ending = PurePosixPath(bare).suffix
-        shortened = ending.lower() in _ENDINGS
-        bare = bare.removesuffix(ending) if shortened else bare
-    return bare
 
 
 def _inside(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from tomadapt.errors import ConfigError, InputError
@@ -18,6 +18,7 @@ EM_SUFFIXES = (".em",)
 HDF_SUFFIXES = (".hdf", ".h5", ".hdf5")
 ZARR_SUFFIXES = (".zarr",)
 
+_ENDINGS = (*MRC_SUFFIXES, *EM_SUFFIXES, *HDF_SUFFIXES, *ZARR_SUFFIXES, ".tomostar", ".ome")
 _PACKED = (*MRC_SUFFIXES, *EM_SUFFIXES)
 _START_BYTES = 212
 
@@ -142,3 +143,14 @@ def _opened(path: Path, kind: Literal["mrc", "em", "hdf", "zarr"]) -> tuple[Dens
             remedy="give a reconstructed volume, or open it as particles",
         )
     return volumes[0], volumes[0].voxel_size_A
+
+
+def bare_name(name: str) -> str:
+    """A tomogram's name without folders and endings, as its file is called."""
+    bare = PurePosixPath(name.replace("\\", "/")).name.removesuffix(".gz")
+    shortened = True
+    while shortened:
+        ending = PurePosixPath(bare).suffix
+        shortened = ending.lower() in _ENDINGS
+        bare = bare.removesuffix(ending) if shortened else bare
+    return bare

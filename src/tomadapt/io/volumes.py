@@ -303,13 +303,14 @@ def _refuse_bad_values(path: Path, cubes: NDArray[np.floating] | HdfStack) -> No
 def measured_contrast(data: Subtomograms, *, at_most: int = 500) -> float:
     """How many standard errors the particles' centres are brighter than their surroundings.
 
-    The mean over a central ball (radius d/6) less that over a shell (d/3 … d/2), averaged over
-    up to ``at_most`` particles. Clearly positive: density positive; clearly negative: inverted.
+    The mean over a central ball (radius 0.3 d, so that a hollow particle's wall counts) less that
+    over a shell (0.4 d … d/2), averaged over up to ``at_most`` particles. Clearly positive: density
+    positive; clearly negative: inverted.
     """
     d = data.box
     r = torch.arange(d) - d // 2
     radius = (r[:, None, None] ** 2 + r[None, :, None] ** 2 + r[None, None, :] ** 2).sqrt()
-    centre, shell = radius <= d / 6, (radius >= d / 3) & (radius <= d / 2)
+    centre, shell = radius <= 0.3 * d, (radius >= 0.4 * d) & (radius <= d / 2)
     differences = []
     for first in range(0, min(len(data), at_most), 64):
         cubes = data.read(range(first, min(first + 64, len(data), at_most)))

@@ -119,9 +119,6 @@ def choose(
     Choice
         The first of ``ada``, ``target_statistics``, ``source_only`` that nothing speaks against.
 
-    Notes
-    -----
-    The limits were set on simulated domains: see ``docs/methods.md``.
     """
     statistics = TargetStatistics(source_model, fabric).fit(source, target).model
     candidates: dict[Candidate, Model] = {

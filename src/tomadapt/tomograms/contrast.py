@@ -19,8 +19,8 @@ from tomadapt.tomograms.picking import PickingConfig, pick
 from tomadapt.tomograms.tomogram import Tomogram
 
 DECISIVE = 3.0
-"""So many times as much must speak for one sign as for the other. Planted tomograms of four classes
-reached 8 and more at SNR 0.03 … 0.1, white noise 0.4 … 2.5 (see the tests)."""
+"""So many times as much must speak for one sign as for the other. White noise has too
+few blobs to decide; planted balls and macromolecules are far beyond it, see the tests."""
 DECISIVE_ERRORS = 3.0
 """Standard errors from which on the density at given positions decides."""
 

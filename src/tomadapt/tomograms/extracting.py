@@ -60,7 +60,7 @@ def extract_to_folder(
         As for :func:`~tomadapt.tomograms.extraction.extract`.
     """
     output_folder(folder, needed_bytes=4 * len(positions.rows) * card.box**3)
-    _make_way(folder)
+    make_way(folder)
     try:
         extraction = extract(
             tomogram,
@@ -89,9 +89,16 @@ def extract_to_folder(
     return kept, extraction.volumes
 
 
-def _make_way(folder: Path) -> None:
-    """Take an earlier extraction away, until the new one is whole; refuse what is none."""
-    if is_extracted(folder):
+def make_way(folder: Path) -> None:
+    """Take an earlier extraction away, until the new one is whole; refuse what is none.
+
+    Raises
+    ------
+    ConfigError
+        When a list of particles is there that is of no extraction: it would be overwritten.
+    """
+    # One that was interrupted has its cubes, and no card yet.
+    if is_extracted(folder) or (folder / CUBES).exists():
         for name in (*POSITIONS, CARD):
             (folder / name).unlink(missing_ok=True)
     for name in POSITIONS:

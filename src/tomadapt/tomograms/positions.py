@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
+from tomadapt.io.tomogram_files import bare_name
 from tomadapt.subtomograms import same_voxel_size
 from tomadapt.tomograms.picking import Picks
 from tomadapt.tomograms.tomogram import Tomogram
@@ -78,7 +79,7 @@ def listed_positions(
     """Read a list and find the particles of a tomogram in it.
 
     Of a list with one tomogram all particles are taken, whatever it is called there; of a list with
-    several, those of the tomogram's name.
+    several, those of the tomogram's name; folders and endings such as ``.mrc`` do not count.
 
     Parameters
     ----------
@@ -108,7 +109,8 @@ def listed_positions(
     rejected = {problem.row: problem.reason for problem in particles.problems}
     names = sorted(set(particles.tomograms))
     if len(names) > 1:
-        if tomogram.name not in names:
+        wanted = bare_name(tomogram.name)
+        if wanted not in map(bare_name, names):
             raise InputError(
                 f"{path} has no particles of tomogram {tomogram.name!r}",
                 expected="its name in the list, or a list of one tomogram",
@@ -116,7 +118,7 @@ def listed_positions(
                 remedy="rename the tomogram's file, or give that tomogram's particles alone",
             )
         for row, name in enumerate(particles.tomograms):
-            if name != tomogram.name:
+            if bare_name(name) != wanted:
                 rejected.setdefault(row, f"of another tomogram: {name}")
     elif names and names[0] not in ("", tomogram.name):
         notes.append(f"the list calls its one tomogram {names[0]!r}, the file is {tomogram.name!r}")
@@ -201,6 +203,23 @@ def _require_agreeing_voxels(
             expected=f"the tomogram's {tomogram.voxel_size_A:g} Å, or that over a whole number",
             got=f"{size_A:g} Å in the list",
             remedy="mend the tomogram's voxel size, or insist on the list's with --pixel-size",
+        )
+
+
+def require_elsewhere(particles: Path | None, out: Path) -> None:
+    """Refuse to write particles over the list that they come from.
+
+    Raises
+    ------
+    ConfigError
+        When ``particles`` is one of the files that are written into ``out``.
+    """
+    if particles is not None and particles.resolve() in {(out / n).resolve() for n in POSITIONS}:
+        raise ConfigError(
+            f"{particles} would be overwritten",
+            expected="a list outside of --out",
+            got=f"one of the files that are written into {out}",
+            remedy="choose another --out",
         )
 
 
