@@ -43,6 +43,7 @@ from tomadapt.tomograms.positions import (
     Positions,
     listed_positions,
     picked_positions,
+    require_elsewhere,
 )
 from tomadapt.tomograms.spectrum import tomogram_power
 from tomadapt.tomograms.tomogram import Tomogram
