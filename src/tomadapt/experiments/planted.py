@@ -35,15 +35,20 @@ TRUE = Acquisition(
     exposure_per_tilt_e_per_A2=2,
     thickness_in_mean_free_paths=0.5,
 )
-SIZES = {"smoke": (64, 8, 2, 8, (0.1,)), "reduced": (256, 80, 20, 60, (0.1, 0.05))}
+SIZES = {
+    "smoke": (64, 8, 2, 8, (0.1,)),
+    "reduced": (256, 80, 20, 60, (0.1, 0.05)),
+    "paper": (256, 80, 40, 400, (0.1, 0.05)),
+}
 """Scale: side of the tomogram, particles of the rarest class, epochs, source per class, SNRs."""
 TOLERANCE_A = 100.0
 
 
 def run(setting: Setting) -> list[Path]:
     """Plant, classify, and compare."""
-    side, count, epochs, per_class, snrs = SIZES.get(setting.scale.name, SIZES["reduced"])
+    side, count, epochs, per_class, snrs = SIZES[setting.scale.name]
     counts = dict(zip(CLASSES, (count, 3 * count // 2, count, 2 * count), strict=True))
+    output_folder(setting.out)
     rows: list[Row] = []
     for snr in snrs:
         folder = output_folder(setting.store / f"planted-{setting.scale.name}-{snr:g}")
@@ -63,6 +68,9 @@ def run(setting: Setting) -> list[Path]:
             classes=config.classes, acquisition=STATED, epochs=epochs, per_class=per_class
         )
         options = ClassifyOptions(tomogram=folder / "tomogram.mrc", source=source)
+        if setting.scale.name == "smoke":
+            adapt = options.adapt.model_copy(update={"epochs": 1})
+            options = options.model_copy(update={"adapt": adapt})
         summary = classify(options, folder / "run", cache=setting.store / "models")
         rows.append(_row(setting, snr, folder, planted.radii_A[planted.labels], summary))
     records, table = setting.file("planted.jsonl"), setting.file("planted.md")
@@ -85,7 +93,7 @@ def _row(
     tolerance = np.maximum(radii_A, TOLERANCE_A)
     pairs = match_positions(found.coordinates_A, truth.coordinates_A, tolerance)
     right = [found.classes[f] == truth.classes[p] for f, p in zip(*pairs, strict=True)]
-    recall, precision = len(right) / len(truth), len(right) / len(found)
+    recall, precision = len(right) / len(truth), len(right) / max(1, len(found))
     return {
         "experiment": "planted",
         "scale": setting.scale.name,
@@ -95,7 +103,7 @@ def _row(
         "recall": recall,
         "precision": precision,
         "f1": f1_score(recall, precision),
-        "labels_right": float(np.mean(right)),
+        "labels_right": float(np.mean(right)) if right else 0.0,
         "chosen": summary["guard"]["chosen"],
         "seconds": summary["seconds"],
         "commit": commit(),

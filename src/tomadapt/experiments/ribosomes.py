@@ -7,6 +7,7 @@ classes. The source's noise has the real particles' power spectrum. The paper ha
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,9 @@ def run(setting: Setting) -> list[Path]:
 
 def _reconstructed(path: Path, store: Path) -> Path:
     """Subtomograms from the 2D tilt stacks, whose tilt angles were inverted on import: mirrored."""
-    cubes = output_folder(store) / "real_ribosomes.npy"
+    stacks = sorted(path.parent.rglob("*.mrc*")) + sorted(path.parent.glob("*.star"))
+    digest = hashlib.blake2b(b"".join(f.read_bytes() for f in stacks), digest_size=8).hexdigest()
+    cubes = output_folder(store) / f"real_ribosomes-{digest}.npy"
     if not cubes.exists():
         reconstruct_tilt_stacks(path, contrast="measure", mirror=True, out=cubes)
     return cubes

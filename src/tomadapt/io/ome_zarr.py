@@ -135,7 +135,11 @@ class OmeZarrVolume:
         needed = announced / _LARGEST_RATIO if announced > _SMALL_BYTES else 1
         grid = _grid(self.array)
         if math.prod(grid) <= _FEW_CHUNKS:
-            stored = sum(self._stored_bytes(place) for place in np.ndindex(grid))
+            stored = 0
+            for place in np.ndindex(grid):
+                stored += self._stored_bytes(place)
+                if stored >= needed:
+                    return
         else:  # each would be asked for, most of them perhaps missing: minutes of waiting
             stored = stored_bytes(self.path / self.array.path, needed)
         if stored < needed:
