@@ -102,6 +102,8 @@ class ClassifyOptions(BaseModel):
     match_noise
         Train on noise with the power spectrum of this tomogram between its particles. For
         tomograms whose noise is far from that of a simulation; the model then serves no other.
+    tilt_series_pixel_size_A
+        In whose pixels picks are written; the tomogram's voxels where None.
     adapt
         Options of Algorithm 1; the seed is the source's.
     """
@@ -119,4 +121,5 @@ class ClassifyOptions(BaseModel):
     tomograms_star: Path | None = None
     also: tuple[Literal["csv", "copick", "ome-zarr"], ...] = ()
     match_noise: bool = False
+    tilt_series_pixel_size_A: Positive | None = None
     adapt: AdversarialOptions = AdversarialOptions(batch_size=32)

@@ -17,8 +17,8 @@ from tomadapt.io.label_zarr import write_label_zarr
 from tomadapt.io.particle_lists import write_copick, write_csv, write_star
 from tomadapt.learn.model import Model
 from tomadapt.prediction import Prediction
-from tomadapt.report.collect import report_content
-from tomadapt.report.content import Evaluation
+from tomadapt.report.collect import EXAMPLES, report_content
+from tomadapt.report.content import Domain, Evaluation
 from tomadapt.report.page import write_report
 from tomadapt.report.style import method_title
 from tomadapt.simulate.dataset import versions
@@ -30,8 +30,9 @@ from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import WedgeEstimate
 
 CLASS_NUMBER, CLASS_NAME, SCORE = "rlnClassNumber", "tomadaptClassName", "tomadaptScore"
-UNSURE = 0.5
-"""A score below this is remarked on in a particle's reason."""
+NO_CLASS = "none"
+WORTH_NAMING = 0.1
+"""The second class is named in a particle's reason from this probability on."""
 LEAST_PREFERENCE = 0.02
 """The source model prefers the inverted density when it is surer of it by this much."""
 
@@ -121,8 +122,9 @@ def write_results(
     labelled = findings.positions.without(empty)
     particles = findings.positions.particles
     columns: dict[str, list[object]] = {
+        # What has no cube has no class, whatever an earlier run wrote there.
         CLASS_NUMBER: [0] * len(particles),
-        CLASS_NAME: [NULL_CLASS] * len(particles),
+        CLASS_NAME: [NO_CLASS] * len(particles),
         SCORE: [0.0] * len(particles),
         REASON: [""] * len(particles),
     }
@@ -132,7 +134,8 @@ def write_results(
         columns[SCORE][row] = round(float(score[place]), 4)
         columns[REASON][row] = _reason(prediction, place, findings.guard["chosen"])
     write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
-    write_rejected(out / "rejected.star", labelled)
+    shared = {name: columns[name] for name in (CLASS_NUMBER, CLASS_NAME, SCORE)}
+    write_rejected(out / "rejected.star", labelled, shared)
     _write_also(findings, labelled, columns, out)
     summary = _summary(findings, labelled, seconds)
     content = report_content(
@@ -148,10 +151,23 @@ def write_results(
         },
     )
     further = [text for text in findings.warnings if text != content.warning]
+    examples = _examples(content.target, findings.target, prediction)
+    content = replace(content, target=examples)
     content = replace(content, recording=_recording(findings, labelled), further_warnings=further)
     write_report(content, out / "report.html")
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _examples(domain: Domain, data: Subtomograms, prediction: Prediction) -> Domain:
+    """Slices of the particles that the model is surest of, by the class it names."""
+    examples = {}
+    for label, name in enumerate(prediction.class_names):
+        rows = np.flatnonzero(prediction.labels == label)
+        surest = rows[np.argsort(-prediction.confidence[rows], kind="stable")][:EXAMPLES]
+        if len(surest):
+            examples[name] = data.read(surest)[:, data.box // 2].numpy()
+    return replace(domain, examples=examples, named_by_model=True)
 
 
 def _write_also(
@@ -187,11 +203,10 @@ def _write_also(
 def _reason(prediction: Prediction, place: int, chosen: str) -> str:
     """Why a particle has its label: by which model, and what else it might be."""
     probabilities = prediction.probabilities[place]
-    first, second = np.argsort(-probabilities, kind="stable")[:2]
+    _, second = np.argsort(-probabilities, kind="stable")[:2]
     text = f"named by {method_title(chosen)}"
-    if probabilities[first] < UNSURE:
-        other = prediction.class_names[second]
-        text += f"; unsure: {other} has {probabilities[second]:.2f}"
+    if probabilities[second] >= WORTH_NAMING:
+        text += f"; {prediction.class_names[second]} has {probabilities[second]:.2f}"
     return text
 
 

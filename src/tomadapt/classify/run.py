@@ -6,6 +6,7 @@ while positions and cubes, which take seconds, are made anew and must be the sam
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tomadapt.classify.matched_source import (
 )
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.results import Findings, write_results
-from tomadapt.errors import ConfigError, MismatchError
+from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
@@ -47,7 +48,7 @@ from tomadapt.tomograms.positions import (
 )
 from tomadapt.tomograms.spectrum import tomogram_power
 from tomadapt.tomograms.tomogram import Tomogram
-from tomadapt.tomograms.wedge import compare_with_stated, estimate_wedge
+from tomadapt.tomograms.wedge import WedgeEstimate, compare_with_stated, estimate_wedge
 
 BACKGROUND_CUBES = 64
 """Positions between particles whose mean power is that of noise."""
@@ -89,7 +90,8 @@ def classify(
     MismatchError
         When voxel sizes differ, or the folder holds another run.
     """
-    require_own(out, options.model_dump(mode="json"), needed_bytes=0)
+    wanted = options.model_dump(mode="json", exclude={"also"})  # may be asked for afterwards
+    require_own(out, wanted, needed_bytes=0)
     require_elsewhere(options.particles, out)
     if "ome-zarr" in options.also:
         require_zarr(out / "particles.zarr")
@@ -100,7 +102,7 @@ def classify(
             options.tomogram, contrast="positive", voxel_size_A=options.voxel_size_A
         )
         geometry = choose_geometry(options.source, tomogram.voxel_size_A)
-        wedge = estimate_wedge(tomogram_power(tomogram))
+        wedge = _wedge(tomogram)
         wedge_warning = compare_with_stated(wedge, options.source.acquisition)
     with clock.stage("positions"):
         tomogram, positions, contrast = find_positions(tomogram, options, geometry)
@@ -122,7 +124,10 @@ def classify(
         )
         cubes = ArrayVolumes(volumes, geometry.voxel_size_A, 1, acquisition)
         target = Subtomograms(cubes)
-    write_json(out / "config.json", options.model_dump(mode="json"))
+    write_json(out / "config.json", wanted)
+    # Before hours may be spent on what is doubtful.
+    for text in filter(None, (contrast.warning, wedge_warning, *positions.notes)):
+        warnings.warn(text, stacklevel=2)
     with clock.stage("source"):
         source = matched_source(
             options.source,
@@ -206,7 +211,7 @@ def find_positions(
         measured = blob_contrast(tomogram, sigma_A=config.sigma_A)
         sign = decide_sign(options.contrast, measured, options.tomogram)
         tomogram = replace(tomogram, sign=sign.sign)
-        return tomogram, picked_positions(tomogram, pick(tomogram, config)), sign
+        return tomogram, _picked(tomogram, config, options), sign
     positions = listed_positions(
         options.particles,
         tomogram,
@@ -216,6 +221,19 @@ def find_positions(
     measured = contrast_at(tomogram, positions.coordinates_A, radius_A=geometry.mean_diameter_A / 2)
     sign = decide_sign(options.contrast, measured, options.tomogram)
     return replace(tomogram, sign=sign.sign), positions, sign
+
+
+def _wedge(tomogram: Tomogram) -> WedgeEstimate:
+    """The tilts that the spectrum shows; unclear where no part of the tomogram has one."""
+    try:
+        return estimate_wedge(tomogram_power(tomogram))
+    except InputError:  # bad voxels are told of where they matter: by picking and extraction
+        return WedgeEstimate(None, None, None, 0.0)
+
+
+def _picked(tomogram: Tomogram, config: PickingConfig, options: ClassifyOptions) -> Positions:
+    picks = pick(tomogram, config)
+    return picked_positions(tomogram, picks, pixel_size_A=options.tilt_series_pixel_size_A)
 
 
 def _background(tomogram: Tomogram, positions: Positions, geometry: Geometry) -> Subtomograms:

@@ -22,6 +22,7 @@ from tomadapt.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from tomadapt.io.particle_lists import ParticleList
     from tomadapt.tomograms.picking import PickingConfig
     from tomadapt.tomograms.tomogram import Tomogram
 
@@ -34,11 +35,16 @@ TomogramVoxel = Annotated[
 ]
 SigmaNm = Annotated[
     float | None,
-    typer.Option(help="σ of the narrower Gaussian in nm: the particles' diameter / 3.5.", min=0.1),
+    typer.Option(
+        min=0.1,
+        help="σ of the narrower Gaussian in nm: the particles' diameter / 3.5. Not given: 5 in pick, "
+        "from the structures in classify.",
+    ),
 ]
 Ratio = Annotated[float, typer.Option(help="K: the wider Gaussian's σ over the narrower's.")]
 Threshold = Annotated[
-    float | None, typer.Option(help="In robust standard deviations of the background.", min=0)
+    float | None,
+    typer.Option(help="In robust standard deviations of the background; 4 if not given.", min=0),
 ]
 ListOfTomograms = Annotated[
     Path | None,
@@ -53,6 +59,15 @@ Border = Annotated[
 ]
 
 
+TiltSeriesPixel = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        help="Å of the tilt series' pixels, in which RELION counts; the tomogram's if not given.",
+    ),
+]
+
+
 @app.command("pick")
 def pick_command(
     tomogram: TomogramFile,
@@ -63,6 +78,7 @@ def pick_command(
     distance_nm: Annotated[
         float | None, typer.Option(help="Least distance of two picks in nm; σ if not given.")
     ] = None,
+    tilt_series_pixel_size: TiltSeriesPixel = None,
     null: Annotated[
         int,
         typer.Option(min=0, help="Also write so many positions far from picks, for class null."),
@@ -84,18 +100,23 @@ def pick_command(
     require_writable(out)
     signed = _signed(opened, tomogram, contrast, settings)
     picks = pick(signed, settings, workers=workers)
+
+    def positions(found: Picks) -> ParticleList:
+        listed = picked_positions(signed, found, pixel_size_A=tilt_series_pixel_size)
+        return listed.particles
+
     empty = None
     if null:
         # Faint particles too are avoided: what a lower threshold finds.
         every = pick(signed, settings.model_copy(update={"threshold": FAINT}), workers=workers)
         distance = 4 * settings.sigma_A
         empty = random_background(signed, every, count=null, distance_A=distance, seed=seed)
-    write_star(out, picked_positions(signed, picks).particles)
+    write_star(out, positions(picks))
     typer.echo(f"{out}: {len(picks)} particles")
     if empty is not None:
         path = out.with_name(f"{out.stem}_null.star")
         background = Picks(empty, np.zeros(null), 0.0)
-        write_star(path, picked_positions(signed, background).particles)
+        write_star(path, positions(background))
         typer.echo(f"{path}: {null} positions of no particle")
 
 
@@ -202,7 +223,9 @@ def classify(
         list[str],
         typer.Option(help="Names, PDB IDs or files, NAME=FILE to rename; repeat or use commas."),
     ],
-    defocus: Annotated[float, typer.Option(help="µm, positive = underfocus.")],
+    defocus: Annotated[
+        float, typer.Option(min=-30, max=30, help="µm (not Å), positive = underfocus.")
+    ],
     tilt_range: Annotated[
         tuple[float, float], typer.Option(help="First and last tilt in degrees.")
     ],
@@ -212,8 +235,8 @@ def classify(
         typer.Option(help="STAR, Dynamo .tbl, copick JSON or CSV; picked if not given."),
     ] = None,
     tilt_step: Annotated[float, typer.Option(help="Degrees.", min=0.1)] = 3.0,
-    voltage: Annotated[float, typer.Option(help="kV.")] = 300.0,
-    cs: Annotated[float, typer.Option(help="Spherical aberration in mm.")] = 2.7,
+    voltage: Annotated[float, typer.Option(min=50, max=1500, help="kV.")] = 300.0,
+    cs: Annotated[float, typer.Option(min=0, max=20, help="Spherical aberration in mm.")] = 2.7,
     amplitude_contrast: Annotated[float, typer.Option(min=0, max=1)] = 0.07,
     folder: Annotated[
         Path | None, typer.Option(help="Where structures are looked up before a download.")
@@ -240,6 +263,7 @@ def classify(
     tomograms: ListOfTomograms = None,
     voxel_size: TomogramVoxel = None,
     contrast: ContrastOption = "measure",
+    tilt_series_pixel_size: TiltSeriesPixel = None,
     also: Annotated[
         list[str] | None, typer.Option(help="Also write csv, copick or ome-zarr; repeat.")
     ] = None,
@@ -276,13 +300,16 @@ def classify(
                 remedy="give the particles' diameter in nm divided by 3.5",
             )
         picking = _picking(sigma_nm, ratio, threshold, None).model_dump()
+    if defocus < 0:
+        warn(f"a defocus of {defocus:g} µm is overfocus: positive values are underfocus")
+    first, last = sorted(tilt_range)
     acquisition = {
         "name": "stated",
         "defocus_um": defocus,
         "voltage_kv": voltage,
         "spherical_aberration_mm": cs,
         "amplitude_contrast": amplitude_contrast,
-        "tilt_angles_deg": {"first": tilt_range[0], "last": tilt_range[1], "step": tilt_step},
+        "tilt_angles_deg": {"first": first, "last": last, "step": tilt_step},
     }
     options = parse(
         {
@@ -292,7 +319,8 @@ def classify(
             "voxel_size_A": voxel_size,
             "contrast": _contrast(contrast),
             "border": one_of("--border", border, ("pad", "drop")),
-            "also": also or [],
+            "also": [one_of("--also", name, ("csv", "copick", "ome-zarr")) for name in also or []],
+            "tilt_series_pixel_size_A": tilt_series_pixel_size,
             "pixel_size_A": pixel_size,
             "tomograms_star": tomograms,
             "match_noise": match_noise,

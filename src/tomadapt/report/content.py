@@ -29,6 +29,8 @@ class Domain:
     examples
         Class name → (k, d, d) central x–y slices; the only key is ``unlabelled`` where there are
         no labels.
+    named_by_model
+        Whether classes of the examples are what a model predicts.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Domain:
     snr: float | None
     snr_before_ctf: float | None
     examples: dict[str, NDArray[np.float32]]
+    named_by_model: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,14 @@ class ContrastMeasure:
         positions the standard errors of the centres' excess.
     text
         One line for people.
+    at_positions
+        Whether it was measured at given positions, which may be wrong themselves.
     """
 
     sign: int
     strength: float
     text: str
+    at_positions: bool = False
 
 
 def blob_contrast(tomogram: Tomogram, *, sigma_A: float = 50.0) -> ContrastMeasure:
@@ -122,7 +125,7 @@ def contrast_at(
     centre = distance <= max(_CORE * radius_A, voxel_size_A)
     shell = (distance >= radius_A) & (distance <= 1.5 * radius_A)
     if len(cubes) < 2 or not shell.any():
-        return ContrastMeasure(0, 0.0, f"undecided: {len(cubes)} particles")
+        return ContrastMeasure(0, 0.0, f"undecided: {len(cubes)} particles", at_positions=True)
     excess = cubes[:, centre].mean(axis=1) - cubes[:, shell].mean(axis=1)
     errors = float(excess.mean() / max(excess.std(ddof=1) / len(excess) ** 0.5, 1e-30))
     sign = 0 if abs(errors) < DECISIVE_ERRORS else 1 if errors > 0 else -1
@@ -131,6 +134,7 @@ def contrast_at(
         errors,
         f"{_WORDS[sign]}: centres of {len(excess)} particles {errors:+.1f} standard errors "
         "against their surroundings",
+        at_positions=True,
     )
 
 
@@ -171,12 +175,21 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
         When it is to be measured and the measurement is undecided.
     """
     if contrast == "measure":
+        if measured.sign == 0 and measured.at_positions:
+            raise ConfigError(
+                f"the particles in {path} do not differ from their surroundings",
+                expected="particles that are clearly brighter or darker than what is around them",
+                got=measured.text,
+                remedy="check that these are this tomogram's positions (pixel size, order of "
+                "axes); where they are right and faint, state --contrast negative or positive",
+            )
         if measured.sign == 0:
             raise ConfigError(
                 f"the contrast of {path} cannot be measured",
                 expected="particles that are clearly brighter or darker than their surroundings",
                 got=measured.text,
-                remedy="state it: --contrast negative where particles are dark, or positive",
+                remedy="state it: --contrast negative where particles are dark, or positive; or "
+                "give --sigma-nm, their diameter / 3.5, where they are of another size",
             )
         return Sign(measured.sign, f"measured; {measured.text}")
     stated = 1 if contrast == "positive" else -1
@@ -184,6 +197,11 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
     if measured.sign == -stated:
         warning = (
             f"the contrast was stated to be {contrast}, but it looks otherwise: {measured.text}"
+        )
+    elif measured.sign == 0 and measured.at_positions:
+        warning = (
+            "the listed particles do not differ from their surroundings: are these the right "
+            f"positions (pixel size, order of axes, tomogram)? {measured.text}"
         )
     return Sign(stated, f"stated {contrast}; {measured.text}", warning)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,8 +56,18 @@ class Positions:
         return Positions(self.particles, kept, {**self.rejected, **gone}, self.notes)
 
 
-def picked_positions(tomogram: Tomogram, picks: Picks) -> Positions:
-    """All picks, as a list of particles of the tomogram."""
+def picked_positions(
+    tomogram: Tomogram, picks: Picks, *, pixel_size_A: float | None = None
+) -> Positions:
+    """All picks, as a list of particles of the tomogram.
+
+    Parameters
+    ----------
+    tomogram, picks
+        What was picked where.
+    pixel_size_A
+        Of the tilt series, in whose pixels RELION counts; the tomogram's voxels where None.
+    """
     n = len(picks)
     particles = ParticleList(
         coordinates_A=picks.coordinates_A,
@@ -64,7 +75,7 @@ def picked_positions(tomogram: Tomogram, picks: Picks) -> Positions:
         tomograms=(tomogram.name or "tomogram",) * n,
         dialect="relion4",
         scores=picks.scores,
-        pixel_size_A=np.full(n, tomogram.voxel_size_A),
+        pixel_size_A=np.full(n, pixel_size_A or tomogram.voxel_size_A),
     )
     return Positions(particles, np.arange(n), {})
 
@@ -214,7 +225,9 @@ def require_elsewhere(particles: Path | None, out: Path) -> None:
     ConfigError
         When ``particles`` is one of the files that are written into ``out``.
     """
-    if particles is not None and particles.resolve() in {(out / n).resolve() for n in POSITIONS}:
+    # Not Path.resolve, which raises RuntimeError for a link to itself.
+    written = {os.path.realpath(out / name) for name in POSITIONS}
+    if particles is not None and os.path.realpath(particles) in written:
         raise ConfigError(
             f"{particles} would be overwritten",
             expected="a list outside of --out",
@@ -230,8 +243,14 @@ def write_positions(folder: Path, positions: Positions) -> None:
     write_rejected(folder / unused, positions)
 
 
-def write_rejected(path: Path, positions: Positions) -> None:
-    """Write the rows that are not used with a reason each; a file without rows where all are."""
+def write_rejected(
+    path: Path, positions: Positions, columns: Mapping[str, Sequence[object]] | None = None
+) -> None:
+    """Write the rows that are not used with a reason each; a file without rows where all are.
+
+    ``columns`` are written too, with a value for each particle of the list.
+    """
     rows = sorted(positions.rejected)
     reasons = [positions.rejected.get(row, "") for row in range(len(positions.particles))]
-    write_star(path, positions.particles, columns={REASON: reasons}, rows=rows)
+    columns = {**(columns or {}), REASON: reasons}
+    write_star(path, positions.particles, columns=columns, rows=rows)
