@@ -126,7 +126,8 @@ def classify(
         target = Subtomograms(cubes)
     write_json(out / "config.json", wanted)
     # Before hours may be spent on what is doubtful.
-    for text in filter(None, (contrast.warning, wedge_warning, *positions.notes)):
+    early = [text for text in (contrast.warning, wedge_warning, *positions.notes) if text]
+    for text in early:
         warnings.warn(text, stacklevel=2)
     with clock.stage("source"):
         source = matched_source(
@@ -168,7 +169,11 @@ def classify(
         target=target,
     )
     with clock.stage("report"):
-        return write_results(findings, out, seconds=clock.records)
+        summary = write_results(findings, out, seconds=clock.records)
+    for text in findings.warnings:
+        if text not in early:
+            warnings.warn(text, stacklevel=2)
+    return summary
 
 
 def _require_adapted_from(source: Model, adapted: Model, out: Path) -> None:

@@ -37,14 +37,14 @@ SigmaNm = Annotated[
     float | None,
     typer.Option(
         min=0.1,
-        help="σ of the narrower Gaussian in nm: the particles' diameter / 3.5. Not given: 5 in pick, "
-        "from the structures in classify.",
+        help="σ of the narrower Gaussian in nm: the particles' diameter / 3.5. If not given, 5 in "
+        "pick, and from the structures in classify.",
     ),
 ]
 Ratio = Annotated[float, typer.Option(help="K: the wider Gaussian's σ over the narrower's.")]
 Threshold = Annotated[
     float | None,
-    typer.Option(help="In robust standard deviations of the background; 4 if not given.", min=0),
+    typer.Option(help="In robust deviations of the background; 4 if not given.", min=0),
 ]
 ListOfTomograms = Annotated[
     Path | None,
@@ -343,8 +343,6 @@ def classify(
     summary = run(
         options, out, cache=cache or cache_folder() / "models", device=checked_device(device)
     )
-    for text in summary["warnings"]:
-        warn(text)
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
     typer.echo(f"{summary['n_labelled']} labelled ({counts}), {summary['n_rejected']} rejected")
     typer.echo(out / "report.html")

@@ -79,8 +79,8 @@ def extract_to_folder(
                 expected=f"at least {fewest}",
                 got=f"{len(kept.rows)} of {len(positions.particles)}"
                 + (f" (the others: {'; '.join(reasons[:3])})" if reasons else ""),
-                remedy="lower the picking threshold, give a longer list, or pad boxes that reach out "
-                "(--border pad)",
+                remedy="lower the picking threshold, give a longer list, or pad boxes that reach "
+                "out (--border pad)",
             )
         write_folder(folder, kept, card)
     except BaseException:
