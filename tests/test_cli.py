@@ -13,7 +13,8 @@ import mrcfile
 import numpy as np
 import pytest
 
-from tomadapt.cli import app, main
+from command_line import call
+from tomadapt.cli import app
 from tomadapt.experiments import EXPERIMENTS
 from tomadapt.learn.model import Model
 from tomadapt.simulate.dataset import open_set
@@ -48,18 +49,6 @@ box = 24
 voxel_size_A = 16.0
 resolution_A = 20.0
 """
-
-
-def call(*arguments: object) -> int:
-    """Run a command; gives its exit code."""
-    before, sys.argv = sys.argv, ["tomadapt", *map(str, arguments)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    raise AssertionError("the command line always exits")
 
 
 class TestHelp:

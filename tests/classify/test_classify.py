@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import mrcfile
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from command_line import call
 from tomadapt.acquisition import Acquisition
-from tomadapt.cli import main
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.learn.model import Model
@@ -24,17 +23,6 @@ VOXEL_A = 15.0
 CLASSES = ("ribosome_80s", "apoferritin")
 STATED = ("--structures", ",".join(CLASSES), "--defocus", 4, "--tilt-range", -60, 60)
 QUICK = ("--per-class", 24, "--epochs", 14, "--adapt-epochs", 2, "--box", 28, "--defocus-spread", 0)
-
-
-def call(*arguments: object) -> int:
-    before, sys.argv = sys.argv, ["tomadapt", *map(str, arguments)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    raise AssertionError("the command line always exits")
 
 
 @pytest.fixture(scope="module")

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from planted_tilt_series import Particle, Series, write_warp
 
-from tomadapt.cli import main
+from command_line import call
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.volumes import open_target
-
-
-def call(*arguments: object) -> int:
-    before, sys.argv = sys.argv, ["tomadapt", *map(str, arguments)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    raise AssertionError("the command line always exits")
 
 
 @pytest.fixture

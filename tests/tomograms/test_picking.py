@@ -16,7 +16,8 @@ from scipy.spatial import cKDTree
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.tomogram_files import open_tomogram
-from tomadapt.tomograms.picking import PickingConfig, Picks, pick, random_background, sigma_for_A
+from tomadapt.tomograms.background import random_background
+from tomadapt.tomograms.picking import PickingConfig, Picks, pick, sigma_for_A
 from tomadapt.tomograms.tomogram import Tomogram
 
 VOXEL_A = 10.0

@@ -36,10 +36,11 @@ from tomadapt.learn.statistics import TargetStatistics
 from tomadapt.pipeline import StageClock, adapted_model, require_own
 from tomadapt.prediction import Prediction, predict
 from tomadapt.subtomograms import Subtomograms
+from tomadapt.tomograms.background import random_background
 from tomadapt.tomograms.contrast import Sign, blob_contrast, contrast_at, decide_sign
 from tomadapt.tomograms.extracting import extract_to_folder
 from tomadapt.tomograms.extraction import extract
-from tomadapt.tomograms.picking import PickingConfig, pick, random_background, sigma_for_A
+from tomadapt.tomograms.picking import PickingConfig, pick, sigma_for_A
 from tomadapt.tomograms.positions import (
     Positions,
     listed_positions,

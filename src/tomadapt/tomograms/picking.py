@@ -1,4 +1,4 @@
-"""Where particles may be in a tomogram, without a template: difference of Gaussians; and where not.
+"""Where particles may be in a tomogram, without a template: difference of Gaussians.
 
 The filter is that of Pei et al. 2016 (BMC Bioinformatics 17, 405), used by Lin et al. 2019 with
 σ = 5 nm and K = 1.1: the tomogram smoothed with a Gaussian of σ, less itself smoothed with one of
@@ -44,7 +44,6 @@ _PARTICLE_SCORE = 3.5
 _SPREAD_ROUNDS = 3
 _FEWEST_SAMPLES = 100
 _SECTIONS = 9
-_ROUNDS = 200
 
 
 class PickingConfig(BaseModel):
@@ -196,82 +195,8 @@ def pick(
     order = np.lexsort((*indices.T[::-1], -scores))
     order = order[scores[order] >= threshold]
     distance = config.sigma_A if config.distance_A is None else config.distance_A
-    kept = order[_thinned(places[order], distance)]
+    kept = order[thinned(places[order], distance)]
     return Picks(places[kept], scores[kept], threshold)
-
-
-def random_background(
-    tomogram: Tomogram,
-    picks: Picks | NDArray[np.floating],
-    *,
-    count: int,
-    distance_A: float,
-    border_A: float = 0.0,
-    apart_A: float = 0.0,
-    seed: int = 0,
-) -> NDArray[np.float64]:
-    """Draw positions of no particle, uniformly where no pick is near: the class NULL.
-
-    What counts as empty is what the picks leave: give picks at a low threshold, so that faint
-    particles are avoided too.
-
-    Parameters
-    ----------
-    tomogram
-        Where to draw.
-    picks
-        What to stay away from: picks, or coordinates (n, 3), x, y, z in Å.
-    count
-        How many positions.
-    distance_A
-        From every pick at least so far, in Å. The half-diagonal of a box and a particle's radius
-        together leave no part of a particle in the box.
-    border_A
-        From the tomogram's faces at least so far.
-    apart_A
-        From each other at least so far.
-    seed
-        Of the random draws: the same seed gives the same positions.
-
-    Returns
-    -------
-    (count, 3), x, y, z in Å, in the order in which they were drawn.
-
-    Raises
-    ------
-    ConfigError
-        A parameter cannot be used, or there is too little room.
-    """
-    low, high = np.full(3, float(border_A)), tomogram.last_A - border_A
-    numbers = (distance_A, border_A, apart_A)
-    if count < 0 or not all(math.isfinite(n) and n >= 0 for n in numbers) or (high < low).any():
-        raise ConfigError(
-            "positions of no particle",
-            expected="a count and distances that are not negative, and borders that leave room",
-            got=f"{count} positions, {distance_A:g} Å from picks, {border_A:g} Å from faces, "
-            f"{apart_A:g} Å apart",
-            remedy="lower the distances",
-        )
-    occupied = picks.coordinates_A if isinstance(picks, Picks) else np.asarray(picks, np.float64)
-    tree = cKDTree(occupied.reshape(-1, 3)) if occupied.size else None
-    rng = np.random.default_rng(seed)
-    found = np.empty((0, 3))
-    for _ in range(_ROUNDS):
-        if len(found) >= count:
-            break
-        drawn = rng.uniform(low, high, size=(max(2 * count, 100), 3))
-        if tree is not None:
-            drawn = drawn[tree.query(drawn)[0] >= distance_A]
-        found = np.concatenate([found, drawn])
-        found = found[_thinned(found, apart_A)]
-    if len(found) < count:
-        raise ConfigError(
-            "too little room for positions of no particle",
-            expected=f"{count} of them, {distance_A:g} Å from picks and {apart_A:g} Å apart",
-            got=len(found),
-            remedy="ask for fewer, or lower the distances",
-        )
-    return np.asarray(found[:count])
 
 
 def _check_config(tomogram: Tomogram, config: PickingConfig, *, chunk: int, workers: int) -> None:
@@ -468,7 +393,7 @@ def _threshold(config: PickingConfig, scores: NDArray[np.float64]) -> float:
     return weakest + chosen * (strongest - weakest) / LAB_STEPS
 
 
-def _thinned(points: Floats, distance: float) -> NDArray[np.int64]:
+def thinned(points: Floats, distance: float) -> NDArray[np.int64]:
     """Which points stay when each that is nearer than ``distance`` to an earlier one goes."""
     stays = np.ones(len(points), dtype=bool)
     if distance > 0 and len(points):
