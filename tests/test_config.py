@@ -84,6 +84,9 @@ class TestRunConfig:
         assert RunConfig.model_validate_json(config.model_dump_json()) == config
         # Runs of versions without neighbours are still known by their configuration.
         assert "neighbours" not in config.model_dump()["source"]
+        assert "even_noise" not in config.model_dump()["source"]
+        even = parse(changed("source", "even_noise", value=True), RunConfig, where="here")
+        assert even.source_simulation().even_noise
         with pytest.raises(ConfigError, match=r"target\.neighbours"):
             parse(changed("target", "neighbours", value=-1), RunConfig, where="here")
 
@@ -127,7 +130,8 @@ class TestMistakes:
             (
                 ("target",),
                 {"path": "x", "zzz": 3},
-                "unknown key 'target.zzz'; expected one of acquisition, contrast, held_out_per",
+                "unknown key 'target.zzz'; expected one of acquisition, contrast, even_noise, "
+                "held_out_per",
             ),
             (("target",), {"path": "x", "contrast": "dark"}, "run.toml: target.contrast: Input"),
             (("target",), {"path": 3}, "run.toml: target.path: "),

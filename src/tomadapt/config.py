@@ -59,6 +59,8 @@ class SimulatedDomain(WithLaterFields):
         Largest shift along each axis, as a fraction of the box.
     neighbours
         How many other macromolecules reach into each box.
+    even_noise
+        For a source whose target was cut out of tomograms; see :class:`SimulationConfig`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,8 +71,9 @@ class SimulatedDomain(WithLaterFields):
     held_out_per_class: Annotated[int, Field(ge=0)] = 0
     max_shift_fraction: Annotated[float, Field(ge=0, le=0.3)] = 0.1
     neighbours: Annotated[int, Field(ge=0, le=12)] = 0
+    even_noise: bool = False
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"neighbours"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"neighbours", "even_noise"})
 
     def simulation(self, structures: Structures, *, seed: int) -> SimulationConfig:
         """The simulation of this domain, held-out particles included."""
@@ -84,6 +87,7 @@ class SimulatedDomain(WithLaterFields):
                 "per_class": self.per_class + self.held_out_per_class,
                 "max_shift_fraction": self.max_shift_fraction,
                 "neighbours": self.neighbours,
+                "even_noise": self.even_noise,
                 "seed": seed,
             }
         )

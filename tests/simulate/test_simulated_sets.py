@@ -18,7 +18,7 @@ import torch
 from pydantic import ValidationError
 
 import tomadapt.simulate.dataset as module
-from tomadapt.acquisition import BATCH_A, BATCH_B
+from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
 from tomadapt.simulate.dataset import (
     SimulatedVolumes,
@@ -546,3 +546,28 @@ def test_the_particle_table_is_what_was_drawn(made: Made) -> None:
     )
     np.testing.assert_array_equal(table["rotations"][:2], rotations)
     np.testing.assert_array_equal(table["shifts"][:2], shifts)
+
+
+def test_even_noise_is_as_strong_at_the_faces(tmp_path, one_thread):
+    """A set's noise fades towards its faces, in x and z; with ``even_noise`` it does not."""
+    config = SimulationConfig(
+        classes={"null": "null", "apoferritin": "apoferritin"},
+        acquisition=Acquisition(name="even", defocus_um=4.0),
+        per_class=24,
+        snr=1.0,
+        box=24,
+        voxel_size_A=16.0,
+        resolution_A=20.0,
+    )
+    fading, even = (
+        simulate_set(config.model_copy(update={"even_noise": value}), tmp_path / str(value))
+        for value in (False, True)
+    )
+    profiles = []
+    for data in (fading, even):
+        noise = data.without_classes(["apoferritin"]).source.read(np.arange(24))
+        variance = noise.square().mean(dim=(0, 2)).numpy()  # over particles and y: [z, x]
+        edge = np.concatenate([variance[:2].ravel(), variance[-2:].ravel()]).mean()
+        profiles.append(edge / variance[8:16, 8:16].mean())
+    assert profiles[0] < 0.6
+    assert profiles[1] == pytest.approx(1, abs=0.15)
