@@ -361,3 +361,18 @@ def test_a_stated_contrast_that_is_not_the_measured_one_is_warned_of(tmp_path: P
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_target(tmp_path / "c.npy", voxel_size_A=10, contrast="positive")
+
+
+def test_neither_a_cavity_nor_a_fringe_is_taken_for_inversion() -> None:
+    """Hollow shells that fill the box, and small balls with a dark halo, are density positive."""
+    r = np.arange(30) - 15
+    radius = np.sqrt(r[:, None, None] ** 2 + r[:, None] ** 2 + r**2)
+    rng = np.random.default_rng(0)
+    shell = ((radius > 6) & (radius < 9)).astype(np.float32)
+    haloed = 3.0 * (radius < 3) - 0.4 * ((radius >= 3) & (radius < 9))
+    for density in (shell, haloed):
+        cubes = density + rng.normal(scale=0.5, size=(20, 30, 30, 30))
+        upright = Subtomograms(ArrayVolumes(cubes.astype(np.float32), 10.0))
+        assert measured_contrast(upright) > 3
+    solid = 1.0 * (radius < 7) + rng.normal(scale=0.5, size=(20, 30, 30, 30))
+    assert measured_contrast(Subtomograms(ArrayVolumes(-solid.astype(np.float32), 10.0))) < -3

@@ -303,22 +303,28 @@ def _refuse_bad_values(path: Path, cubes: NDArray[np.floating] | HdfStack) -> No
 def measured_contrast(data: Subtomograms, *, at_most: int = 500) -> float:
     """How many standard errors the particles' centres are brighter than their surroundings.
 
-    The mean over a central ball (radius 0.3 d, so that a hollow particle's wall counts) less that
-    over a shell (0.4 d … d/2), averaged over up to ``at_most`` particles. Clearly positive: density
-    positive; clearly negative: inverted.
+    The mean over a central ball less that over a shell around it, averaged over up to ``at_most``
+    particles. Clearly positive: density positive; clearly negative: inverted. Of two balls (radius
+    d/6 with a shell d/3 … d/2, radius 0.3 d with 0.4 d … d/2) the brighter one counts: a cavity
+    fills the small one, the dark fringe around a small particle the large one.
     """
     d = data.box
     r = torch.arange(d) - d // 2
     radius = (r[:, None, None] ** 2 + r[None, :, None] ** 2 + r[None, None, :] ** 2).sqrt()
-    centre, shell = radius <= 0.3 * d, (radius >= 0.4 * d) & (radius <= d / 2)
-    differences = []
+    pairs = [
+        (radius <= d / 6, (radius >= d / 3) & (radius <= d / 2)),
+        (radius <= 0.3 * d, (radius >= 0.4 * d) & (radius <= d / 2)),
+    ]
+    differences: list[torch.Tensor] = []
     for first in range(0, min(len(data), at_most), 64):
         cubes = data.read(range(first, min(first + 64, len(data), at_most)))
-        differences.append(cubes[:, centre].mean(dim=1) - cubes[:, shell].mean(dim=1))
-    difference = torch.cat(differences)
-    if len(difference) < 2:
+        excess = [cubes[:, c].mean(dim=1) - cubes[:, s].mean(dim=1) for c, s in pairs]
+        differences.append(torch.stack(excess))
+    difference = torch.cat(differences, dim=1)  # (2, n)
+    n = difference.shape[1]
+    if n < 2:
         return 0.0
-    return float(difference.mean() / (difference.std() / len(difference) ** 0.5))
+    return float((difference.mean(dim=1) / (difference.std(dim=1) / n**0.5)).max())
 
 
 def check_contrast(path: Path, data: Subtomograms, contrast: Contrast) -> None:
