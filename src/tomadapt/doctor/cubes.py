@@ -24,7 +24,7 @@ from tomadapt.io.extracted import CUBES, read_extracted
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.particle_lists import read_particles
-from tomadapt.io.volumes import ArrayVolumes, measured_contrast, open_target
+from tomadapt.io.volumes import ArrayVolumes, measured_contrast, open_target, require_cubes
 from tomadapt.simulate.dataset import open_set
 from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.spectrum import cubes_power
@@ -168,7 +168,7 @@ def _opened(path: Path, kind: Format) -> CubeFile:
         return _of_array(path, open_em(path), None)
     if kind == "hdf":
         stack = open_hdf(path)
-        _require_cubes(path, stack.shape)
+        require_cubes(path, stack.shape)
         return CubeFile(
             stack.shape, stack.voxel_size_A, lambda rows: _single(stack[np.array(rows)])
         )
@@ -184,22 +184,12 @@ def _single(values: Any) -> Cubes:
         return np.asarray(values, dtype=np.float32)
 
 
-def _require_cubes(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) != 4 or 0 in shape or len(set(shape[1:])) != 1:
-        raise InputError(
-            f"{path} is not a stack of cubes",
-            expected="an array (n, d, d, d)",
-            got=f"shape {shape}",
-            remedy="extract subtomograms as cubes",
-        )
-
-
 def _of_array(path: Path, data: NDArray[Any], size_A: float | None) -> CubeFile:
     if data.ndim == 3 and data.size:
         sections, side, width = data.shape
         if side == width and sections % side == 0:  # cubes written one after another
             data = data.reshape(-1, side, side, side)
-    _require_cubes(path, data.shape)
+    require_cubes(path, data.shape)
     if data.dtype.kind not in "fiu":
         got = f"voxels of type {data.dtype}"
         remedy = "save it as float32"
@@ -210,7 +200,7 @@ def _of_array(path: Path, data: NDArray[Any], size_A: float | None) -> CubeFile:
 def _of_archive(path: Path) -> CubeFile:
     """The one array of cubes in an archive, which is not unpacked for it."""
     cubes = find_cubes(path)
-    _require_cubes(path, cubes.shape)
+    require_cubes(path, cubes.shape)
     if cubes.in_columns or cubes.dtype.kind not in "fiu":
         order = " in Fortran's order" if cubes.in_columns else ""
         remedy = "save it as float32 in C order"

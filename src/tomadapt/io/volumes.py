@@ -163,7 +163,7 @@ def _read_cubes(path: Path) -> tuple[NDArray[np.floating] | HdfStack, float | No
         return _as_stack(path, open_em(path)), None
     if suffix in (".hdf", ".h5", ".hdf5"):
         stack = open_hdf(path)
-        _require_cubes(path, stack.shape)
+        require_cubes(path, stack.shape)
         return stack, stack.voxel_size_A
     if suffix == ".npy":
         return _as_stack(path, open_npy(path)), None
@@ -250,7 +250,7 @@ def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
         side = data.shape[1]
         if data.shape[0] % side == 0:
             data = data.reshape(-1, side, side, side)
-    _require_cubes(path, data.shape)
+    require_cubes(path, data.shape)
     require_real(path, data.dtype)
     return data
 
@@ -272,7 +272,14 @@ def require_real(path: Path, dtype: np.dtype[Any]) -> None:
         )
 
 
-def _require_cubes(path: Path, shape: tuple[int, ...]) -> None:
+def require_cubes(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse what is no stack of cubes (n, d, d, d).
+
+    Raises
+    ------
+    InputError
+        Naming the shape.
+    """
     if len(shape) != 4 or 0 in shape or len(set(shape[1:])) != 1:
         raise InputError(
             f"{path} is not a stack of cubes",
