@@ -28,7 +28,7 @@ from tomadapt.io.volumes import open_target
 from tomadapt.learn.adversarial import AdversarialAdaptation
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model
-from tomadapt.learn.source import train_source
+from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.learn.statistics import TargetStatistics
 from tomadapt.metrics import accuracy, binomial_interval, recall_per_class
 from tomadapt.prediction import Prediction, predict
@@ -250,12 +250,34 @@ def _require_matching(config: RunConfig, target: Subtomograms) -> None:
 
 
 def _train(config: RunConfig, out: Path, domains: Domains, fabric: Fabric) -> Model:
-    path, checkpoint = out / "source.safetensors", out / "source.checkpoint.pt"
+    options = config.train.model_copy(update={"seed": config.seed})
+    return trained_model(out / "source.safetensors", domains.source, options, fabric=fabric)
+
+
+def trained_model(
+    path: Path,
+    data: LabelledSubtomograms,
+    options: SourceTraining,
+    *,
+    fabric: Fabric,
+    title: str = "train",
+) -> Model:
+    """Train a source model, or finish what was begun, or read what was trained before.
+
+    Parameters
+    ----------
+    path
+        The model's file; its checkpoint is kept beside it until it is written.
+    data, options, fabric
+        See :func:`tomadapt.learn.source.train_source`.
+    title
+        Of the progress bar.
+    """
+    checkpoint = path.with_suffix(".checkpoint.pt")
     if not path.exists():
-        options = config.train.model_copy(update={"seed": config.seed})
-        with progress_bar("train", options.epochs, unit="epochs") as advance:
+        with progress_bar(title, options.epochs, unit="epochs") as advance:
             model, _ = train_source(
-                domains.source,
+                data,
                 options,
                 fabric=fabric,
                 checkpoint=checkpoint,

@@ -25,7 +25,8 @@ from tomadapt.io.atomic import locked, output_folder, write_json
 from tomadapt.io.json_files import json_object
 from tomadapt.learn.model import Model
 from tomadapt.learn.recolouring import recoloured
-from tomadapt.learn.source import SourceTraining, train_source
+from tomadapt.learn.source import SourceTraining
+from tomadapt.pipeline import trained_model
 from tomadapt.progress import progress_bar
 from tomadapt.simulate.dataset import (
     SimulatedVolumes,
@@ -33,6 +34,7 @@ from tomadapt.simulate.dataset import (
     make_templates,
     simulate_set,
 )
+from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.structures import template
 from tomadapt.structures.resampling import box_for_extent
 from tomadapt.subtomograms import JoinedMixable, LabelledSubtomograms, Subtomograms
@@ -112,7 +114,7 @@ def choose_geometry(options: SourceOptions, tomogram_voxel_A: float) -> Geometry
             folder=options.folder,
         ).radius_A
         for label, structure in options.all_classes.items()
-        if structure != label or label != "null"
+        if label != NULL_CLASS
     }
     widest_A = 2 * MARGIN * max(radii_A.values())
     size = options.voxel_size_A
@@ -182,21 +184,10 @@ def matched_source(
         if like is not None:
             data, amplitudes = recoloured(data, like, snr=simulations[0].snr)
         name = f"model-{_digest_of_training(options, amplitudes)}"
-        path, checkpoint = folder / f"{name}.safetensors", folder / f"{name}.checkpoint.pt"
+        path = folder / f"{name}.safetensors"
         reused = path.exists()
-        if not reused:
-            training = _training(options)
-            with progress_bar("train source", training.epochs, unit="epochs") as advance_epochs:
-                model, _ = train_source(
-                    data,
-                    training,
-                    fabric=fabric,
-                    checkpoint=checkpoint,
-                    on_epoch=lambda e: advance_epochs(1, f"loss {e['loss']:.3f}"),
-                )
-            model.save(path)
-        checkpoint.unlink(missing_ok=True)
-    return MatchedSource(data, Model.load(path), reused, path)
+        model = trained_model(path, data, _training(options), fabric=fabric, title="train source")
+    return MatchedSource(data, model, reused, path)
 
 
 def _defoci_um(options: SourceOptions) -> list[float]:
