@@ -129,12 +129,34 @@ def central_slices(
     q = [
         along_x[:, :, None, axis] * kx + along_y[:, None, None, axis] * ky for axis in range(3)
     ]  # x, y, z; (b, t, p) each
-    folded = torch.where(q[0] < 0, -1.0, 1.0)  # to qx >= 0, by Hermitian symmetry
-    values = _trilinear(
-        transform, q[2].mul_(folded).add_(m // 2), q[1].mul_(folded).add_(m // 2), q[0].abs_()
-    )  # (b, 2, t, p)
-    slices = torch.complex(values[:, 0], values[:, 1].mul_(folded))  # (b, t, p)
+    slices = sample_transform(transform, *q)[:, 0]  # (b, t, p)
     return slices.mul_(shift_phase(shifts, tilted_x, grid))
+
+
+def sample_transform(
+    transform: torch.Tensor, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
+) -> torch.Tensor:
+    """Values of one or several transforms of real densities between their samples.
+
+    Parameters
+    ----------
+    transform
+        (2 v, m + 1, m + 1, m // 2 + 1): v transforms from :func:`template_transform`, one after
+        another.
+    x, y, z
+        (b, t, p) frequencies in samples of the padded transform; overwritten.
+
+    Returns
+    -------
+    Tensor
+        (b, v, t, p) complex64.
+    """
+    m = transform.shape[1] - 1
+    folded = torch.where(x < 0, -1.0, 1.0)  # to x >= 0, by Hermitian symmetry
+    values = _trilinear(
+        transform, z.mul_(folded).add_(m // 2), y.mul_(folded).add_(m // 2), x.abs_()
+    )  # (b, 2 v, t, p)
+    return torch.complex(values[:, 0::2], values[:, 1::2].mul_(folded[:, None]))
 
 
 def _trilinear(

@@ -1,0 +1,1 @@
+"""Structures out of labelled particles: alignment, averages, their resolution, and new classes."""

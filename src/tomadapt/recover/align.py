@@ -1,0 +1,243 @@
+"""Alignment of subtomograms to a reference: every rotation and shift, then the best refined.
+
+Particle and reference are compared only where the particle was measured, with the reference seen
+through the particle's own transfer (constrained correlation: Förster et al. 2008, J. Struct. Biol.
+161, 276). All rotations of a grid and all shifts are tried at low resolution at once, as one matrix
+product; the best few then climb by Fisher scoring, first at low and then at full resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tomadapt.errors import MismatchError
+from tomadapt.recover.climb import Found, best_of, climb
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.poses import GridPoses, Poses
+from tomadapt.recover.reference import Reference
+from tomadapt.recover.rotations import rotation_grid
+from tomadapt.subtomograms import Subtomograms
+
+
+class AlignmentOptions(BaseModel):
+    """How to search.
+
+    Parameters
+    ----------
+    step_deg
+        Of the grid of rotations, in degrees.
+    max_shift_voxels
+        Along each axis, from the box's centre; an eighth of the box when None.
+    shift_step_voxels
+        Of the grid of shifts.
+    search_shell
+        The highest shell of the search, in Fourier voxels; a fifth of the box when None.
+    max_shell
+        The highest shell of the refinement; the last below Nyquist when None.
+    candidates, finalists
+        How many rotations are refined at low and at full resolution.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    step_deg: Annotated[float, Field(ge=2, le=60)] = 15.0
+    max_shift_voxels: Annotated[float, Field(ge=0)] | None = None
+    shift_step_voxels: Annotated[float, Field(gt=0)] = 2.0
+    search_shell: Annotated[int, Field(ge=2)] | None = None
+    max_shell: Annotated[int, Field(ge=2)] | None = None
+    candidates: Annotated[int, Field(ge=1, le=64)] = 6
+    finalists: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class Aligner:
+    """Aligns particles of one acquisition to one reference.
+
+    Parameters
+    ----------
+    density
+        (d, d, d) reference, [z, y, x], of the particles' voxel size, as it is without CTF.
+    points
+        Where the particles were measured.
+    power
+        (n // 2,) what shells are divided by, from :func:`~tomadapt.recover.fourier.shell_power`.
+    options
+        How to search.
+    """
+
+    def __init__(
+        self,
+        density: NDArray[np.float32] | torch.Tensor,
+        points: MeasuredPoints,
+        power: torch.Tensor,
+        options: AlignmentOptions | None = None,
+    ) -> None:
+        self.options = options = options or AlignmentOptions()
+        n, device = points.n, points.k.device
+        highest = n // 2 - 1
+        top = min(options.max_shell or highest, highest)
+        self.fine = points.up_to(top)
+        self.search_shell = min(options.search_shell or round(n / 5), top)
+        self.coarse = points.up_to(self.search_shell)
+        self.fine_weight = self.fine.multiplicity / power[self.fine.shell]
+        self.coarse_weight = self.coarse.multiplicity / power[self.coarse.shell]
+        self.reference = Reference.of(density, device)
+        reach = n / 8 if options.max_shift_voxels is None else options.max_shift_voxels
+        self.reach = reach
+        steps = int(np.ceil(2 * reach / options.shift_step_voxels)) + 1
+        line = torch.linspace(-reach, reach, steps, device=device)
+        self.shifts = torch.cartesian_prod(line, line, line)  # (s, 3)
+        self.rotations = torch.from_numpy(rotation_grid(options.step_deg)).to(device)
+        self.bank = self._bank()  # (m, 2 p)
+        self.unshift = self.coarse.phases(-self.shifts)  # (s, p)
+        # A grid's scores are the largest array there is: some 100 MB of them.
+        self.batch = max(1, min(32, 25_000_000 // (len(self.rotations) * len(self.shifts))))
+
+    def _bank(self) -> torch.Tensor:
+        """All rotations of the reference, whitened and of norm 1, real and imaginary parts."""
+        parts = []
+        for first in range(0, len(self.rotations), 256):
+            some = self.rotations[first : first + 256]
+            seen = self.reference.at(some, self.coarse) * self.coarse_weight.sqrt()
+            parts.append(torch.view_as_real(seen).flatten(1))
+        bank = torch.cat(parts)
+        return bank.div_(bank.norm(dim=1, keepdim=True).clamp_min(1e-20))
+
+    def __call__(self, cubes: torch.Tensor, begin: Poses | None = None) -> Poses:
+        """Align some particles.
+
+        Parameters
+        ----------
+        cubes
+            (b, n, n, n) float32, density positive.
+        begin
+            Poses to climb from; without them the whole grid is searched.
+        """
+        x = self.fine.transforms(cubes.to(self.fine.k.device))
+        at_coarse = x[:, self.fine.shell <= self.search_shell]
+        if begin is None:
+            found = self._climb(at_coarse, *self.search(at_coarse), self.coarse, self.coarse_weight)
+            rotations, shifts = found[:2]
+        else:
+            rotations = torch.from_numpy(begin.rotations).to(x.device)
+            shifts = torch.from_numpy(begin.shifts).to(x.device)
+        found = self._climb(x, rotations, shifts, self.fine, self.fine_weight)
+        return Poses(*(t.cpu().numpy() for t in found))
+
+    def _climb(
+        self,
+        x: torch.Tensor,
+        rotations: torch.Tensor,
+        shifts: torch.Tensor,
+        points: MeasuredPoints,
+        weight: torch.Tensor,
+    ) -> Found:
+        found = climb(
+            self.reference, x, rotations, shifts, points=points, weight=weight, reach=self.reach
+        )
+        return best_of(found, self.options.finalists)
+
+    def search(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best few rotations of the grid that are apart from each other, and their shifts.
+
+        Parameters
+        ----------
+        x
+            (b, p) transforms at the coarse points.
+
+        Returns
+        -------
+        rotations, shifts
+            (b, c, 3, 3) and (b, c, 3).
+        """
+        best, shift = self._grid_scores(x).max(dim=2)  # (m, b)
+        c = self.options.candidates
+        order = best.topk(min(6 * c, len(best)), dim=0).indices.T  # (b, 6 c)
+        rows = torch.stack([self._apart(row, c) for row in order]).to(x.device)  # (b, c)
+        return self.rotations[rows], self.shifts[shift.T.gather(1, rows)]
+
+    def likeliest(self, x: torch.Tensor, count: int) -> GridPoses:
+        """The likeliest poses of the grid, neighbours or not, with their probabilities.
+
+        Parameters
+        ----------
+        x
+            (b, p) transforms at the coarse points.
+        count
+            How many poses of each particle.
+        """
+        scores = self._grid_scores(x).transpose(0, 1).flatten(1)  # (b, m s)
+        best, at = scores.topk(min(count, scores.shape[1]), dim=1)
+        gains = best.clamp_min(0).square() / 2
+        s = len(self.shifts)
+        return GridPoses(
+            self.rotations[at // s], self.shifts[at % s], gains.softmax(dim=1), gains[:, 0]
+        )
+
+    def _grid_scores(self, x: torch.Tensor) -> torch.Tensor:
+        """(m, b, s) correlation of every rotation and shift, in standard deviations of noise."""
+        whitened = x * self.coarse_weight.sqrt()
+        moved = torch.view_as_real(whitened[:, None] * self.unshift).flatten(2)  # (b, s, 2 p)
+        return (self.bank @ moved.flatten(0, 1).T).view(-1, len(x), len(self.shifts))
+
+    def _apart(self, rows: torch.Tensor, count: int) -> torch.Tensor:
+        """The first ``count`` of some rotations of which no two are neighbours in the grid."""
+        rotations = self.rotations[rows]
+        cosine = (torch.einsum("aij,bij->ab", rotations, rotations) - 1) / 2
+        near = cosine > np.cos(np.radians(1.5 * self.options.step_deg))
+        kept: list[int] = []
+        for i in range(len(rows)):
+            if not any(near[i, j] for j in kept):
+                kept.append(i)
+            if len(kept) == count:
+                break
+        # Where fewer are apart, the next best follow: every particle has as many candidates.
+        rest = [i for i in range(len(rows)) if i not in kept]
+        return rows[(kept + rest)[:count]]
+
+
+def align(
+    data: Subtomograms,
+    aligner: Aligner,
+    *,
+    begin: Poses | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Poses:
+    """Align all particles, batch by batch.
+
+    Parameters
+    ----------
+    data
+        Particles; they are read when they are needed.
+    aligner
+        The reference and how to search.
+    begin
+        (n, c) poses to climb from; without them the whole grid is searched.
+    progress
+        Told how many particles are finished.
+
+    Raises
+    ------
+    MismatchError
+        When the particles have another box than the aligner's points.
+    """
+    if data.box != aligner.fine.n:
+        raise MismatchError(
+            "the particles have another box than what they are aligned with",
+            expected=f"{aligner.fine.n} voxels",
+            got=data.box,
+            remedy="measure points of the particles' own box",
+        )
+    parts: list[Poses] = []
+    with torch.inference_mode():
+        for first in range(0, len(data), aligner.batch):
+            rows = range(first, min(first + aligner.batch, len(data)))
+            some = None if begin is None else begin.take(rows)
+            parts.append(aligner(data.read(rows), some))
+            progress(len(rows))
+    return Poses.joined(parts)

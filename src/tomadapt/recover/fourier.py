@@ -1,0 +1,139 @@
+"""Where a subtomogram was measured, what was let through there, and how strong its noise is.
+
+Everything is held at the points of a half of Fourier space that the tilts reached. The constrained
+correlation (Förster et al. 2008, J. Struct. Biol. 161, 276; Xu et al. 2012, J. Struct. Biol. 178,
+152) compares two volumes at such points alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.simulate.projection import SliceGrid
+from tomadapt.simulate.radiation import tilt_transfer
+from tomadapt.simulate.reconstruction import DirectFourierInversion
+from tomadapt.subtomograms import Subtomograms
+
+
+@dataclass(frozen=True)
+class MeasuredPoints:
+    """The points of Fourier space that one acquisition measured, in one half of it.
+
+    Attributes
+    ----------
+    n
+        Side of the subtomograms in voxels.
+    index
+        (p,) into an (n, n, n // 2 + 1) half-transform indexed [kz, kx, ky].
+    k
+        (p, 3) frequencies in cycles per voxel, (x, y, z).
+    shell
+        (p,) int64: their radius in Fourier voxels, rounded.
+    multiplicity
+        (p,) float32: 2 for points that stand for themselves and their opposite, 1 at ky = 0, where
+        both are among the points.
+    transfer
+        (p,) float32: what became of the specimen's transform there (CTF, envelope, MTF, exposure).
+    """
+
+    n: int
+    index: torch.Tensor
+    k: torch.Tensor
+    shell: torch.Tensor
+    multiplicity: torch.Tensor
+    transfer: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        acquisition: Acquisition,
+        *,
+        n: int,
+        voxel_size_A: float,
+        flat_transfer: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> MeasuredPoints:
+        """The points of an acquisition with its tilt axis along y, below Nyquist, without zero.
+
+        Parameters
+        ----------
+        acquisition
+            Tilts, optics and exposure.
+        n, voxel_size_A
+            Of the subtomograms: side in voxels; Å.
+        flat_transfer
+            The transfer was divided out already, or is not known: 1 wherever a tilt reached.
+        device
+            Where to keep them.
+        """
+        operator = DirectFourierInversion.for_tilts(torch.tensor(acquisition.tilt_angles_deg), n)
+        grid = SliceGrid.inside_nyquist(n)
+        if flat_transfer:
+            slices = torch.ones(len(acquisition.tilt_angles_deg), len(grid.rows))
+        else:
+            slices = tilt_transfer(acquisition, grid, pixel_size_A=voxel_size_A)
+        images = grid.scatter(slices)  # (t, n, n // 2 + 1)
+        transfer = (operator.matrix @ images.flatten(0, 1)).view(n, n, n // 2 + 1)
+        f = torch.fft.fftfreq(n, 1 / n)
+        half = torch.arange(n // 2 + 1.0)
+        radius = (f[:, None, None] ** 2 + f[:, None] ** 2 + half**2).sqrt()
+        inside = (radius.round() < n // 2) & (radius > 0) & operator.measured[:, :, None]
+        kz, kx, ky = inside.nonzero(as_tuple=True)
+        return cls(
+            n,
+            ((kz * n + kx) * (n // 2 + 1) + ky).to(device),
+            (torch.stack([f[kx], half[ky], f[kz]], dim=1) / n).to(device),
+            radius[inside].round().long().to(device),
+            torch.where(ky == 0, 1.0, 2.0).to(device),
+            transfer[inside].to(device),
+        )
+
+    def up_to(self, shell: int) -> MeasuredPoints:
+        """The points of this and all lower shells."""
+        keep = self.shell <= shell
+        parts = (self.index, self.k, self.shell, self.multiplicity, self.transfer)
+        return MeasuredPoints(self.n, *(part[keep] for part in parts))
+
+    def transforms(self, volumes: torch.Tensor) -> torch.Tensor:
+        """Transforms of (b, n, n, n) volumes at the points: (b, p) complex64, phases about n//2."""
+        centred = torch.fft.ifftshift(volumes.transpose(2, 3), dim=(1, 2, 3))  # (b, z, x, y)
+        return torch.fft.rfftn(centred, dim=(1, 2, 3)).flatten(1)[:, self.index]
+
+    def phases(self, shifts: torch.Tensor) -> torch.Tensor:
+        """What multiplies the transform of an object that is moved by (..., 3) voxels: (..., p)."""
+        angle = -2 * torch.pi * (shifts @ self.k.T)
+        return torch.polar(torch.ones_like(angle), angle)
+
+
+def shell_power(data: Subtomograms, points: MeasuredPoints, *, at_most: int = 500) -> torch.Tensor:
+    """Mean power of particles in shells, where they were measured.
+
+    At the SNRs of tomograms this is the noise's power, for all but the lowest shells; dividing by
+    it gives every shell the same say (it whitens the particles).
+
+    Parameters
+    ----------
+    data
+        Particles; the first ``at_most`` of them are read.
+    points
+        Where they were measured.
+
+    Returns
+    -------
+    Tensor
+        (n // 2,) float32, positive; 1 where a shell has no point.
+    """
+    count = torch.zeros(points.n // 2, device=points.k.device)
+    count.index_add_(0, points.shell, points.multiplicity)
+    total, n_read = torch.zeros_like(count), min(len(data), at_most)
+    for first in range(0, n_read, 32):
+        cubes = data.read(range(first, min(first + 32, n_read))).to(points.k.device)
+        power = points.transforms(cubes).abs().square().sum(dim=0) * points.multiplicity
+        total.index_add_(0, points.shell, power)
+    mean = total / count.clamp_min(1) / n_read
+    # A shell without power would weigh infinitely: none weighs more than a million times the best.
+    floor = mean.max() * 1e-6
+    return torch.where(count > 0, mean.clamp_min(floor), torch.ones_like(mean))

@@ -1,0 +1,70 @@
+"""Poses of particles: where they lie, how well that fits, and how probable it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.subtomograms import Indices
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Where particles lie.
+
+    Attributes
+    ----------
+    rotations
+        (n, c, 3, 3) float32, acting on (x, y, z): the reference's axes to the particle's.
+    shifts
+        (n, c, 3) float32 voxels, (x, y, z), from the box's centre.
+    scores
+        (n, c) constrained correlations, −1 … 1, the best first.
+    gains
+        (n, c) by how much the log-likelihood exceeds that of noise alone.
+    """
+
+    rotations: NDArray[np.float32]
+    shifts: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    gains: NDArray[np.float32]
+
+    def take(self, rows: Indices) -> Poses:
+        """Those of some particles."""
+        at = np.asarray(rows)
+        return Poses(self.rotations[at], self.shifts[at], self.scores[at], self.gains[at])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Poses]) -> Poses:
+        """Those of all parts, one after another."""
+        names = ("rotations", "shifts", "scores", "gains")
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+
+    def weights(self) -> NDArray[np.float32]:
+        """(n, c) posterior probability of each candidate, rows sum to 1."""
+        relative = np.exp(self.gains - self.gains.max(axis=1, keepdims=True))
+        return np.asarray(relative / relative.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class GridPoses:
+    """The likeliest poses of a grid.
+
+    Attributes
+    ----------
+    rotations, shifts
+        (b, c, 3, 3) and (b, c, 3).
+    weights
+        (b, c) probabilities, rows sum to 1.
+    gains
+        (b,) log-likelihood of the likeliest over that of noise alone.
+    """
+
+    rotations: torch.Tensor
+    shifts: torch.Tensor
+    weights: torch.Tensor
+    gains: torch.Tensor
