@@ -38,3 +38,57 @@ def fourier_shell_correlation(
     power = total(np.abs(fa) ** 2) * total(np.abs(fb) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(total((fa * fb.conj()).real) / np.sqrt(power))
+
+
+def resolution_A(
+    fsc: NDArray[np.float64], *, voxel_size_A: float, n: int, threshold: float
+) -> float | None:
+    """Where a Fourier shell correlation first falls below a threshold.
+
+    Parameters
+    ----------
+    fsc
+        Correlations of shells 0, 1, …; shell 0 is not looked at, NaN shells are passed over.
+    voxel_size_A, n
+        Å; side of the volumes in voxels.
+    threshold
+        0.5 against a truth, 0.143 between independent half maps (Rosenthal & Henderson 2003, J.
+        Mol. Biol. 333, 721).
+
+    Returns
+    -------
+    float or None
+        Å, interpolated linearly between shells; the last shell's where it never falls below; None
+        where the first shell is below already.
+    """
+    last: tuple[int, float] | None = None
+    for shell in range(1, len(fsc)):
+        value = float(fsc[shell])
+        if np.isnan(value):
+            continue
+        if value < threshold:
+            if last is None:
+                return None
+            before, above = last
+            crossing = before + (shell - before) * (above - threshold) / (above - value)
+            return n * voxel_size_A / crossing
+        last = shell, value
+    return None if last is None else n * voxel_size_A / last[0]
+
+
+def soft_sphere(n: int, *, radius_voxels: float, edge_voxels: float = 3.0) -> NDArray[np.float32]:
+    """A ball of ones about voxel n // 2 that falls to zero as a cosine, (n, n, n).
+
+    Parameters
+    ----------
+    n
+        Side in voxels.
+    radius_voxels
+        Up to which it is 1.
+    edge_voxels
+        Over which it falls.
+    """
+    r = np.arange(n) - n // 2
+    radius = np.sqrt(r[:, None, None] ** 2 + r[None, :, None] ** 2 + r[None, None, :] ** 2)
+    beyond = np.clip((radius - radius_voxels) / edge_voxels, 0, 1)
+    return np.asarray(0.5 + 0.5 * np.cos(np.pi * beyond), dtype=np.float32)

@@ -77,10 +77,22 @@ class MeasuredPoints:
             slices = tilt_transfer(acquisition, grid, pixel_size_A=voxel_size_A)
         images = grid.scatter(slices)  # (t, n, n // 2 + 1)
         transfer = (operator.matrix @ images.flatten(0, 1)).view(n, n, n // 2 + 1)
+        return cls._below_nyquist(n, operator.measured[:, :, None], transfer, device)
+
+    @classmethod
+    def everywhere(cls, n: int, device: torch.device | str = "cpu") -> MeasuredPoints:
+        """All points below Nyquist, of a map that lacks nothing."""
+        shape = n, n, n // 2 + 1
+        return cls._below_nyquist(n, torch.ones(shape, dtype=torch.bool), torch.ones(shape), device)
+
+    @classmethod
+    def _below_nyquist(
+        cls, n: int, measured: torch.Tensor, transfer: torch.Tensor, device: torch.device | str
+    ) -> MeasuredPoints:
         f = torch.fft.fftfreq(n, 1 / n)
         half = torch.arange(n // 2 + 1.0)
         radius = (f[:, None, None] ** 2 + f[:, None] ** 2 + half**2).sqrt()
-        inside = (radius.round() < n // 2) & (radius > 0) & operator.measured[:, :, None]
+        inside = (radius.round() < n // 2) & (radius > 0) & measured
         kz, kx, ky = inside.nonzero(as_tuple=True)
         return cls(
             n,
@@ -100,7 +112,8 @@ class MeasuredPoints:
     def transforms(self, volumes: torch.Tensor) -> torch.Tensor:
         """Transforms of (b, n, n, n) volumes at the points: (b, p) complex64, phases about n//2."""
         centred = torch.fft.ifftshift(volumes.transpose(2, 3), dim=(1, 2, 3))  # (b, z, x, y)
-        return torch.fft.rfftn(centred, dim=(1, 2, 3)).flatten(1)[:, self.index]
+        at_points: torch.Tensor = torch.fft.rfftn(centred, dim=(1, 2, 3)).flatten(1)[:, self.index]
+        return at_points
 
     def phases(self, shifts: torch.Tensor) -> torch.Tensor:
         """What multiplies the transform of an object that is moved by (..., 3) voxels: (..., p)."""

@@ -68,3 +68,9 @@ class GridPoses:
     shifts: torch.Tensor
     weights: torch.Tensor
     gains: torch.Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[GridPoses]) -> GridPoses:
+        """Those of all parts, one after another."""
+        names = ("rotations", "shifts", "weights", "gains")
+        return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in names))

@@ -50,7 +50,7 @@ def rotation_grid(step_deg: float) -> NDArray[np.float32]:
     quaternions = np.stack(
         [r * np.sin(alpha), r * np.cos(alpha), big_r * np.sin(beta), big_r * np.cos(beta)], axis=1
     )
-    return Rotation.from_quat(quaternions).as_matrix().astype(np.float32)
+    return np.asarray(Rotation.from_quat(quaternions).as_matrix(), dtype=np.float32)
 
 
 def angular_distance_deg(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -86,4 +86,4 @@ def symmetry_group(name: str) -> NDArray[np.float32]:
             expected="C1, C2, …, D2, …, T, O or I",
             remedy="mend --symmetry",
         )
-    return Rotation.create_group(name.upper()).as_matrix().astype(np.float32)
+    return np.asarray(Rotation.create_group(name.upper()).as_matrix(), dtype=np.float32)

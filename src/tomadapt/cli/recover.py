@@ -1,0 +1,225 @@
+"""Commands from labelled particles to structures: align, average."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tomadapt.cli.app import app
+from tomadapt.cli.options import (
+    ContrastOption,
+    Device,
+    Out,
+    Seed,
+    Snr,
+    VoxelSize,
+    checked_device,
+    open_unlabelled,
+    require_one_process,
+    require_writable,
+    warn,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tomadapt.recover.recording import StatedRecording
+    from tomadapt.subtomograms import Subtomograms
+
+SetPath = Annotated[
+    Path, typer.Argument(metavar="SET", help="Set, folder, .mrc stack, .npy, or classified .star.")
+]
+TiltRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="First and last tilt in degrees, where the set does not say them."),
+]
+TiltStep = Annotated[float, typer.Option(help="Degrees.", min=0.1)]
+Defocus = Annotated[
+    float | None,
+    typer.Option(help="µm, positive = underfocus; none where the CTF was corrected."),
+]
+Step = Annotated[float, typer.Option(min=2, max=60, help="Of the rotations searched, degrees.")]
+MaxShift = Annotated[
+    float | None, typer.Option(min=0, help="Voxels along each axis; an eighth of the box if none.")
+]
+
+
+@app.command()
+def align(
+    particles: SetPath,
+    reference: Annotated[Path, typer.Option(help="Map (.mrc), density positive, without CTF.")],
+    out: Annotated[Path, typer.Option("--out", help="A .csv, .npz or .star.")],
+    tilt_range: TiltRange = None,
+    tilt_step: TiltStep = 3.0,
+    defocus: Defocus = None,
+    step: Step = 15.0,
+    max_shift: MaxShift = None,
+    snr: Snr = None,
+    voxel_size: VoxelSize = None,
+    contrast: ContrastOption = "measure",
+    device: Device = "auto",
+) -> None:
+    """Find the rotation and shift of every particle against a reference map."""
+    from tomadapt.learn.engine import make_fabric
+    from tomadapt.progress import progress_bar
+    from tomadapt.recover.align import Aligner, AlignmentOptions
+    from tomadapt.recover.align import align as run
+    from tomadapt.recover.fourier import shell_power
+    from tomadapt.recover.pose_files import require_pose_file, write_poses
+    from tomadapt.recover.recording import measured_points
+
+    require_one_process()
+    require_pose_file(out)
+    data, _ = _particles(particles, voxel_size, contrast, snr)
+    template = _template(reference, data)
+    fabric = make_fabric(checked_device(device))
+    points = measured_points(data, _stated(tilt_range, tilt_step, defocus), device=fabric.device)
+    require_writable(out)
+    options = AlignmentOptions(step_deg=step, max_shift_voxels=max_shift)
+    aligner = Aligner(template, points, shell_power(data, points), options)
+    with progress_bar("align", len(data), unit="particles") as advance:
+        poses = run(data, aligner, progress=advance)
+    write_poses(out, poses, voxel_size_A=data.voxel_size_A)
+    typer.echo(f"{out}: {len(data)} particles")
+
+
+@app.command()
+def average(
+    particles: SetPath,
+    out: Out,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Output of predict, or a classified .star; one class if none."),
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="Map to begin with; from random poses if not given.")
+    ] = None,
+    symmetry: Annotated[str, typer.Option(help="C1, C4, D7, T, O, I, …, of every class.")] = "C1",
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Only this class; may be repeated.")
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, max=50, help="At most.")] = 5,
+    starts: Annotated[int, typer.Option(min=1, max=50, help="From random poses.")] = 2,
+    tilt_range: TiltRange = None,
+    tilt_step: TiltStep = 3.0,
+    defocus: Defocus = None,
+    step: Step = 15.0,
+    max_shift: MaxShift = None,
+    snr: Snr = None,
+    voxel_size: VoxelSize = None,
+    contrast: ContrastOption = "measure",
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Average each class into a map with half maps and FSC; run again after an interruption."""
+    from tomadapt.learn.engine import make_fabric
+    from tomadapt.progress import progress_bar
+    from tomadapt.recover.align import AlignmentOptions
+    from tomadapt.recover.average import AveragingOptions
+    from tomadapt.recover.averages import average_classes
+    from tomadapt.recover.labels import read_labels
+    from tomadapt.recover.recording import measured_points
+    from tomadapt.recover.rotations import symmetry_group
+
+    require_one_process()
+    symmetry_group(symmetry)
+    data, names = _particles(particles, voxel_size, contrast, snr)
+    if labels is not None:
+        names = read_labels(labels, len(data))
+    names = names or ["all"] * len(data)
+    data, names = _of_classes(data, names, classes)
+    begin = None if template is None else _template(template, data)
+    fabric = make_fabric(checked_device(device))
+    points = measured_points(data, _stated(tilt_range, tilt_step, defocus), device=fabric.device)
+    options = AveragingOptions(
+        symmetry=symmetry,
+        iterations=iterations,
+        starts=starts,
+        alignment=AlignmentOptions(step_deg=step, max_shift_voxels=max_shift),
+        seed=seed,
+    )
+    total = len(set(names)) * (iterations + 1)
+    with progress_bar("average", total, unit="iterations") as advance:
+        done = average_classes(data, names, points, options, out, template=begin, progress=advance)
+    for one in done:
+        typer.echo(f"{one.name}: {one.particles} particles, {_resolution_text(one.record)}")
+    typer.echo(out)
+
+
+def _resolution_text(record: dict[str, Any]) -> str:
+    if record.get("reason"):
+        return f"not averaged: {record['reason']}"
+    found = [record[f"resolution_{t}_nm"] for t in ("0.5", "0.143")]
+    half, seventh = ("–" if v is None else f"{v:.2f} nm" for v in found)
+    return f"{half} (FSC 0.5), {seventh} (0.143)"
+
+
+def _particles(
+    path: Path, voxel_size: float | None, contrast: str, snr: float | None
+) -> tuple[Subtomograms, list[str] | None]:
+    """Particles, and their classes where the file is one of classified particles."""
+    from tomadapt.recover.labels import classified_particles
+
+    if path.suffix != ".star":
+        data: Subtomograms = open_unlabelled(path, voxel_size, contrast, snr)
+        return data, None
+    folder, rows, names = classified_particles(path)
+    data = open_unlabelled(folder, voxel_size, contrast, snr)
+    _require_rows(path, rows, len(data))
+    return data.subset(rows), names
+
+
+def _require_rows(path: Path, rows: list[int], n: int) -> None:
+    from tomadapt.errors import MismatchError
+
+    wrong = [row + 1 for row in rows if not 0 <= row < n]
+    if wrong:
+        raise MismatchError(
+            f"{path} does not belong to the subtomograms beside it",
+            expected=f"numbers from 1 to {n}",
+            got=wrong[0],
+            remedy="run `tomadapt classify` again",
+        )
+
+
+def _of_classes(
+    data: Subtomograms, names: list[str], wanted: list[str] | None
+) -> tuple[Subtomograms, list[str]]:
+    from tomadapt.errors import ConfigError
+
+    if not wanted:
+        return data, names
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"no particle has the class {unknown[0]!r}",
+            expected=f"one of {', '.join(sorted(set(names)))}",
+            remedy="mend --class",
+        )
+    rows = [row for row, name in enumerate(names) if name in wanted]
+    return data.subset(rows), [names[row] for row in rows]
+
+
+def _stated(
+    tilt_range: tuple[float, float] | None, tilt_step: float, defocus: float | None
+) -> StatedRecording:
+    from tomadapt.recover.recording import StatedRecording
+
+    return StatedRecording(tilt_range_deg=tilt_range, tilt_step_deg=tilt_step, defocus_um=defocus)
+
+
+def _template(path: Path, data: Subtomograms) -> NDArray[np.float32]:
+    """A map on the particles' grid: resampled where its voxel size is another."""
+    import math
+
+    from tomadapt.structures.maps import read_map
+    from tomadapt.structures.resampling import resample
+
+    volume, voxel_A = read_map(path)
+    if math.isnan(voxel_A):
+        warn(f"{path} does not say its voxel size; it is taken as the particles'")
+        voxel_A = data.voxel_size_A
+    return resample(volume, voxel_A, to_voxel_size_A=data.voxel_size_A, box=data.box)

@@ -1,0 +1,186 @@
+"""Averages of all classes of some particles, in a folder that an interrupted run goes on in."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.io.atomic import write_json
+from tomadapt.io.mrc_writing import write_mrc
+from tomadapt.pipeline import require_own
+from tomadapt.recover.average import FEWEST, Average, AveragingOptions, average
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.pose_files import write_poses
+from tomadapt.simulate.dataset import versions
+from tomadapt.subtomograms import Subtomograms
+
+THRESHOLDS = (0.5, 0.143)
+
+
+@dataclass(frozen=True)
+class AveragedClass:
+    """One class as it stands in the folder.
+
+    Attributes
+    ----------
+    name, particles
+        The class, and how many particles it has.
+    result
+        Its average, or None where there was none.
+    reason
+        Why there is none.
+    """
+
+    name: str
+    particles: int
+    result: Average | None
+    reason: str | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Its entry of ``fsc.json``."""
+        if self.result is None:
+            return {"particles": self.particles, "reason": self.reason}
+        n = len(self.result.volume)
+        box_nm = n * self.result.voxel_size_A / 10
+        found = {f"resolution_{t:g}_nm": self.result.resolution_A(t) for t in THRESHOLDS}
+        return {
+            "particles": self.particles,
+            **{k: None if v is None else round(v / 10, 3) for k, v in found.items()},
+            "frequency_per_nm": [round(i / box_nm, 5) for i in range(n // 2)],
+            "fsc": [None if np.isnan(v) else round(float(v), 4) for v in self.result.fsc],
+            "history": self.result.history,
+        }
+
+
+def average_classes(
+    data: Subtomograms,
+    names: Sequence[str],
+    points: MeasuredPoints,
+    options: AveragingOptions,
+    out: Path,
+    *,
+    template: NDArray[np.float32] | None = None,
+    progress: Callable[[int, str], None] = lambda _, __: None,
+) -> list[AveragedClass]:
+    """Average every class, and write maps, half maps, poses and FSC.
+
+    Parameters
+    ----------
+    data
+        All particles.
+    names
+        (n,) the class of each.
+    points, options, template
+        As for :func:`~tomadapt.recover.average.average`.
+    out
+        The folder: ``<class>.mrc``, ``<class>_half1.mrc``, ``<class>_half2.mrc``,
+        ``<class>_poses.csv`` with the particles' rows in ``data``, and ``fsc.json``.
+    progress
+        Told of iterations, ``options.iterations + 1`` for each class, and of the class's name.
+
+    Returns
+    -------
+    list of AveragedClass
+        In the order of their names; those of fewer than four particles with a reason.
+
+    Raises
+    ------
+    MismatchError
+        When the folder holds averages of other particles or options.
+    OutputError
+        When it cannot be written.
+    """
+    wanted = {
+        "particles": data.fingerprint,
+        "labels": hashlib.blake2b("\n".join(names).encode(), digest_size=16).hexdigest(),
+        "points": hashlib.blake2b(
+            points.transfer.cpu().numpy().tobytes() + points.k.cpu().numpy().tobytes(),
+            digest_size=16,
+        ).hexdigest(),
+        "template": None
+        if template is None
+        else hashlib.blake2b(template.tobytes(), digest_size=16).hexdigest(),
+        "options": options.model_dump(mode="json"),
+    }
+    require_own(out, wanted, needed_bytes=0)
+    write_json(out / "config.json", wanted)
+    done: list[AveragedClass] = []
+    stems = file_stems(sorted(set(names)))
+    for name, stem in stems.items():
+        rows = np.flatnonzero(np.array(names) == name)
+        if len(rows) < FEWEST:
+            reason = f"fewer than {FEWEST} particles"
+            warnings.warn(f"class {name} is not averaged: {reason}", stacklevel=2)
+            done.append(AveragedClass(name, len(rows), None, reason))
+            progress(options.iterations + 1, name)
+            continue
+        kept = out / f"{stem}.npz"
+        result = Average.load(kept) if kept.exists() else None
+        if result is None:
+            begun = 0
+
+            def tell(n: int, name: str = name) -> None:
+                nonlocal begun
+                begun += n
+                progress(n, name)
+
+            state = out / f"{stem}.checkpoint.npz"
+            result = average(
+                data.subset(rows),
+                points,
+                options,
+                template=template,
+                checkpoint=state,
+                progress=tell,
+            )
+            result.save(kept)
+            state.unlink(missing_ok=True)
+            progress(options.iterations + 1 - begun, name)
+        else:
+            progress(options.iterations + 1, name)
+        _write_maps(out, stem, result)
+        write_poses(out / f"{stem}_poses.csv", result.poses, voxel_size_A=data.voxel_size_A)
+        done.append(AveragedClass(name, len(rows), result))
+        _write_fsc(out, done)
+    _write_fsc(out, done)
+    return done
+
+
+def file_stems(names: Sequence[str]) -> dict[str, str]:
+    """File names of classes: what no file name may hold is replaced, and no two are alike."""
+    stems: dict[str, str] = {}
+    for name in names:
+        stem = re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".") or "class"
+        while stem.lower() in {s.lower() for s in stems.values()}:
+            stem += "_"
+        stems[name] = stem
+    return stems
+
+
+def _write_maps(out: Path, stem: str, result: Average) -> None:
+    maps = {"": result.volume, "_half1": result.half_maps[0], "_half2": result.half_maps[1]}
+    for ending, volume in maps.items():
+        label = f"tomadapt average {ending[1:]}".strip()
+        write_mrc(
+            out / f"{stem}{ending}.mrc", volume, voxel_size_A=result.voxel_size_A, labels=[label]
+        )
+
+
+def _write_fsc(out: Path, done: Sequence[AveragedClass]) -> None:
+    write_json(
+        out / "fsc.json",
+        {
+            "classes": {one.name: one.record for one in done},
+            "mask": "soft sphere, radius 0.45 of the box",
+            "versions": versions(),
+        },
+    )

@@ -1,0 +1,109 @@
+"""Particles grouped by their features, and how well a group stands for a class."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
+from sklearn.decomposition import PCA
+
+from tomadapt.errors import ConfigError, InputError
+
+_MANY = 20_000
+"""Particles from which on k-means is done on mini-batches."""
+
+
+class ClusterOptions(BaseModel):
+    """How to group particles.
+
+    Parameters
+    ----------
+    method
+        ``kmeans``, or ``hdbscan``, which finds the number of groups and leaves some particles out.
+    count
+        Groups of k-means (Lin et al. 2019, section 3.4: 100).
+    min_size
+        Particles of the smallest group of HDBSCAN.
+    seed
+        Of k-means.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["kmeans", "hdbscan"] = "kmeans"
+    count: Annotated[int, Field(ge=2)] = 100
+    min_size: Annotated[int, Field(ge=2)] = 5
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def cluster(features: NDArray[np.floating], options: ClusterOptions) -> NDArray[np.int64]:
+    """Group particles.
+
+    Features have the network's own scale, which says how much they matter: they are centred only.
+    HDBSCAN is given their first 32 principal components, since densities in hundreds of dimensions
+    tell nothing apart.
+
+    Parameters
+    ----------
+    features
+        (n, f).
+    options
+        How.
+
+    Returns
+    -------
+    ndarray
+        (n,) groups from 0; −1 for particles that HDBSCAN leaves out.
+
+    Raises
+    ------
+    ConfigError
+        When there are fewer particles than clusters.
+    InputError
+        When features are NaN or infinite.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    if not np.isfinite(x).all():
+        raise InputError(
+            "the features cannot be clustered",
+            expected="finite features",
+            got="NaN or infinite ones",
+            remedy="train or adapt the model again",
+        )
+    x = x - x.mean(axis=0)
+    if options.method == "hdbscan":
+        kept = min(32, *x.shape)
+        reduced = PCA(n_components=kept, random_state=options.seed).fit_transform(x)
+        found = HDBSCAN(min_cluster_size=min(options.min_size, len(x)), copy=True)
+        return np.asarray(found.fit_predict(reduced), dtype=np.int64)
+    if len(x) < options.count:
+        raise ConfigError(
+            "more clusters than particles",
+            expected=f"at most {len(x)} clusters",
+            got=options.count,
+            remedy="give a smaller --clusters",
+        )
+    kind = MiniBatchKMeans if len(x) > _MANY else KMeans
+    fitted = kind(options.count, n_init=3, random_state=options.seed).fit(x)
+    return np.asarray(fitted.labels_, dtype=np.int64)
+
+
+def best_cluster_f1(clusters: NDArray[np.integer], member: NDArray[np.bool_]) -> tuple[float, int]:
+    """F1 of the cluster that serves best as a class, and which it is.
+
+    Parameters
+    ----------
+    clusters
+        (n,) groups; −1 is none.
+    member
+        (n,) whether a particle is of the class.
+    """
+    best = 0.0, -1
+    for group in np.unique(clusters[clusters >= 0]):
+        inside = clusters == group
+        f1 = 2 * int((inside & member).sum()) / int(inside.sum() + member.sum())
+        best = max(best, (f1, int(group)), key=lambda pair: pair[0])
+    return best

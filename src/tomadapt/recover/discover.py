@@ -1,0 +1,273 @@
+"""Novel structures: clusters of features, an average of each, and what known class it is like.
+
+As in Lin et al. 2019, section 3.4: features of all target particles are clustered, each cluster is
+averaged, and the averages are compared with the known structures.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tomadapt.io.atomic import atomic_path, write_json
+from tomadapt.io.mrc_writing import write_mrc
+from tomadapt.recover.align import AlignmentOptions
+from tomadapt.recover.average import AveragingOptions
+from tomadapt.recover.averages import AveragedClass, average_classes
+from tomadapt.recover.clusters import ClusterOptions, cluster
+from tomadapt.recover.compare import MapComparison
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.simulate.dataset import versions
+from tomadapt.subtomograms import Subtomograms
+
+Volume = NDArray[np.float32]
+
+NO_CLUSTER = "none"
+CLUSTER_AVERAGING = AveragingOptions(
+    iterations=3, starts=1, alignment=AlignmentOptions(step_deg=20.0)
+)
+"""Clusters are many and small: one start and three iterations show what they are."""
+
+
+class DiscoveryOptions(BaseModel):
+    """How to look for novel structures.
+
+    Parameters
+    ----------
+    clusters
+        How particles are grouped.
+    averaging
+        How a cluster is averaged.
+    candidate_ratio
+        A cluster is a candidate when its average agrees with itself (half maps, FSC 0.5) to a
+        resolution this many times finer than with any known class.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clusters: ClusterOptions = ClusterOptions()
+    averaging: AveragingOptions = CLUSTER_AVERAGING
+    candidate_ratio: Annotated[float, Field(gt=1)] = 1.3
+
+
+@dataclass(frozen=True)
+class FoundCluster:
+    """One cluster.
+
+    Attributes
+    ----------
+    name, particles
+        What it is called in files, and how many particles it has.
+    predicted, share
+        The class that most of them are predicted to be, and their share.
+    unknown_score
+        Mean over its particles.
+    resolution_nm
+        Of the half maps, FSC 0.5; None where there is no average.
+    match, correlation, discrepancy_nm
+        The known class its average is most like, and how much.
+    candidate
+        Whether it may be a structure that no class explains.
+    """
+
+    name: str
+    particles: int
+    predicted: str
+    share: float
+    unknown_score: float
+    resolution_nm: float | None = None
+    match: str | None = None
+    correlation: float | None = None
+    discrepancy_nm: float | None = None
+    candidate: bool = False
+
+
+@dataclass(frozen=True)
+class Described:
+    """Particles as an adapted model sees them.
+
+    Attributes
+    ----------
+    data
+        The particles.
+    features
+        (n, f).
+    predicted
+        (n,) the class each is predicted to be.
+    unknown
+        (n,) the larger, the less a particle is like any known class.
+    """
+
+    data: Subtomograms
+    features: NDArray[np.floating]
+    predicted: list[str]
+    unknown: NDArray[np.floating]
+
+
+def discover(
+    described: Described,
+    *,
+    points: MeasuredPoints,
+    known: Mapping[str, Volume],
+    out: Path,
+    options: DiscoveryOptions | None = None,
+    progress: Callable[[int, str], None] = lambda _, __: None,
+) -> list[FoundCluster]:
+    """Cluster particles, average the clusters, and hold the averages against known structures.
+
+    Parameters
+    ----------
+    described
+        The particles, their features, predictions and unknown scores.
+    points
+        Where the particles were measured.
+    known
+        Class → (n, n, n) map of the particles' voxel size.
+    out
+        The folder: ``particles.csv``, ``clusters.csv``, ``averages/`` with every cluster's map, and
+        ``candidate_<cluster>.mrc``. An interrupted run goes on in it.
+    options
+        How.
+    progress
+        Told of iterations of averages, with the cluster's name.
+
+    Returns
+    -------
+    list of FoundCluster
+        Candidates first, then by falling unknown score.
+    """
+    options = options or DiscoveryOptions()
+    data, features = described.data, described.features
+    predicted, unknown = described.predicted, described.unknown
+    groups = cluster(features, options.clusters)
+    width = len(str(max(int(groups.max()), 0)))
+    names = [NO_CLUSTER if g < 0 else f"cluster_{g:0{width}d}" for g in groups]
+    rows = np.flatnonzero(groups >= 0)
+    averaged = average_classes(
+        data.subset(rows),
+        [names[row] for row in rows],
+        points,
+        options.averaging,
+        out / "averages",
+        progress=progress,
+    )
+    _write_particles(out / "particles.csv", names, predicted, unknown)
+    matches = match_known(averaged, known, voxel_size_A=data.voxel_size_A)
+    found = []
+    for one in averaged:
+        members = [i for i, name in enumerate(names) if name == one.name]
+        labels, counts = np.unique([predicted[i] for i in members], return_counts=True)
+        found.append(
+            FoundCluster(
+                one.name,
+                one.particles,
+                str(labels[counts.argmax()]),
+                float(counts.max() / counts.sum()),
+                float(np.mean(unknown[members])),
+                one.record.get("resolution_0.5_nm"),
+                *matches.get(one.name, (None, None, None)),
+            )
+        )
+    found = [_judged(each, options.candidate_ratio) for each in found]
+    found.sort(key=lambda each: (not each.candidate, -each.unknown_score))
+    _write_clusters(out / "clusters.csv", found)
+    volumes = {one.name: one.result.volume for one in averaged if one.result is not None}
+    for each in found:
+        if each.candidate:
+            path = out / f"candidate_{each.name}.mrc"
+            write_mrc(path, volumes[each.name], voxel_size_A=data.voxel_size_A)
+    summary = {
+        "clusters": len(found),
+        "candidates": [each.name for each in found if each.candidate],
+        "in_no_cluster": int((groups < 0).sum()),
+        "options": options.model_dump(mode="json"),
+        "versions": versions(),
+    }
+    write_json(out / "summary.json", summary)
+    return found
+
+
+def match_known(
+    averaged: list[AveragedClass], known: Mapping[str, Volume], *, voxel_size_A: float
+) -> dict[str, tuple[str, float, float]]:
+    """The known class that each average is most like.
+
+    The three that correlate best are compared shell by shell; the one of least structural
+    discrepancy counts.
+
+    Returns
+    -------
+    dict
+        Average's name → class, correlation, discrepancy in nm.
+    """
+    maps = {one.name: one.result.volume for one in averaged if one.result is not None}
+    if not maps or not known:
+        return {}
+    held = {
+        name: MapComparison(volume, voxel_size_A=voxel_size_A) for name, volume in known.items()
+    }
+    table = np.stack([one.correlations(list(maps.values())) for one in held.values()])  # (k, m)
+    matches = {}
+    classes = list(held)
+    for column, (name, volume) in enumerate(maps.items()):
+        likest = np.argsort(-table[:, column])[:3]
+        compared = [(classes[i], held[classes[i]](volume)) for i in likest]
+        best, result = min(compared, key=lambda pair: pair[1].discrepancy_nm)
+        matches[name] = best, result.correlation, result.discrepancy_nm
+    return matches
+
+
+def _judged(one: FoundCluster, ratio: float) -> FoundCluster:
+    if one.resolution_nm is None or one.discrepancy_nm is None:
+        return one
+    return replace(one, candidate=one.discrepancy_nm > ratio * one.resolution_nm)
+
+
+_COLUMNS = (
+    "name",
+    "particles",
+    "predicted",
+    "share",
+    "unknown_score",
+    "resolution_nm",
+    "match",
+    "correlation",
+    "discrepancy_nm",
+    "candidate",
+)
+
+
+def _write_clusters(path: Path, found: list[FoundCluster]) -> None:
+    _write_rows(path, _COLUMNS, [[_text(getattr(one, c)) for c in _COLUMNS] for one in found])
+
+
+def _write_particles(
+    path: Path, names: list[str], predicted: list[str], unknown: NDArray[np.floating]
+) -> None:
+    rows = [
+        [str(i), name, label, f"{score:.5f}"]
+        for i, (name, label, score) in enumerate(zip(names, predicted, unknown, strict=True))
+    ]
+    _write_rows(path, ("index", "cluster", "predicted", "unknown_score"), rows)
+
+
+def _write_rows(path: Path, columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

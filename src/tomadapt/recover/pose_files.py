@@ -1,0 +1,87 @@
+"""Poses as files: CSV, npz, or a STAR file with RELION's angles and origins."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from tomadapt.errors import ConfigError
+from tomadapt.io.atomic import atomic_path
+from tomadapt.io.particle_lists.model import relion_angles_deg
+from tomadapt.io.star import StarDocument, loop_of, write_star_document
+from tomadapt.recover.poses import Poses
+
+SUFFIXES = (".csv", ".npz", ".star")
+_MATRIX = [f"r{row}{column}" for row in (1, 2, 3) for column in (1, 2, 3)]
+_SHIFT = ["shift_x_voxels", "shift_y_voxels", "shift_z_voxels"]
+
+
+def require_pose_file(path: Path) -> None:
+    """Refuse a file name that says none of the formats.
+
+    Raises
+    ------
+    ConfigError
+        Naming the extension.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(
+            f"cannot tell the format of {path}",
+            expected=", ".join(SUFFIXES),
+            got=path.suffix or "no extension",
+            remedy="name the output with one of these",
+        )
+
+
+def write_poses(path: Path, poses: Poses, *, voxel_size_A: float) -> None:
+    """Write each particle's best pose, one row a particle, in order.
+
+    A ``.csv`` has ``index``, the matrix row by row (``r11`` … ``r33``, acting on x, y, z), the
+    shift in voxels and the ``score``; an ``.npz`` arrays ``rotations`` (n, 3, 3), ``shifts``
+    (n, 3) voxels and ``scores`` (n,); a ``.star`` RELION's ZYZ angles in degrees and
+    ``rlnOriginX/Y/ZAngst``, which is minus the shift in Å.
+
+    Parameters
+    ----------
+    path
+        The file.
+    poses
+        Of all particles.
+    voxel_size_A
+        Å.
+
+    Raises
+    ------
+    ConfigError
+        For another extension.
+    OutputError
+        When the file cannot be written.
+    """
+    require_pose_file(path)
+    rotations, shifts, scores = poses.rotations[:, 0], poses.shifts[:, 0], poses.scores[:, 0]
+    if path.suffix == ".npz":
+        with atomic_path(path) as temporary:
+            np.savez(temporary, rotations=rotations, shifts=shifts, scores=scores)
+    elif path.suffix == ".csv":
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(["index", *_MATRIX, *_SHIFT, "score"])
+            for index, (R, s, score) in enumerate(zip(rotations, shifts, scores, strict=True)):
+                numbers = [*(f"{v:.6f}" for v in R.flat), *(f"{v:.4f}" for v in s), f"{score:.5f}"]
+                writer.writerow([index, *numbers])
+    else:
+        angles = relion_angles_deg(Rotation.from_matrix(rotations))
+        names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+        columns = {name: [f"{a:.4f}" for a in angles[:, i]] for i, name in enumerate(names)}
+        for axis, name in enumerate("XYZ"):
+            origin_A = -shifts[:, axis] * voxel_size_A
+            columns[f"rlnOrigin{name}Angst"] = [f"{o:.4f}" for o in origin_A]
+        columns["tomadaptScore"] = [f"{score:.5f}" for score in scores]
+        table = loop_of("particles", columns)
+        write_star_document(path, StarDocument(("data_particles", "", table)))
