@@ -8,6 +8,7 @@ EXPERIMENTS = {
     "figure3": "centre slices at each SNR",
     "figure4": "t-SNE and confusion matrices (figures 4 and 5)",
     "figure8": "features of a class left out of training and adaptation",
+    "figure9": "novel structures: clusters, unknown scores and recovered maps (figures 8 and 9)",
     "augmentation": "accuracy with and without augmentation",
     "planted": "a tomogram's planted particles found and named by the one command",
     "ribosomes": "recall of real ribosomes, and their scores against decoys'",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +118,6 @@ def average_classes(
         rows = np.flatnonzero(np.array(names) == name)
         if len(rows) < FEWEST:
             reason = f"fewer than {FEWEST} particles"
-            warnings.warn(f"class {name} is not averaged: {reason}", stacklevel=2)
             done.append(AveragedClass(name, len(rows), None, reason))
             progress(options.iterations + 1, name)
             continue

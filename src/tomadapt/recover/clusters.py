@@ -42,9 +42,9 @@ class ClusterOptions(BaseModel):
 def cluster(features: NDArray[np.floating], options: ClusterOptions) -> NDArray[np.int64]:
     """Group particles.
 
-    Features have the network's own scale, which says how much they matter: they are centred only.
-    HDBSCAN is given their first 32 principal components, since densities in hundreds of dimensions
-    tell nothing apart.
+    Features are centred and brought to unit length: their direction tells structures apart, their
+    length more how clearly a particle was seen. HDBSCAN is given the first 32 principal components,
+    since densities in hundreds of dimensions tell nothing apart.
 
     Parameters
     ----------
@@ -74,6 +74,7 @@ def cluster(features: NDArray[np.floating], options: ClusterOptions) -> NDArray[
             remedy="train or adapt the model again",
         )
     x = x - x.mean(axis=0)
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     if options.method == "hdbscan":
         kept = min(32, *x.shape)
         reduced = PCA(n_components=kept, random_state=options.seed).fit_transform(x)
