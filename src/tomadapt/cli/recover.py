@@ -1,4 +1,4 @@
-"""Commands from labelled particles to structures: align, average."""
+"""Commands from labelled particles to structures: align, average, discover."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from tomadapt.cli.options import (
     Snr,
     VoxelSize,
     checked_device,
+    one_of,
+    open_labelled,
     open_unlabelled,
     require_one_process,
+    require_source_model,
     require_writable,
     warn,
 )
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tomadapt.errors import ConfigError
     from tomadapt.recover.recording import StatedRecording
     from tomadapt.subtomograms import Subtomograms
 
@@ -147,6 +151,90 @@ def average(
     for one in done:
         typer.echo(f"{one.name}: {one.particles} particles, {_resolution_text(one.record)}")
     typer.echo(out)
+
+
+@app.command()
+def discover(
+    source_model: Annotated[Path, typer.Argument(help="The model before adaptation.")],
+    adapted_model: Annotated[Path, typer.Argument(help="The model after it.")],
+    source: Annotated[Path, typer.Option(help="The set the source model was trained on.")],
+    target: Annotated[Path, typer.Option(help="The particles, labelled or not.")],
+    out: Out,
+    clusters: Annotated[int, typer.Option(min=2, help="Of k-means.")] = 100,
+    method: Annotated[
+        str, typer.Option(help="kmeans, or hdbscan (finds their number).")
+    ] = "kmeans",
+    unknown: Annotated[str, typer.Option(help="neighbours, mahalanobis or energy.")] = "neighbours",
+    tilt_range: TiltRange = None,
+    tilt_step: TiltStep = 3.0,
+    defocus: Defocus = None,
+    max_shift: MaxShift = None,
+    source_snr: Snr = None,
+    target_snr: Snr = None,
+    voxel_size: VoxelSize = None,
+    contrast: ContrastOption = "measure",
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Cluster particles by features, average clusters, and find those that no class explains."""
+    from tomadapt.learn.engine import make_fabric
+    from tomadapt.learn.model import Model
+    from tomadapt.progress import progress_bar
+    from tomadapt.recover.clusters import ClusterOptions
+    from tomadapt.recover.discover import CLUSTER_AVERAGING, DiscoveryOptions, describe
+    from tomadapt.recover.discover import discover as run
+    from tomadapt.recover.recording import measured_points
+    from tomadapt.simulate.dataset import SimulationConfig, make_templates
+
+    require_one_process()
+    one_of("--method", method, ("kmeans", "hdbscan"))
+    one_of("--unknown", unknown, ("neighbours", "mahalanobis", "energy"))
+    before, after = Model.load(source_model), Model.load(adapted_model)
+    require_source_model(before.card.method, source_model)
+    known_data = open_labelled(source, source_snr)
+    data = open_unlabelled(target, voxel_size, contrast, target_snr)
+    before.require_domains(known_data, data)
+    after.require_classes(before.card.class_names, str(adapted_model))
+    if method == "kmeans" and len(data) < clusters:
+        raise _too_many_clusters(len(data), clusters)
+    fabric = make_fabric(checked_device(device))
+    points = measured_points(data, _stated(tilt_range, tilt_step, defocus), device=fabric.device)
+    alignment = CLUSTER_AVERAGING.alignment.model_copy(update={"max_shift_voxels": max_shift})
+    options = DiscoveryOptions(
+        clusters=ClusterOptions(method=method, count=clusters, seed=seed),  # type: ignore[arg-type]
+        averaging=CLUSTER_AVERAGING.model_copy(update={"alignment": alignment, "seed": seed}),
+    )
+    config = SimulationConfig.model_validate(known_data.source.meta["config"])  # type: ignore[attr-defined]
+    known = make_templates(config)
+    described = describe(before, after, known_data, data, unknown=unknown, fabric=fabric)  # type: ignore[arg-type]
+    with progress_bar("discover", 1, unit="run") as advance:
+        found = run(
+            described,
+            points=points,
+            known=known,
+            out=out,
+            options=options,
+            progress=lambda _, name: advance(0, name),
+        )
+        advance(1)
+    candidates = [one for one in found if one.candidate]
+    typer.echo(f"{out}: {len(found)} clusters, {len(candidates)} candidates")
+    for one in candidates:
+        typer.echo(
+            f"{one.name}: {one.particles} particles, {one.resolution_nm:.2f} nm, most like "
+            f"{one.match} ({one.discrepancy_nm:.2f} nm)"
+        )
+
+
+def _too_many_clusters(particles: int, clusters: int) -> ConfigError:
+    from tomadapt.errors import ConfigError
+
+    return ConfigError(
+        "more clusters than particles",
+        expected=f"at most {particles} clusters",
+        got=clusters,
+        remedy="give a smaller --clusters",
+    )
 
 
 def _resolution_text(record: dict[str, Any]) -> str:

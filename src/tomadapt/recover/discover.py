@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tomadapt.io.atomic import atomic_path, write_json
 from tomadapt.io.mrc_writing import write_mrc
+from tomadapt.learn.model import Model
+from tomadapt.prediction import predict
 from tomadapt.recover.align import AlignmentOptions
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.averages import AveragedClass, average_classes
 from tomadapt.recover.clusters import ClusterOptions, cluster
 from tomadapt.recover.compare import MapComparison
 from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.unknown import UnknownKind, unknown_scores
 from tomadapt.simulate.dataset import versions
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 Volume = NDArray[np.float32]
 
@@ -109,6 +113,39 @@ class Described:
     features: NDArray[np.floating]
     predicted: list[str]
     unknown: NDArray[np.floating]
+
+
+def describe(
+    source_model: Model,
+    adapted_model: Model,
+    source: LabelledSubtomograms,
+    target: Subtomograms,
+    *,
+    unknown: UnknownKind = "neighbours",
+    fabric: Fabric | None = None,
+) -> Described:
+    """Features, predictions and unknown scores of a target.
+
+    Parameters
+    ----------
+    source_model, adapted_model
+        Before and after; source features are the former's, the target's the latter's.
+    source
+        With its labels, which the scores rest on.
+    target
+        Without any.
+    unknown
+        See :func:`~tomadapt.recover.unknown.unknown_scores`.
+    fabric
+        Device and precision.
+    """
+    known = predict(source_model, source, fabric=fabric).features
+    found = predict(adapted_model, target, fabric=fabric)
+    head = adapted_model.classifier
+    weights = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
+    scores = unknown_scores(found.features, known, source.labels, kind=unknown, weights=weights)
+    predicted = [found.class_names[label] for label in found.labels]
+    return Described(target, found.features, predicted, scores)
 
 
 def discover(

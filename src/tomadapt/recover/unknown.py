@@ -21,7 +21,7 @@ def unknown_scores(
     source: NDArray[np.floating],
     source_labels: NDArray[np.integer],
     *,
-    kind: UnknownKind = "mahalanobis",
+    kind: UnknownKind = "neighbours",
     weights: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
 ) -> NDArray[np.float64]:
     r"""Score target particles, the higher the less known.
