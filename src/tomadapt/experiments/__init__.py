@@ -7,6 +7,7 @@ EXPERIMENTS = {
     "table2": "experimental subtomograms (or their simulated stand-ins)",
     "figure3": "centre slices at each SNR",
     "figure4": "t-SNE and confusion matrices (figures 4 and 5)",
+    "figure7": "structures averaged by labels from before and after adaptation",
     "figure8": "features of a class left out of training and adaptation",
     "figure9": "novel structures: clusters, unknown scores and recovered maps (figures 8 and 9)",
     "augmentation": "accuracy with and without augmentation",
