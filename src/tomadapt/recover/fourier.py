@@ -70,13 +70,11 @@ class MeasuredPoints:
             Where to keep them.
         """
         operator = DirectFourierInversion.for_tilts(torch.tensor(acquisition.tilt_angles_deg), n)
-        grid = SliceGrid.inside_nyquist(n)
-        if flat_transfer:
-            slices = torch.ones(len(acquisition.tilt_angles_deg), len(grid.rows))
-        else:
-            slices = tilt_transfer(acquisition, grid, pixel_size_A=voxel_size_A)
-        images = grid.scatter(slices)  # (t, n, n // 2 + 1)
-        transfer = (operator.matrix @ images.flatten(0, 1)).view(n, n, n // 2 + 1)
+        transfer = torch.ones(n, n, n // 2 + 1)
+        if not flat_transfer:
+            grid = SliceGrid.inside_nyquist(n)
+            images = grid.scatter(tilt_transfer(acquisition, grid, pixel_size_A=voxel_size_A))
+            transfer = (operator.matrix @ images.flatten(0, 1)).view_as(transfer)
         return cls._below_nyquist(n, operator.measured[:, :, None], transfer, device)
 
     @classmethod
