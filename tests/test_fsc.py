@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tomadapt.fsc import fourier_shell_correlation
+from tomadapt.fsc import fourier_shell_correlation, resolution_A, soft_sphere
 
 
 def noise(n: int, seed: int) -> NDArray[np.float32]:
@@ -69,3 +69,27 @@ def test_an_empty_shell_is_nan() -> None:
     assert curve[0] == pytest.approx(1)
     assert np.isnan(curve[1:]).all()
     assert np.isnan(fourier_shell_correlation(noise(16, 0), np.zeros((16,) * 3, np.float32))).all()
+
+
+def test_resolution_is_where_the_curve_crosses() -> None:
+    curve = np.array([1.0, 1.0, 0.9, 0.7, 0.3, 0.1])
+    found = resolution_A(curve, voxel_size_A=10.0, n=12, threshold=0.5)
+    assert found == pytest.approx(120 / 3.5)
+    assert resolution_A(curve, voxel_size_A=10.0, n=12, threshold=0.05) == 120 / 5
+    assert resolution_A(curve[::-1], voxel_size_A=10.0, n=12, threshold=0.5) is None
+
+
+def test_empty_shells_are_passed_over() -> None:
+    curve = np.array([np.nan, 1.0, np.nan, 0.8, 0.2])
+    found = resolution_A(curve, voxel_size_A=1.0, n=10, threshold=0.5)
+    assert found == pytest.approx(10 / 3.5)
+    assert resolution_A(np.full(5, np.nan), voxel_size_A=1.0, n=10, threshold=0.5) is None
+
+
+@pytest.mark.parametrize("n", [16, 17])
+def test_a_soft_sphere_has_its_radius(n: int) -> None:
+    ball = soft_sphere(n, radius_voxels=4.0, edge_voxels=2.0)
+    middle = n // 2
+    assert ball[middle, middle, middle + 4] == 1.0
+    assert ball[middle, middle - 5, middle] == pytest.approx(0.5)
+    assert ball[middle + 6, middle, middle] == pytest.approx(0.0, abs=1e-7)

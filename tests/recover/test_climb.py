@@ -1,5 +1,7 @@
 """Fisher scoring: from near a pose to the pose, without losing what it had."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
@@ -46,7 +48,7 @@ def test_it_climbs_to_the_pose():
 
 def test_more_steps_never_lower_the_score():
     scores = [climbed(0.3, iterations=k, noise=0.3)[2][2] for k in (0, 1, 3, 6)]
-    for fewer, more in zip(scores, scores[1:], strict=False):
+    for fewer, more in pairwise(scores):
         assert (more >= fewer - 1e-6).all()
     assert (scores[-1] > scores[0]).all()
 

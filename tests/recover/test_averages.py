@@ -1,0 +1,99 @@
+"""Averages of classes in a folder, and discovery on top of it."""
+
+import csv
+import json
+
+import mrcfile
+import numpy as np
+import pytest
+
+from tomadapt.errors import MismatchError
+from tomadapt.recover.average import AveragingOptions
+from tomadapt.recover.averages import average_classes, file_stems
+from tomadapt.recover.clusters import ClusterOptions
+from tomadapt.recover.discover import Described, DiscoveryOptions, discover
+
+QUICK = AveragingOptions(iterations=1, starts=1)
+
+
+@pytest.fixture(scope="module")
+def averaged(planted, tmp_path_factory):
+    out = tmp_path_factory.mktemp("averages")
+    rows = np.concatenate([np.flatnonzero(planted.data.labels == c)[:8] for c in (0, 1)])
+    data = planted.data.subset(rows).unlabelled()
+    names = ["a/b"] * 8 + ["few"] * 2 + ["c"] * 6
+    told = []
+    done = average_classes(
+        data, names, planted.points, QUICK, out, progress=lambda n, name: told.append(n)
+    )
+    return out, data, names, done, told
+
+
+def test_maps_carry_their_voxel_size(averaged):
+    out, *_ = averaged
+    for name in ("a_b.mrc", "a_b_half1.mrc", "a_b_half2.mrc", "c.mrc"):
+        with mrcfile.open(out / name) as file:
+            assert file.data.shape == (32, 32, 32)
+            assert float(file.voxel_size.x) == pytest.approx(11.5)
+
+
+def test_every_class_is_accounted_for(averaged):
+    out, _, _, done, told = averaged
+    record = json.loads((out / "fsc.json").read_text())["classes"]
+    assert record["few"] == {"particles": 2, "reason": "fewer than 4 particles"}
+    assert record["a/b"]["particles"] == 8
+    assert {"resolution_0.5_nm", "resolution_0.143_nm", "fsc"} <= set(record["c"])
+    assert [one.name for one in done] == ["a/b", "c", "few"]
+    assert sum(told) == 3 * (QUICK.iterations + 1)
+    with (out / "a_b_poses.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 8
+
+
+def test_a_finished_class_is_not_averaged_again(averaged, planted, monkeypatch):
+    out, data, names, done, _ = averaged
+    monkeypatch.setattr("tomadapt.recover.averages.average", None)
+    again = average_classes(data, names, planted.points, QUICK, out)
+    np.testing.assert_array_equal(again[0].result.volume, done[0].result.volume)
+
+
+def test_a_folder_of_other_averages_is_refused(averaged, planted):
+    out, data, names, *_ = averaged
+    with pytest.raises(MismatchError, match="another configuration"):
+        average_classes(data, names[::-1], planted.points, QUICK, out)
+    with pytest.raises(MismatchError, match="options"):
+        average_classes(data, names, planted.points, AveragingOptions(), out)
+
+
+def test_file_names_are_safe_and_distinct():
+    stems = file_stems(["a/b", "a_b", "../x", "A_B", "ok-1.2", "…"])
+    assert len({s.lower() for s in stems.values()}) == 6
+    assert all("/" not in s and not s.startswith(".") for s in stems.values())
+    assert stems["ok-1.2"] == "ok-1.2"
+
+
+def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
+    rows = np.concatenate([np.flatnonzero(planted.data.labels == c)[:16] for c in (0, 1)])
+    features = np.repeat(np.eye(2), 16, axis=0) + 0.01 * np.random.default_rng(0).normal(
+        size=(32, 2)
+    )
+    described = Described(
+        planted.data.subset(rows).unlabelled(), features, ["known"] * 32, np.repeat([0.0, 1.0], 16)
+    )
+    found = discover(
+        described,
+        points=planted.points,
+        known={"known": planted.templates["ribosome_30s"]},
+        out=tmp_path,
+        options=DiscoveryOptions(
+            clusters=ClusterOptions(count=2), averaging=AveragingOptions(iterations=2, starts=1)
+        ),
+    )
+    assert [one.candidate for one in found] == [True, False]
+    assert found[0].unknown_score == 1.0
+    assert found[1].match == "known"
+    assert found[1].discrepancy_nm < 3.5
+    assert (tmp_path / f"candidate_{found[0].name}.mrc").exists()
+    with (tmp_path / "clusters.csv").open() as file:
+        assert [row["name"] for row in csv.DictReader(file)] == [one.name for one in found]
+    with (tmp_path / "particles.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 32
