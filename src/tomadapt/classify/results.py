@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tomadapt.classify.matched_source import Geometry, MatchedSource
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.io.atomic import write_json
+from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
 from tomadapt.io.label_zarr import write_label_zarr
 from tomadapt.io.particle_lists import write_copick, write_csv, write_star
 from tomadapt.learn.model import Model
@@ -29,7 +30,7 @@ from tomadapt.tomograms.positions import REASON, Positions, write_rejected
 from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import WedgeEstimate
 
-CLASS_NUMBER, CLASS_NAME, SCORE = "rlnClassNumber", "tomadaptClassName", "tomadaptScore"
+CLASS_NUMBER, SCORE = "rlnClassNumber", "tomadaptScore"
 NO_CLASS = "none"
 WORTH_NAMING = 0.1
 """The second class is named in a particle's reason from this probability on."""
@@ -127,11 +128,13 @@ def write_results(
         CLASS_NAME: [NO_CLASS] * len(particles),
         SCORE: [0.0] * len(particles),
         REASON: [""] * len(particles),
+        SUBTOMOGRAM: [0] * len(particles),
     }
     for place, row in enumerate(findings.positions.rows):
         columns[CLASS_NUMBER][row] = int(prediction.labels[place]) + 1
         columns[CLASS_NAME][row] = names[place]
         columns[SCORE][row] = round(float(score[place]), 4)
+        columns[SUBTOMOGRAM][row] = place + 1
         columns[REASON][row] = _reason(prediction, place, findings.guard["chosen"])
     write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
     shared = {name: columns[name] for name in (CLASS_NUMBER, CLASS_NAME, SCORE)}

@@ -11,6 +11,7 @@ EXPERIMENTS = {
     "figure8": "features of a class left out of training and adaptation",
     "figure9": "novel structures: clusters, unknown scores and recovered maps (figures 8 and 9)",
     "augmentation": "accuracy with and without augmentation",
+    "alignment": "planted poses found again, beside other programs",
     "planted": "a tomogram's planted particles found and named by the one command",
     "ribosomes": "recall of real ribosomes, and their scores against decoys'",
 }

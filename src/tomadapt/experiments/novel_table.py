@@ -56,8 +56,11 @@ def novel_table(records: Sequence[Row], line: str) -> str:
             for w in of
         ]
         lines.append(f"| {name}{mark} | {' | '.join(cells)} |")
-    cells = [f"{_spread(list(found[w].values()), 2)} ({PAPER_NM[w]})" for w in of]
-    lines.append(f"| mean | {' | '.join(cells)} |")
+    cells = [_spread(list(found[w].values()), 2) for w in of]
+    lines.append(f"| mean of classes | {' | '.join(cells)} |")
+    every = {w: next(r["clusters_nm"] for r in of[w] if "clusters_nm" in r) for w in of}
+    cells = [f"{_spread(every[w], 2)} ({PAPER_NM[w]})" for w in of]
+    lines.append(f"| mean of all clusters' averages | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,8 @@ from tomadapt.io.star import read_text
 
 FORMAT = "tomadapt-extracted-1"
 CARD, CUBES = "extracted.json", "subtomograms.npy"
+SUBTOMOGRAM, CLASS_NAME = "tomadaptSubtomogram", "tomadaptClassName"
+"""Columns of classified particles in a STAR file: which cube of the folder, from 1; the class."""
 _REMEDY = "delete the folder and extract again"
 
 

@@ -10,10 +10,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tomadapt.errors import InputError, MismatchError
+from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
 from tomadapt.io.star import read_star, read_text
-
-CLASS_NAME, SUBTOMOGRAM = "tomadaptClassName", "tomadaptSubtomogram"
-"""Columns of ``tomadapt classify``: the class, and the row in the folder ``subtomograms``."""
 
 
 def read_labels(path: Path, n: int) -> list[str]:
