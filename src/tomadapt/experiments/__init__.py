@@ -12,6 +12,7 @@ EXPERIMENTS = {
     "figure9": "novel structures: clusters, unknown scores and recovered maps (figures 8 and 9)",
     "augmentation": "accuracy with and without augmentation",
     "alignment": "planted poses found again, beside other programs",
+    "recovery": "structures averaged from random poses, beside the truth",
     "planted": "a tomogram's planted particles found and named by the one command",
     "ribosomes": "recall of real ribosomes, and their scores against decoys'",
 }

@@ -100,7 +100,7 @@ def by_relion(
     write_star_document(folder / "particles.star", StarDocument(parts))
     options = (
         "--i particles.star --ref reference.mrc --o out/run --iter 1 --K 1 --ctf --healpix_order 2 "
-        f"--oversampling 1 --offset_range {max_shift:g} --offset_step 2 --tau2_fudge 4 --pad 2 "
+        f"--oversampling 1 --offset_range {max_shift + 1:g} --offset_step 2 --offset 25 --pad 2 "
         f"--particle_diameter {0.9 * n * voxel_size_A:g} --norm --scale --j 1 --dont_check_norm"
     ).split()
     started = time.perf_counter()
