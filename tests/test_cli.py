@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 import time
@@ -30,6 +31,9 @@ COMMANDS = (
     "adapt",
     "predict",
     "report",
+    "align",
+    "average",
+    "discover",
     "run",
     "demo",
     "self-check",
@@ -255,6 +259,77 @@ def write_mrc(path: Path, data: np.ndarray) -> None:
     with mrcfile.new(path) as mrc:
         mrc.set_data(data)
         mrc.voxel_size = 16.0
+
+
+class TestRecovery:
+    """align, average and discover; in a folder of their own."""
+
+    def test_poses_of_every_particle(self, chain: Chain, tmp_path: Path) -> None:
+        target, averages = chain.folder / "target", tmp_path / "averages"
+        labels = chain.folder / "labels.csv"
+        quick = ["--iterations", 1, "--starts", 1, "--step", 30]
+        assert call("average", target, "--labels", labels, "--out", averages, *quick) == 0
+        record = json.loads((averages / "fsc.json").read_text())["classes"]
+        counted = sum(one["particles"] for one in record.values())
+        assert counted == 15  # every particle is in a class, averaged or with a reason
+        maps = [name for name, one in record.items() if "reason" not in one]
+        assert maps
+        reference = averages / f"{maps[0]}.mrc"
+        out = tmp_path / "poses.csv"
+        assert call("align", target, "--reference", reference, "--out", out, "--step", 30) == 0
+        with out.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 15
+        assert all(-1 <= float(row["score"]) <= 1 for row in rows)
+
+    def test_averages_again_are_at_once(
+        self, chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command = ["average", chain.folder / "target", "--out", tmp_path / "a"]
+        command += ["--iterations", 1, "--starts", 1, "--step", 30]
+        assert call(*command) == 0
+        monkeypatch.setattr("tomadapt.recover.averages.average", None)
+        assert call(*command) == 0
+        assert (tmp_path / "a" / "all.mrc").exists()
+
+    def test_clusters_and_candidates(self, chain: Chain, tmp_path: Path) -> None:
+        before, after = chain.folder / "source.safetensors", chain.folder / "adapted.safetensors"
+        domains = ["--source", chain.folder / "source", "--target", chain.folder / "target"]
+        out = tmp_path / "found"
+        assert call("discover", before, after, *domains, "--out", out, "--clusters", 3) == 0
+        with (out / "clusters.csv").open(newline="") as file:
+            clusters = list(csv.DictReader(file))
+        assert sum(int(row["particles"]) for row in clusters) == 15
+        with (out / "particles.csv").open(newline="") as file:
+            assert {row["cluster"] for row in csv.DictReader(file)} == {
+                row["name"] for row in clusters
+            }
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (["average", "{target}", "--symmetry", "Q"], 2, "unknown symmetry"),
+            (["average", "{target}", "--class", "x"], 2, "no particle has the class"),
+            (["average", "{target}", "--labels", "{target}/set.json"], 3, "cannot be used"),
+            (["average", "{target}", "--defocus", 3], 2, "a defocus without tilts"),
+            (["align", "{target}", "--reference", "{target}/none.mrc"], 2, "format of"),
+            (["average", "{target}/none.star"], 3, "cannot read"),
+        ],
+    )
+    def test_mistakes_before_any_work(
+        self,
+        chain: Chain,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        arguments: list[object],
+        code: int,
+        message: str,
+    ) -> None:
+        target = chain.folder / "target"
+        filled = [str(a).format(target=target) for a in arguments]
+        assert call(*filled, "--out", tmp_path / "out") == code
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 class TestMethods:

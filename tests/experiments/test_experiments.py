@@ -13,12 +13,16 @@ import pytest
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
 from tomadapt.experiments import (
     EXPERIMENTS,
+    alignment,
     augmentation,
     decoys,
     figure3,
     figure4,
+    figure7,
     figure8,
+    figure9,
     planted,
+    recovery,
     ribosomes,
     table1,
     table2,
@@ -43,7 +47,8 @@ def setting(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Setti
 
 
 def test_every_experiment_is_a_module_that_names_its_outputs():
-    modules = (table1, table2, figure3, figure4, figure8, augmentation, planted, ribosomes)
+    modules = (table1, table2, figure3, figure4, figure7, figure8, figure9, augmentation)
+    modules += (alignment, recovery, planted, ribosomes)
     assert [m.__name__.rpartition(".")[2] for m in modules] == list(EXPERIMENTS)
     assert all(callable(module.run) for module in modules)
 
@@ -311,3 +316,39 @@ def test_task_files_can_be_read_back(setting):
     assert len(paths) > 20
     for path in paths:
         assert AdaptTask.model_validate(json.loads(path.read_text())).key == path.parent.name
+
+
+class TestRecovery:
+    def test_figure7_averages_by_three_sets_of_labels(self, setting):
+        records, table, picture = figure7.run(setting)
+        rows = read_rows(records)
+        assert {row["labels"] for row in rows} == {"before", "after", "truth"}
+        for labels in ("before", "after", "truth"):
+            assert sum(row["particles"] for row in rows if row["labels"] == labels) == 18
+        assert all(row["right"] == row["particles"] for row in rows if row["labels"] == "truth")
+        assert "stand-in" in table.read_text()
+        assert NOTE in table.read_text()
+        assert picture.stat().st_size > 10_000
+
+    def test_figure9_counts_an_unseen_class(self, setting):
+        records, table = figure9.run(setting)
+        rows = read_rows(records)
+        assert [(row["seed"], row["when"]) for row in rows] == [
+            (0, "before"), (0, "after"), (1, "before"), (1, "after"),
+        ]  # fmt: skip
+        assert all(0 <= row["auroc_neighbours"] <= 1 for row in rows)
+        assert ["clusters_nm" in row for row in rows] == [True, True, False, False]
+        assert "(never seen)" in table.read_text()
+
+    def test_planted_poses_where_no_other_program_is(self, setting, monkeypatch):
+        monkeypatch.setattr(alignment, "by_acryo", lambda *_, **__: None)
+        monkeypatch.setattr(alignment, "by_relion", lambda *_, **__: None)
+        records, _ = alignment.run(setting)
+        rows = read_rows(records)
+        assert [row["installed"] for row in rows] == [True, False, False] * 2
+        assert all(row["median_deg"] <= 6 for row in rows if row["installed"])
+
+    def test_structures_from_random_poses(self, setting):
+        rows = read_rows(recovery.run(setting)[0])
+        assert len(rows) == 3
+        assert all(row["discrepancy_nm"] < 10 for row in rows)

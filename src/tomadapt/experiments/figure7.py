@@ -51,6 +51,7 @@ def run(setting: Setting) -> list[Path]:
     labels = {k: predict(m, particles.unlabelled()).labels for k, m in models.items()}
     labels["truth"] = particles.labels
     points = measured_points(particles)
+    averaging = AveragingOptions(iterations=1 if scale.builtin else 5)
     truths = {
         name: MapComparison(density, voxel_size_A=particles.voxel_size_A)
         for name, density in make_templates(target.made.simulation).items()
@@ -61,7 +62,7 @@ def run(setting: Setting) -> list[Path]:
         names = [particles.class_names[label] for label in of]
         folder = setting.store / f"figure7-{task.key}-{when}"
         data = particles.unlabelled()
-        for one in average_classes(data, names, points, AveragingOptions(), folder):
+        for one in average_classes(data, names, points, averaging, folder):
             right = np.array(names)[of == particles.labels]
             row: Row = {"experiment": "figure7", "scale": scale.name, "labels": when}
             row |= {"class": one.name, "particles": one.particles}

@@ -42,13 +42,12 @@ def by_acryo(cubes: Cubes, template: Cubes, *, max_shift: float) -> Aligned | No
         from acryo.alignment import ZNCCAlignment
     except ImportError:
         return None
-    grid = Rotation.from_matrix(rotation_grid(ACRYO_STEP_DEG))
+    swap = np.eye(3)[::-1]  # its axes are z, y, x
+    grid = Rotation.from_matrix(swap @ rotation_grid(ACRYO_STEP_DEG) @ swap)
     model = ZNCCAlignment(template, rotations=grid, tilt=(-60, 60))
     started = time.perf_counter()
     found = [model.align(cube, max_shifts=(max_shift,) * 3) for cube in cubes]
     seconds = time.perf_counter() - started
-    # Its axes are z, y, x.
-    swap = np.eye(3)[::-1]
     rotations = swap @ Rotation.from_quat([f.quat for f in found]).as_matrix() @ swap
     return Aligned(rotations, np.array([f.shift for f in found])[:, ::-1], seconds)
 
