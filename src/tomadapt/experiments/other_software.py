@@ -49,7 +49,10 @@ def by_acryo(cubes: Cubes, template: Cubes, *, max_shift: float) -> Aligned | No
     found = [model.align(cube, max_shifts=(max_shift,) * 3) for cube in cubes]
     seconds = time.perf_counter() - started
     rotations = swap @ Rotation.from_quat([f.quat for f in found]).as_matrix() @ swap
-    return Aligned(rotations, np.array([f.shift for f in found])[:, ::-1], seconds)
+    # It turns about (n - 1) / 2, and an even box's centre here lies half a voxel beyond that.
+    centre = np.full(3, cubes.shape[-1] // 2 - (cubes.shape[-1] - 1) / 2)
+    shifts = np.array([f.shift for f in found])[:, ::-1] + rotations @ centre - centre
+    return Aligned(rotations, shifts, seconds)
 
 
 def by_relion(
