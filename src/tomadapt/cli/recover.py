@@ -127,6 +127,7 @@ def average(
     from tomadapt.recover.labels import read_labels
     from tomadapt.recover.recording import measured_points
     from tomadapt.recover.rotations import symmetry_group
+    from tomadapt.report.structures_page import write_structures_page
 
     require_one_process()
     symmetry_group(symmetry)
@@ -148,6 +149,7 @@ def average(
     total = len(set(names)) * (iterations + 1)
     with progress_bar("average", total, unit="iterations") as advance:
         done = average_classes(data, names, points, options, out, template=begin, progress=advance)
+    write_structures_page(done, out / "report.html", title=f"Structures: {particles.name}")
     for one in done:
         typer.echo(f"{one.name}: {one.particles} particles, {_resolution_text(one.record)}")
     typer.echo(out)
