@@ -297,6 +297,7 @@ class TestRecovery:
         domains = ["--source", chain.folder / "source", "--target", chain.folder / "target"]
         out = tmp_path / "found"
         assert call("discover", before, after, *domains, "--out", out, "--clusters", 3) == 0
+        assert "Clusters: target" in (out / "report.html").read_text(encoding="utf-8")
         with (out / "clusters.csv").open(newline="") as file:
             clusters = list(csv.DictReader(file))
         assert sum(int(row["particles"]) for row in clusters) == 15

@@ -79,7 +79,7 @@ def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
     described = Described(
         planted.data.subset(rows).unlabelled(), features, ["known"] * 32, np.repeat([0.0, 1.0], 16)
     )
-    found = discover(
+    found, averages = discover(
         described,
         points=planted.points,
         known={"known": planted.templates["ribosome_30s"]},
@@ -89,6 +89,7 @@ def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
         ),
     )
     assert [one.candidate for one in found] == [True, False]
+    assert [one.name for one in averages] == [one.name for one in found]
     assert found[0].unknown_score == 1.0
     assert found[1].match == "known"
     assert found[1].discrepancy_nm < 3.5

@@ -186,6 +186,7 @@ def discover(
     from tomadapt.recover.discover import CLUSTER_AVERAGING, DiscoveryOptions, describe
     from tomadapt.recover.discover import discover as run
     from tomadapt.recover.recording import measured_points
+    from tomadapt.report.structures_page import write_structures_page
     from tomadapt.simulate.dataset import SimulationConfig, make_templates
 
     require_one_process()
@@ -210,7 +211,7 @@ def discover(
     known = make_templates(config)
     described = describe(before, after, known_data, data, unknown=unknown, fabric=fabric)  # type: ignore[arg-type]
     with progress_bar("discover", 1, unit="run") as advance:
-        found = run(
+        found, averages = run(
             described,
             points=points,
             known=known,
@@ -219,6 +220,7 @@ def discover(
             progress=lambda _, name: advance(0, name),
         )
         advance(1)
+    write_structures_page(averages, out / "report.html", title=f"Clusters: {target.name}")
     candidates = [one for one in found if one.candidate]
     typer.echo(f"{out}: {len(found)} clusters, {len(candidates)} candidates")
     for one in candidates:

@@ -156,7 +156,7 @@ def discover(
     out: Path,
     options: DiscoveryOptions | None = None,
     progress: Callable[[int, str], None] = lambda _, __: None,
-) -> list[FoundCluster]:
+) -> tuple[list[FoundCluster], list[AveragedClass]]:
     """Cluster particles, average the clusters, and hold the averages against known structures.
 
     Parameters
@@ -177,8 +177,10 @@ def discover(
 
     Returns
     -------
-    list of FoundCluster
+    found
         Candidates first, then by falling unknown score.
+    averages
+        In the same order.
     """
     options = options or DiscoveryOptions()
     data, features = described.data, described.features
@@ -228,7 +230,8 @@ def discover(
         "versions": versions(),
     }
     write_json(out / "summary.json", summary)
-    return found
+    of = {one.name: one for one in averaged}
+    return found, [of[each.name] for each in found]
 
 
 def match_known(

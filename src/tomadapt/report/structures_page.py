@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from tomadapt.errors import InputError
 from tomadapt.io.atomic import write_text
@@ -104,7 +105,10 @@ def _curves(shown: Sequence[AveragedClass]) -> Figure:
     for threshold in (0.5, 0.143):
         fsc.axhline(threshold, color="#5d6b78", linewidth=0.8)
     fsc.set(ylim=(-0.1, 1.05), xlabel="spatial frequency, 1/nm", title="FSC of the half maps")
-    turn.set(yscale="log", xlabel="iteration", title="median turn of particles, °")
+    turn.set_yscale("log")
+    turn.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    turn.yaxis.set_minor_formatter(NullFormatter())
+    turn.set(xlabel="iteration", title="median turn of particles, °")
     found.set(xlabel="iteration", title="resolution (0.143), nm")
     if len(shown) <= 8:
         fsc.legend(fontsize=8)
