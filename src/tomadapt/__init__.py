@@ -1,7 +1,8 @@
 """Labels macromolecules in cryo-electron tomograms with training data from another source.
 
 The public names, in the order of the data: structure → density → tilt series → subtomograms →
-source model → adapted model → predictions → report. They are loaded when first used.
+source model → adapted model → predictions → recovered structures → report. They are loaded when
+first used.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ _HOME = {
     "AdversarialOptions": "tomadapt.learn.adversarial",
     "AdversarialAdaptation": "tomadapt.learn.adversarial",
     "predict": "tomadapt.prediction",
+    "measured_points": "tomadapt.recover.recording",
+    "shell_power": "tomadapt.recover.fourier",
+    "AlignmentOptions": "tomadapt.recover.align",
+    "Aligner": "tomadapt.recover.align",
+    "align": "tomadapt.recover.align",
+    "AveragingOptions": "tomadapt.recover.average",
+    "average": "tomadapt.recover.average",
+    "MapComparison": "tomadapt.recover.compare",
     "write_report": "tomadapt.report.page",
     "RunConfig": "tomadapt.config",
     "run": "tomadapt.pipeline",

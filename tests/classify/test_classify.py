@@ -104,6 +104,17 @@ def test_what_a_run_leaves(run: Path) -> None:
     assert "measured; particles bright" in page
 
 
+def test_what_was_classified_is_averaged(run: Path, tmp_path: Path) -> None:
+    quick = ["--iterations", 1, "--starts", 1, "--step", 30]
+    assert call("average", run / "particles.star", "--out", tmp_path, *quick) == 0
+    record = json.loads((tmp_path / "fsc.json").read_text())["classes"]
+    labelled = read_particles(run / "particles.star")
+    assert sum(one["particles"] for one in record.values()) == len(labelled)
+    assert set(record) == set(classes_of(labelled))
+    with mrcfile.open(tmp_path / "ribosome_80s.mrc") as file:
+        assert file.data.std() > 0
+
+
 def test_again_is_at_once_and_the_same(planted: Path, cache: Path, run: Path) -> None:
     before = (run / "particles.star").read_bytes()
     found = planted / "tomogram.mrc"

@@ -102,6 +102,15 @@ def test_it_is_kept_whole(result, tmp_path):
     assert again.voxel_size_A == 11.5
 
 
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut", None])
+def test_damaged_files_are_refused(result, tmp_path, damage):
+    path = tmp_path / "a.npz"
+    result.save(path)
+    path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
+    with pytest.raises(InputError, match="is damaged"):
+        Average.load(path)
+
+
 def test_symmetry_is_imposed(planted, particles):
     options = AveragingOptions(iterations=1, starts=1, symmetry="C2")
     found = average(particles, planted.points, options)

@@ -6,7 +6,8 @@ Nat. Methods 9, 853): what their FSC shows above that is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ from tomadapt.recover.from_nothing import first_reference
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import angular_distance_deg, symmetry_group
 from tomadapt.recover.symmetry import rotate_volume, symmetry_axes
+from tomadapt.simulate.dataset import DAMAGE
 from tomadapt.subtomograms import Subtomograms
 
 Volume = NDArray[np.float32]
@@ -107,8 +109,14 @@ class Average:
 
     @classmethod
     def load(cls, path: Path) -> Average:
-        """Read what :meth:`save` wrote."""
-        with np.load(path) as kept:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        InputError
+            When the file is damaged.
+        """
+        with _opened(path) as kept:
             poses, history = _unpacked(kept)
             one, other = kept["half_maps"]
             return cls(
@@ -355,12 +363,26 @@ class _State:
     def read(cls, path: Path | None) -> _State | None:
         if path is None or not path.exists():
             return None
-        with np.load(path) as kept:
+        with _opened(path) as kept:
             references = list(kept["references"])
             if "fsc" not in kept:
                 return cls(references, int(kept["shell"]))
             poses, history = _unpacked(kept)
             return cls(references, int(kept["shell"]), poses, kept["fsc"], history)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with np.load(path) as kept:
+            yield kept
+    except DAMAGE as error:
+        raise InputError(
+            f"{path} is damaged",
+            expected="what an earlier run wrote",
+            got=str(error),
+            remedy="delete it; that average is then made again",
+        ) from error
 
 
 _POSES = ("rotations", "shifts", "scores", "gains")
