@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from tomadapt.experiments.records import Row
 from tomadapt.experiments.scales import SCALES
 from tomadapt.experiments.tables import markdown
+from tomadapt.fsc import phases_randomised, shell_numbers
 from tomadapt.io.volumes import ArrayVolumes
 from tomadapt.learn.model import Model
 from tomadapt.metrics import binomial_interval
@@ -32,20 +33,16 @@ def phase_randomised(data: Subtomograms, *, seed: int) -> Subtomograms:
     This keeps the power spectrum and with it the missing wedge, and destroys the structure.
     """
     cubes = data.read(range(len(data))).numpy()
-    noise = np.random.default_rng(seed).normal(size=cubes.shape)
-    amplitude = np.abs(np.fft.fftn(cubes, axes=(1, 2, 3)))
-    phase = np.fft.fftn(noise, axes=(1, 2, 3))
-    mixed = np.fft.ifftn(amplitude * phase / np.abs(phase), axes=(1, 2, 3)).real
-    return Subtomograms(ArrayVolumes(mixed.astype(np.float32), data.voxel_size_A))
+    rng = np.random.default_rng(seed)
+    mixed = np.stack([phases_randomised(cube, from_shell=0, rng=rng) for cube in cubes])
+    return Subtomograms(ArrayVolumes(mixed, data.voxel_size_A))
 
 
 def shell_ratio(data: Subtomograms) -> float:
     """Mean power in shell d/4 of the box's frequencies over that in shell d/16."""
     cubes = data.read(range(min(len(data), 40))).numpy()
     power = (np.abs(np.fft.fftn(cubes, axes=(1, 2, 3))) ** 2).mean(axis=0)
-    k = np.fft.fftfreq(data.box, 1 / data.box)
-    radius = np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + k[None, None, :] ** 2)
-    shell = np.rint(radius).astype(int)
+    shell = shell_numbers(data.box)
     return float(power[shell == data.box // 4].mean() / power[shell == data.box // 16].mean())
 
 

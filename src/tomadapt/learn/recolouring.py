@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, MismatchError
+from tomadapt.fsc import shell_numbers
 from tomadapt.subtomograms import Indices, LabelledSubtomograms, MixableSource, Subtomograms
 
 _PARTICLES = 400
@@ -123,7 +124,7 @@ def recoloured(
     found, wanted = _noise_power(inner, source.rows), _power(target)
     amplitudes = np.sqrt(wanted / np.maximum(found, np.finfo(float).tiny))
     amplitudes[0] = amplitudes[1]  # cubes have mean 0
-    shell = _shells(source.box)
+    shell = shell_numbers(source.box, half=True)
     # In the corners beyond Nyquist there is no power of either.
     whole = amplitudes[np.minimum(shell, len(amplitudes) - 1)]
     voxels = np.bincount(np.minimum(shell, len(found) - 1).ravel(), _twice(source.box).ravel())
@@ -133,13 +134,6 @@ def recoloured(
     labels[source.rows] = source.labels
     data = LabelledSubtomograms(volumes, source.rows, labels=labels, class_names=source.class_names)
     return data, amplitudes * scale
-
-
-def _shells(d: int) -> NDArray[np.int64]:
-    """(d, d, d // 2 + 1): the distance from the origin in whole Fourier voxels."""
-    k, half = np.fft.fftfreq(d, 1 / d), np.fft.rfftfreq(d, 1 / d)
-    radius = np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + half**2)
-    return np.asarray(np.round(radius), dtype=np.int64)
 
 
 def _twice(d: int) -> NDArray[np.float64]:
@@ -153,7 +147,7 @@ def _twice(d: int) -> NDArray[np.float64]:
 
 def _shell_means(cubes: torch.Tensor) -> NDArray[np.float64]:
     d = cubes.shape[-1]
-    shell, weight = _shells(d), _twice(d)
+    shell, weight = shell_numbers(d, half=True), _twice(d)
     power = torch.fft.rfftn(cubes, dim=(1, 2, 3)).abs().square().mean(dim=0).numpy()
     inside = shell <= d // 2
     sums = np.bincount(shell[inside], (power * weight)[inside], minlength=d // 2 + 1)

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from tomadapt.io.atomic import write_json
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.pipeline import require_own
-from tomadapt.recover.average import FEWEST, Average, AveragingOptions, average
+from tomadapt.recover.average import FEWEST, AveragingOptions, average
+from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.pose_files import write_poses
 from tomadapt.simulate.dataset import versions
 from tomadapt.subtomograms import Subtomograms
+
+Volume = NDArray[np.float32]
 
 THRESHOLDS = (0.5, 0.143)
 
@@ -55,7 +58,11 @@ class AveragedClass:
             "particles": self.particles,
             **{k: None if v is None else round(v / 10, 3) for k, v in found.items()},
             "frequency_per_nm": [round(i / box_nm, 5) for i in range(n // 2)],
-            "fsc": [None if np.isnan(v) else round(float(v), 4) for v in self.result.fsc],
+            "fsc": _curve(self.result.fsc.corrected),
+            "fsc_unmasked": _curve(self.result.fsc.unmasked),
+            "fsc_masked": _curve(self.result.fsc.masked),
+            "fsc_phases_randomised": _curve(self.result.fsc.randomised),
+            "phases_randomised_from_shell": int(self.result.fsc.randomised_from),
             "history": self.result.history,
         }
 
@@ -67,7 +74,8 @@ def average_classes(
     options: AveragingOptions,
     out: Path,
     *,
-    template: NDArray[np.float32] | None = None,
+    template: Volume | None = None,
+    mask: Volume | None = None,
     progress: Callable[[int, str], None] = lambda _, __: None,
 ) -> list[AveragedClass]:
     """Average every class, and write maps, half maps, poses and FSC.
@@ -78,11 +86,11 @@ def average_classes(
         All particles.
     names
         (n,) the class of each.
-    points, options, template
+    points, options, template, mask
         As for :func:`~tomadapt.recover.average.average`.
     out
         The folder: ``<class>.mrc``, ``<class>_half1.mrc``, ``<class>_half2.mrc``,
-        ``<class>_poses.csv`` with the particles' rows in ``data``, and ``fsc.json``.
+        ``<class>_mask.mrc``, ``<class>_poses.csv`` with the particles' rows in ``data``, and ``fsc.json``.
     progress
         Told of iterations, ``options.iterations + 1`` for each class, and of the class's name.
 
@@ -105,9 +113,8 @@ def average_classes(
             points.transfer.cpu().numpy().tobytes() + points.k.cpu().numpy().tobytes(),
             digest_size=16,
         ).hexdigest(),
-        "template": None
-        if template is None
-        else hashlib.blake2b(template.tobytes(), digest_size=16).hexdigest(),
+        "template": _digest(template),
+        "mask": _digest(mask),
         "options": options.model_dump(mode="json"),
     }
     require_own(out, wanted, needed_bytes=0)
@@ -137,6 +144,7 @@ def average_classes(
                 points,
                 options,
                 template=template,
+                mask=mask,
                 checkpoint=state,
                 progress=tell,
             )
@@ -164,8 +172,19 @@ def file_stems(names: Sequence[str]) -> dict[str, str]:
     return stems
 
 
+def _digest(volume: Volume | None) -> str | None:
+    if volume is None:
+        return None
+    return hashlib.blake2b(volume.tobytes(), digest_size=16).hexdigest()
+
+
+def _curve(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(v) else round(float(v), 4) for v in values]
+
+
 def _write_maps(out: Path, stem: str, result: Average) -> None:
-    maps = {"": result.volume, "_half1": result.half_maps[0], "_half2": result.half_maps[1]}
+    one, other = result.half_maps
+    maps = {"": result.volume, "_half1": one, "_half2": other, "_mask": result.mask}
     for ending, volume in maps.items():
         label = f"tomadapt average {ending[1:]}".strip()
         write_mrc(
@@ -178,7 +197,6 @@ def _write_fsc(out: Path, done: Sequence[AveragedClass]) -> None:
         out / "fsc.json",
         {
             "classes": {one.name: one.record for one in done},
-            "mask": "soft sphere, radius 0.45 of the box",
             "versions": versions(),
         },
     )

@@ -98,7 +98,8 @@ def _curves(shown: Sequence[AveragedClass]) -> Figure:
         result = one.result
         n = len(result.volume)
         k_nm = np.arange(n // 2) / (n * result.voxel_size_A / 10)
-        fsc.plot(k_nm, result.fsc, label=shorten(one.name, 20))
+        (line,) = fsc.plot(k_nm, result.fsc.corrected, label=shorten(one.name, 20))
+        fsc.plot(k_nm, result.fsc.unmasked, ":", linewidth=0.9, color=line.get_color())
         iterations = [record["iteration"] for record in result.history]
         turn.plot(iterations, [record["median_turn_deg"] for record in result.history], marker="o")
         found.plot(iterations, [record["resolution_nm"] for record in result.history], marker="o")
