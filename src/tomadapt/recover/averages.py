@@ -90,7 +90,8 @@ def average_classes(
         As for :func:`~tomadapt.recover.average.average`.
     out
         The folder: ``<class>.mrc``, ``<class>_half1.mrc``, ``<class>_half2.mrc``,
-        ``<class>_mask.mrc``, ``<class>_poses.csv`` with the particles' rows in ``data``, and ``fsc.json``.
+        ``<class>_mask.mrc``, ``<class>_poses.csv`` with the particles' rows in ``data``, and
+        ``fsc.json``.
     progress
         Told of iterations, ``options.iterations + 1`` for each class, and of the class's name.
 

@@ -186,8 +186,7 @@ def discover(
     data, features = described.data, described.features
     predicted, unknown = described.predicted, described.unknown
     groups = cluster(features, options.clusters)
-    width = len(str(max(int(groups.max()), 0)))
-    names = [NO_CLUSTER if g < 0 else f"cluster_{g:0{width}d}" for g in groups]
+    names = cluster_names(groups)
     rows = np.flatnonzero(groups >= 0)
     averaged = average_classes(
         data.subset(rows),
@@ -232,6 +231,12 @@ def discover(
     write_json(out / "summary.json", summary)
     of = {one.name: one for one in averaged}
     return found, [of[each.name] for each in found]
+
+
+def cluster_names(groups: NDArray[np.integer]) -> list[str]:
+    """What the clusters of particles are called in files: ``cluster_07``, or ``none``."""
+    width = len(str(max(int(groups.max()), 0)))
+    return [NO_CLUSTER if g < 0 else f"cluster_{g:0{width}d}" for g in groups]
 
 
 def match_known(
