@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tomadapt.fsc import fourier_shell_correlation, resolution_A, soft_sphere
+from tomadapt.fsc import (
+    fourier_shell_correlation,
+    half_map_fsc,
+    phases_randomised,
+    resolution_A,
+    shell_numbers,
+    soft_edge,
+    soft_sphere,
+)
 
 
 def noise(n: int, seed: int) -> NDArray[np.float32]:
@@ -93,3 +101,67 @@ def test_a_soft_sphere_has_its_radius(n: int) -> None:
     assert ball[middle, middle, middle + 4] == 1.0
     assert ball[middle, middle - 5, middle] == pytest.approx(0.5)
     assert ball[middle + 6, middle, middle] == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [16, 17])
+def test_random_phases_keep_amplitudes_and_all_below_their_first_shell(n: int) -> None:
+    volume = noise(n, 0)
+    found = phases_randomised(volume, from_shell=4, rng=np.random.default_rng(1))
+    before, after = np.fft.fftn(volume), np.fft.fftn(found)
+    np.testing.assert_allclose(np.abs(after), np.abs(before), rtol=1e-3, atol=1e-3)
+    low = shell_numbers(n) < 4
+    np.testing.assert_allclose(after[low], before[low], atol=1e-3)
+    curve = fourier_shell_correlation(volume, found)
+    np.testing.assert_allclose(curve[1:4], 1, atol=1e-5)
+    assert np.abs(curve[4:]).max() < 0.4  # a shell of 4 has some 200 voxels, half of them free
+
+
+@pytest.mark.parametrize("n", [16, 17])
+def test_shells_of_a_half_transform_are_those_of_the_whole(n: int) -> None:
+    whole = shell_numbers(n)
+    assert whole[1, 2, -2] == 3
+    np.testing.assert_array_equal(shell_numbers(n, half=True), whole[..., : n // 2 + 1])
+
+
+def test_what_a_mask_brings_about_is_taken_off() -> None:
+    # A narrow mask with a hard edge makes even independent noise alike in neighbouring frequencies;
+    # noise that leaks through a common mean is the textbook case.
+    n = 40
+    mask = soft_sphere(n, radius_voxels=5.0, edge_voxels=1.0)
+    common = 30 * soft_sphere(n, radius_voxels=4.0, edge_voxels=1.0)
+    one, other = noise(n, 1) + common, noise(n, 2) + common
+    found = half_map_fsc(one, other, mask, seed=0)
+    beyond = slice(max(found.randomised_from + 2, 8), None)
+    assert np.nanmean(found.masked[beyond]) > 0.3  # the ball's own edge, seen through the mask
+    np.testing.assert_array_equal(
+        found.corrected[: found.randomised_from + 2], found.masked[: found.randomised_from + 2]
+    )
+    by_hand = (found.masked - found.randomised) / (1 - found.randomised)
+    np.testing.assert_allclose(found.corrected[beyond], by_hand[beyond])
+
+
+def test_noise_inside_a_mask_has_no_resolution_after_correction() -> None:
+    n = 40
+    mask = soft_sphere(n, radius_voxels=4.0, edge_voxels=3.0)
+    curves = [half_map_fsc(noise(n, 2 * s), noise(n, 2 * s + 1), mask, seed=s) for s in range(8)]
+    corrected = np.mean([c.corrected for c in curves], axis=0)
+    assert all(c.randomised_from == 1 for c in curves)
+    assert np.abs(corrected[6:]).max() < 0.25
+    assert abs(corrected[6:].mean()) < 0.08
+
+
+def test_a_mask_that_hides_noise_raises_the_fsc_to_what_is_inside_it() -> None:
+    n = 40
+    ball = soft_sphere(n, radius_voxels=8.0)
+    signal = noise(n, 0) * ball
+    one, other = signal + 0.7 * noise(n, 1), signal + 0.7 * noise(n, 2)
+    found = half_map_fsc(one, other, ball, seed=0)
+    assert found.unmasked[8:].mean() < 0.2
+    expected = 1 / (1 + 0.7**2)  # the SNR inside the mask
+    assert found.corrected[8:].mean() == pytest.approx(expected, abs=0.12)
+
+
+def test_a_soft_edge_falls_as_a_cosine() -> None:
+    np.testing.assert_allclose(
+        soft_edge(np.array([-5.0, 0.0, 1.5, 3.0, 9.0]), edge_voxels=3.0), [1, 1, 0.5, 0, 0]
+    )

@@ -141,7 +141,8 @@ def phases_randomised(
     noise = np.fft.rfftn(rng.standard_normal(volume.shape))
     turned = np.abs(spectrum) * noise / np.maximum(np.abs(noise), 1e-30)
     chosen = shell_numbers(n, half=True) >= from_shell
-    return np.fft.irfftn(np.where(chosen, turned, spectrum), s=volume.shape).astype(np.float32)
+    mixed = np.fft.irfftn(np.where(chosen, turned, spectrum), s=volume.shape, axes=(0, 1, 2))
+    return np.asarray(mixed, dtype=np.float32)
 
 
 def resolution_A(

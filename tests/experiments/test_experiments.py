@@ -337,8 +337,17 @@ class TestRecovery:
             (0, "before"), (0, "after"), (1, "before"), (1, "after"),
         ]  # fmt: skip
         assert all(0 <= row["auroc_neighbours"] <= 1 for row in rows)
-        assert ["clusters_nm" in row for row in rows] == [True, True, False, False]
+        # Whoever discovers has no labels of the target; every cluster is held to the truth after.
+        for row in rows:
+            assert sum(one["particles"] for one in row["found"]) == row["n"]
+            assert set(row["best_nm"]) == {"ribosome_70s", "apoferritin"}
+            # Four particles or more of a class that has a structure: then there is a map.
+            mapped = [one for one in row["found"] if one["discrepancy_nm"] is not None]
+            assert len(mapped) == sum(
+                one["particles"] >= 4 and one["majority"] != "null" for one in row["found"]
+            )
         assert "(never seen)" in table.read_text()
+        assert "(5.42" not in table.read_text()  # the paper's stand beside no plumbing
 
     def test_planted_poses_where_no_other_program_is(self, setting, monkeypatch):
         monkeypatch.setattr(alignment, "by_acryo", lambda *_, **__: None)

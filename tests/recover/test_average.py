@@ -5,7 +5,9 @@ import pytest
 
 import tomadapt.recover.average as module
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.recover.average import Average, AveragingOptions, average
+from tomadapt.fsc import soft_sphere
+from tomadapt.recover.average import AveragingOptions, average
+from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.compare import MapComparison
 from tomadapt.recover.fourier import shell_power
 from tomadapt.recover.from_nothing import first_reference
@@ -97,6 +99,9 @@ def test_it_is_kept_whole(result, tmp_path):
     again = Average.load(path)
     np.testing.assert_array_equal(again.volume, result.volume)
     np.testing.assert_array_equal(again.half_maps, result.half_maps)
+    np.testing.assert_array_equal(again.mask, result.mask)
+    np.testing.assert_array_equal(again.fsc.corrected, result.fsc.corrected)
+    assert again.fsc.randomised_from == result.fsc.randomised_from
     np.testing.assert_array_equal(again.poses.rotations, result.poses.rotations)
     assert again.history == result.history
     assert again.voxel_size_A == 11.5
@@ -134,3 +139,24 @@ def test_the_first_reference_depends_on_its_seed_alone(planted, particles):
     ]
     np.testing.assert_array_equal(made[0], made[1])
     assert np.abs(made[0] - made[2]).max() > 0
+
+
+def test_a_mask_from_the_map_is_tighter_than_the_sphere_and_no_worse(planted, particles):
+    options = AveragingOptions(iterations=3, starts=1)
+    masked, wide = (
+        average(particles, planted.points, options.model_copy(update={"mask": mask}))
+        for mask in ("map", "sphere")
+    )
+    assert masked.mask.mean() < 0.6 * wide.mask.mean()
+    truth = MapComparison(planted.templates["ribosome_30s"], voxel_size_A=11.5)
+    assert truth(masked.volume).discrepancy_nm <= truth(wide.volume).discrepancy_nm
+
+
+def test_a_mask_of_the_users_own_is_what_is_used(planted, particles):
+    density = planted.templates["ribosome_30s"]
+    own = soft_sphere(32, radius_voxels=8.0)
+    options = AveragingOptions(iterations=1)
+    found = average(particles, planted.points, options, template=density, mask=own)
+    np.testing.assert_array_equal(found.mask, own)
+    assert np.abs(found.volume[own == 0]).max() == 0
+    assert np.abs(found.half_maps[0][own == 0]).max() > 0

@@ -10,7 +10,7 @@ import pytest
 from tomadapt.errors import MismatchError
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.averages import average_classes, file_stems
-from tomadapt.recover.clusters import ClusterOptions
+from tomadapt.recover.clusters import ClusterOptions, cluster
 from tomadapt.recover.discover import Described, DiscoveryOptions, discover
 
 QUICK = AveragingOptions(iterations=1, starts=1)
@@ -79,15 +79,20 @@ def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
     described = Described(
         planted.data.subset(rows).unlabelled(), features, ["known"] * 32, np.repeat([0.0, 1.0], 16)
     )
+    options = DiscoveryOptions(
+        clusters=ClusterOptions(count=2), averaging=AveragingOptions(iterations=2, starts=1)
+    )
+    told = []
     found, averages = discover(
         described,
+        cluster(features, options.clusters),
         points=planted.points,
         known={"known": planted.templates["ribosome_30s"]},
         out=tmp_path,
-        options=DiscoveryOptions(
-            clusters=ClusterOptions(count=2), averaging=AveragingOptions(iterations=2, starts=1)
-        ),
+        options=options,
+        progress=lambda n, name: told.append(n),
     )
+    assert sum(told) == 2 * (2 + 2)
     assert [one.candidate for one in found] == [True, False]
     assert [one.name for one in averages] == [one.name for one in found]
     assert found[0].unknown_score == 1.0

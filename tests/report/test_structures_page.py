@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tomadapt.recover.average import Average
+from tomadapt.fsc import half_map_fsc
 from tomadapt.recover.averages import AveragedClass
+from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.poses import Poses
 from tomadapt.report.structures_page import write_structures_page
 
@@ -19,10 +20,11 @@ def done() -> list[AveragedClass]:
     history = [
         {"iteration": float(i), "median_turn_deg": 9.0 / i, "resolution_nm": 4.0} for i in (1, 2)
     ]
-    fsc = np.linspace(1, 0, 8)
-    result = Average(ball, (ball, ball), 10.0, fsc, poses, np.arange(4) % 2, history)
+    mask = np.ones_like(ball)
+    fsc = half_map_fsc(ball, ball, mask, seed=0)
+    result = Average(ball, (ball, ball), mask, 10.0, fsc, poses, np.arange(4) % 2, history)
     noise = rng.normal(size=(16, 16, 16)).astype(np.float32)
-    other = Average(noise, (noise, noise), 10.0, fsc, poses, np.arange(4) % 2, history)
+    other = Average(noise, (noise, noise), mask, 10.0, fsc, poses, np.arange(4) % 2, history)
     return [
         AveragedClass("<b>bold</b>", 4, result),
         AveragedClass("noise", 4, other),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -101,6 +101,13 @@ def average(
     template: Annotated[
         Path | None, typer.Option(help="Map to begin with; from random poses if not given.")
     ] = None,
+    mask: Annotated[
+        str,
+        typer.Option(
+            metavar="map|sphere|FILE",
+            help="The particle in the middle of the map; a wide sphere; or a map of 0 to 1.",
+        ),
+    ] = "map",
     symmetry: Annotated[str, typer.Option(help="C1, C4, D7, T, O, I, …, of every class.")] = "C1",
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Only this class; may be repeated.")
@@ -137,6 +144,9 @@ def average(
     names = names or ["all"] * len(data)
     data, names = _of_classes(data, names, classes)
     begin = None if template is None else _template(template, data)
+    kind, soft = _mask(mask, data)
+    if soft is not None and begin is None:
+        warn(f"from random poses a particle lies as it happens to: {mask} must leave room for that")
     fabric = make_fabric(checked_device(device))
     points = measured_points(data, _stated(tilt_range, tilt_step, defocus), device=fabric.device)
     options = AveragingOptions(
@@ -144,11 +154,14 @@ def average(
         iterations=iterations,
         starts=starts,
         alignment=AlignmentOptions(step_deg=step, max_shift_voxels=max_shift),
+        mask=kind,
         seed=seed,
     )
     total = len(set(names)) * (iterations + 1)
     with progress_bar("average", total, unit="iterations") as advance:
-        done = average_classes(data, names, points, options, out, template=begin, progress=advance)
+        done = average_classes(
+            data, names, points, options, out, template=begin, mask=soft, progress=advance
+        )
     write_structures_page(done, out / "report.html", title=f"Structures: {particles.name}")
     for one in done:
         typer.echo(f"{one.name}: {one.particles} particles, {_resolution_text(one.record)}")
@@ -182,7 +195,7 @@ def discover(
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
     from tomadapt.progress import progress_bar
-    from tomadapt.recover.clusters import ClusterOptions
+    from tomadapt.recover.clusters import ClusterOptions, cluster
     from tomadapt.recover.discover import CLUSTER_AVERAGING, DiscoveryOptions, describe
     from tomadapt.recover.discover import discover as run
     from tomadapt.recover.recording import measured_points
@@ -210,16 +223,18 @@ def discover(
     config = SimulationConfig.model_validate(known_data.source.meta["config"])  # type: ignore[attr-defined]
     known = make_templates(config)
     described = describe(before, after, known_data, data, unknown=unknown, fabric=fabric)  # type: ignore[arg-type]
-    with progress_bar("discover", 1, unit="run") as advance:
+    groups = cluster(described.features, options.clusters)
+    steps = len(set(groups[groups >= 0].tolist())) * (options.averaging.iterations + 2)
+    with progress_bar("discover", steps, unit="steps") as advance:
         found, averages = run(
             described,
+            groups,
             points=points,
             known=known,
             out=out,
             options=options,
-            progress=lambda _, name: advance(0, name),
+            progress=advance,
         )
-        advance(1)
     write_structures_page(averages, out / "report.html", title=f"Clusters: {target.name}")
     candidates = [one for one in found if one.candidate]
     typer.echo(f"{out}: {len(found)} clusters, {len(candidates)} candidates")
@@ -301,6 +316,32 @@ def _stated(
     from tomadapt.recover.recording import StatedRecording
 
     return StatedRecording(tilt_range_deg=tilt_range, tilt_step_deg=tilt_step, defocus_um=defocus)
+
+
+def _mask(
+    stated: str, data: Subtomograms
+) -> tuple[Literal["map", "sphere"], NDArray[np.float32] | None]:
+    """The kind of mask, and the mask itself where it is a file."""
+    from tomadapt.errors import ConfigError, InputError
+
+    if stated in ("map", "sphere"):
+        return "map" if stated == "map" else "sphere", None
+    if not Path(stated).is_file():
+        raise ConfigError(
+            f"unknown mask {stated!r}",
+            expected="map, sphere or a file (.mrc)",
+            got="no such file",
+            remedy="mend --mask",
+        )
+    soft = _template(Path(stated), data)
+    if soft.min() < -0.1 or not 0.5 < soft.max() < 1.1:  # resampled edges overshoot a little
+        raise InputError(
+            f"{stated} is no mask",
+            expected="values from 0 to 1",
+            got=f"{soft.min():.3g} to {soft.max():.3g} in the particles' box",
+            remedy="give a mask with a soft edge, or --mask map",
+        )
+    return "map", soft.clip(0, 1)
 
 
 def _template(path: Path, data: Subtomograms) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +47,6 @@ class NovelTask(Task):
     when: Literal["before", "after"]
     options: DiscoveryOptions
 
-    version: ClassVar[int] = 1
-
     @property
     def requires(self) -> Sequence[Task]:
         """The adaptation."""
@@ -65,15 +63,16 @@ class NovelTask(Task):
         before = self.adapted.source_model.model(store)
         model = before if self.when == "before" else self.adapted.model(store)
         described = describe(before, model, source, target.unlabelled())
+        groups = cluster(described.features, self.options.clusters)
         found, averages = discover(
             described,
+            groups,
             points=measured_points(target),
             known={name: volume for name, volume in templates.items() if name != novel},
             out=folder / "found",
             options=self.options,
         )
         is_novel = target.labels == target.class_names.index(novel)
-        groups = cluster(described.features, self.options.clusters)
         by_class = ClusterOptions(count=len(target.class_names))
         known = predict(before, source).features
         mahalanobis = unknown_scores(described.features, known, source.labels, kind="mahalanobis")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from tomadapt.experiments.records import Row
 from tomadapt.recover.compare import Comparison
 from tomadapt.report.style import styled
 
-LABELS = ("before", "after", "truth")
+LABELS: tuple[Literal["before", "after", "truth"], ...] = ("before", "after", "truth")
 
 
 def recovered_table(rows: Sequence[Row], line: str) -> str:

@@ -24,7 +24,7 @@ from tomadapt.prediction import predict
 from tomadapt.recover.align import AlignmentOptions
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.averages import AveragedClass, average_classes
-from tomadapt.recover.clusters import ClusterOptions, cluster
+from tomadapt.recover.clusters import ClusterOptions
 from tomadapt.recover.compare import MapComparison
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.unknown import UnknownKind, unknown_scores
@@ -150,6 +150,7 @@ def describe(
 
 def discover(
     described: Described,
+    groups: NDArray[np.integer],
     *,
     points: MeasuredPoints,
     known: Mapping[str, Volume],
@@ -157,12 +158,14 @@ def discover(
     options: DiscoveryOptions | None = None,
     progress: Callable[[int, str], None] = lambda _, __: None,
 ) -> tuple[list[FoundCluster], list[AveragedClass]]:
-    """Cluster particles, average the clusters, and hold the averages against known structures.
+    """Average clusters of particles, and hold the averages against known structures.
 
     Parameters
     ----------
     described
         The particles, their features, predictions and unknown scores.
+    groups
+        (n,) the cluster of each, from :func:`~tomadapt.recover.clusters.cluster`; −1 is none.
     points
         Where the particles were measured.
     known
@@ -171,9 +174,10 @@ def discover(
         The folder: ``particles.csv``, ``clusters.csv``, ``averages/`` with every cluster's map, and
         ``candidate_<cluster>.mrc``. An interrupted run goes on in it.
     options
-        How.
+        How; its ``clusters`` are for the record.
     progress
-        Told of iterations of averages, with the cluster's name.
+        Told of iterations of averages and of comparisons, with the cluster's name:
+        ``options.averaging.iterations + 2`` for each cluster in all.
 
     Returns
     -------
@@ -183,9 +187,8 @@ def discover(
         In the same order.
     """
     options = options or DiscoveryOptions()
-    data, features = described.data, described.features
+    data = described.data
     predicted, unknown = described.predicted, described.unknown
-    groups = cluster(features, options.clusters)
     names = cluster_names(groups)
     rows = np.flatnonzero(groups >= 0)
     averaged = average_classes(
@@ -197,7 +200,7 @@ def discover(
         progress=progress,
     )
     _write_particles(out / "particles.csv", names, predicted, unknown)
-    matches = match_known(averaged, known, voxel_size_A=data.voxel_size_A)
+    matches = match_known(averaged, known, voxel_size_A=data.voxel_size_A, progress=progress)
     found = []
     for one in averaged:
         members = [i for i, name in enumerate(names) if name == one.name]
@@ -240,12 +243,27 @@ def cluster_names(groups: NDArray[np.integer]) -> list[str]:
 
 
 def match_known(
-    averaged: list[AveragedClass], known: Mapping[str, Volume], *, voxel_size_A: float
+    averaged: list[AveragedClass],
+    known: Mapping[str, Volume],
+    *,
+    voxel_size_A: float,
+    progress: Callable[[int, str], None] = lambda _, __: None,
 ) -> dict[str, tuple[str, float, float]]:
     """The known class that each average is most like.
 
     The three that correlate best are compared shell by shell; the one of least structural
     discrepancy counts.
+
+    Parameters
+    ----------
+    averaged
+        The averages; those without a map are like none.
+    known
+        Class → (n, n, n) map.
+    voxel_size_A
+        Å, of all maps.
+    progress
+        Told of each average.
 
     Returns
     -------
@@ -254,7 +272,9 @@ def match_known(
     """
     maps = {one.name: one.result.volume for one in averaged if one.result is not None}
     if not maps or not known:
+        progress(len(averaged), "")
         return {}
+    progress(len(averaged) - len(maps), "")
     held = {
         name: MapComparison(volume, voxel_size_A=voxel_size_A) for name, volume in known.items()
     }
@@ -266,6 +286,7 @@ def match_known(
         compared = [(classes[i], held[classes[i]](volume)) for i in likest]
         best, result = min(compared, key=lambda pair: pair[1].discrepancy_nm)
         matches[name] = best, result.correlation, result.discrepancy_nm
+        progress(1, name)
     return matches
 
 
