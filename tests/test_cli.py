@@ -17,6 +17,7 @@ import pytest
 from command_line import call
 from tomadapt.cli import app
 from tomadapt.experiments import EXPERIMENTS
+from tomadapt.fsc import soft_sphere
 from tomadapt.learn.model import Model
 from tomadapt.simulate.dataset import open_set
 from tomadapt.structures import BUILTIN
@@ -292,6 +293,24 @@ class TestRecovery:
         assert call(*command) == 0
         assert (tmp_path / "a" / "all.mrc").exists()
 
+    def test_a_mask_of_ones_own(
+        self, chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        mask, box = tmp_path / "mask.mrc", 24
+        soft = soft_sphere(box, radius_voxels=7.0)
+        write_mrc(mask, soft)
+        command = ["average", chain.folder / "target", "--iterations", 1, "--starts", 1]
+        command += ["--step", 30, "--mask", mask]
+        assert call(*command, "--out", tmp_path / "a") == 0
+        assert "must leave room" in capsys.readouterr().err  # there is no template
+        with mrcfile.open(tmp_path / "a" / "all_mask.mrc") as file:
+            np.testing.assert_allclose(file.data, soft, atol=0.05)
+        mask.unlink()
+        write_mrc(mask, 100 * soft)
+        assert call(*command, "--out", tmp_path / "b") == 3
+        assert "is no mask" in capsys.readouterr().err
+        assert not (tmp_path / "b").exists()
+
     def test_clusters_and_candidates(self, chain: Chain, tmp_path: Path) -> None:
         before, after = chain.folder / "source.safetensors", chain.folder / "adapted.safetensors"
         domains = ["--source", chain.folder / "source", "--target", chain.folder / "target"]
@@ -313,6 +332,7 @@ class TestRecovery:
             (["average", "{target}", "--class", "x"], 2, "no particle has the class"),
             (["average", "{target}", "--labels", "{target}/set.json"], 3, "cannot be used"),
             (["average", "{target}", "--defocus", 3], 2, "a defocus without tilts"),
+            (["average", "{target}", "--mask", "shpere"], 2, "unknown mask 'shpere'"),
             (["align", "{target}", "--reference", "{target}/none.mrc"], 2, "format of"),
             (["average", "{target}/none.star"], 3, "cannot read"),
         ],
