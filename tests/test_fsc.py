@@ -84,7 +84,16 @@ def test_resolution_is_where_the_curve_crosses() -> None:
     found = resolution_A(curve, voxel_size_A=10.0, n=12, threshold=0.5)
     assert found == pytest.approx(120 / 3.5)
     assert resolution_A(curve, voxel_size_A=10.0, n=12, threshold=0.05) == 120 / 5
-    assert resolution_A(curve[::-1], voxel_size_A=10.0, n=12, threshold=0.5) is None
+    assert resolution_A(curve[::-1] / 4, voxel_size_A=10.0, n=12, threshold=0.5) is None
+
+
+def test_a_first_shell_that_is_low_alone_hides_nothing() -> None:
+    """Regression: a CTF is next to zero there, and such a map had no resolution at all."""
+    curve = np.array([1.0, 0.07, 0.8, 0.9, 0.7, 0.3, 0.1])
+    found = resolution_A(curve, voxel_size_A=10.0, n=14, threshold=0.5)
+    assert found == pytest.approx(140 / 4.5)
+    low = np.array([1.0, 0.07, 0.2, 0.3, 0.9, 0.9])
+    assert resolution_A(low, voxel_size_A=10.0, n=12, threshold=0.5) is None
 
 
 def test_empty_shells_are_passed_over() -> None:

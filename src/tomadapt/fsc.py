@@ -11,6 +11,12 @@ TRUSTED = 0.8
 """Half maps' phases are randomised from where their unmasked FSC falls below this (RELION)."""
 
 
+FIRST_SHELLS = 3
+"""Shells in which a curve may begin below a threshold."""
+DRAWS = 8
+"""Of random phases: the mean of their curves is taken, since one scatters by a tenth and more."""
+
+
 def shell_numbers(n: int, *, half: bool = False) -> NDArray[np.int64]:
     """The shell of each Fourier voxel: its distance from the origin, rounded.
 
@@ -73,9 +79,10 @@ class HalfMapFsc:
     unmasked, masked
         Without and with the mask.
     randomised
-        With the mask, after phases were made random in both: what the mask alone brings about.
+        With the mask, after phases were made random in both, the mean of several draws: what the
+        mask alone brings about.
     corrected
-        The masked one less that.
+        The masked one less that, where that is positive.
     randomised_from
         The first shell whose phases were made random.
     """
@@ -110,12 +117,15 @@ def half_map_fsc(
     low = np.flatnonzero(np.nan_to_num(unmasked[1:]) < TRUSTED)
     first = 1 + int(low[0]) if len(low) else len(unmasked)
     rng = np.random.default_rng([seed, 13])
-    random = [phases_randomised(half, from_shell=first, rng=rng) * mask for half in (one, other)]
-    randomised = fourier_shell_correlation(random[0], random[1])
+    curves = []
+    for _ in range(DRAWS):
+        pair = [phases_randomised(half, from_shell=first, rng=rng) * mask for half in (one, other)]
+        curves.append(fourier_shell_correlation(*pair))
+    randomised = np.asarray(np.mean(curves, axis=0))
     corrected = masked.copy()
     # Next to the border the mask mixes random phases with true ones (RELION leaves two shells too).
     beyond = slice(first + 2, None)
-    by_mask = np.nan_to_num(randomised[beyond])
+    by_mask = np.clip(np.nan_to_num(randomised[beyond]), 0, None)
     corrected[beyond] = np.where(
         by_mask < 1, (masked[beyond] - by_mask) / np.maximum(1 - by_mask, 1e-6), 0
     )
@@ -150,6 +160,9 @@ def resolution_A(
 ) -> float | None:
     """Where a Fourier shell correlation first falls below a threshold.
 
+    The first shells have a handful of voxels, where a CTF is next to zero: one of the first two
+    that is below is passed over when a later one of the first three is not.
+
     Parameters
     ----------
     fsc
@@ -164,7 +177,7 @@ def resolution_A(
     -------
     float or None
         Å, interpolated linearly between shells; the last shell's where it never falls below; None
-        where the first shell is below already.
+        where the first three shells are below already.
     """
     last: tuple[int, float] | None = None
     for shell in range(1, len(fsc)):
@@ -172,6 +185,8 @@ def resolution_A(
         if np.isnan(value):
             continue
         if value < threshold:
+            if last is None and shell < FIRST_SHELLS:
+                continue
             if last is None:
                 return None
             before, above = last

@@ -45,7 +45,7 @@ Defocus = Annotated[
     float | None,
     typer.Option(help="µm, positive = underfocus; none where the CTF was corrected."),
 ]
-Step = Annotated[float, typer.Option(min=2, max=60, help="Of the rotations searched, degrees.")]
+Step = Annotated[float, typer.Option(min=5, max=60, help="Of the rotations searched, degrees.")]
 MaxShift = Annotated[
     float | None, typer.Option(min=0, help="Voxels along each axis; an eighth of the box if none.")
 ]

@@ -17,6 +17,7 @@ from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.io.atomic import write_text
+from tomadapt.learn.engine import make_fabric
 from tomadapt.recover.align import Aligner, AlignmentOptions, align
 from tomadapt.recover.fourier import shell_power
 from tomadapt.recover.recording import measured_points
@@ -50,7 +51,7 @@ def run(setting: Setting) -> list[Path]:
         for label, name in enumerate(STRUCTURES):
             some = data.subset(np.flatnonzero(data.labels == label)).unlabelled()
             cubes = some.read(range(n)).numpy()
-            folder = setting.store / "relion"
+            folder = setting.store / f"relion-{made.key}"
             size = simulation.voxel_size_A
             others = {
                 "tomadapt": _ours(some, templates[name], reach),
@@ -86,7 +87,7 @@ def run(setting: Setting) -> list[Path]:
 
 def _ours(data: Subtomograms, template: np.ndarray, reach: float) -> Aligned:
     started = time.perf_counter()  # all of it: the power, the bank, the particles
-    points = measured_points(data)
+    points = measured_points(data, device=make_fabric().device)
     options = AlignmentOptions(max_shift_voxels=reach)
     poses = align(data, Aligner(template, points, shell_power(data, points), options))
     seconds = time.perf_counter() - started

@@ -83,7 +83,7 @@ def _of_all(records: Sequence[Row], novel: str) -> list[list[str]]:
             {},
         ),
         row(
-            "clusters with a map",
+            "clusters with a map and a structure",
             lambda r: float(sum(one["discrepancy_nm"] is not None for one in r["found"])),
             {},
         ),

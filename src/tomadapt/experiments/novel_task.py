@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.task import Task
+from tomadapt.learn.engine import make_fabric
 from tomadapt.prediction import predict
 from tomadapt.recover.averages import AveragedClass
 from tomadapt.recover.clusters import ClusterOptions, best_cluster_f1, cluster
@@ -67,7 +68,7 @@ class NovelTask(Task):
         found, averages = discover(
             described,
             groups,
-            points=measured_points(target),
+            points=measured_points(target, device=make_fabric().device),
             known={name: volume for name, volume in templates.items() if name != novel},
             out=folder / "found",
             options=self.options,

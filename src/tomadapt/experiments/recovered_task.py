@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.task import Task
+from tomadapt.learn.engine import make_fabric
 from tomadapt.prediction import predict
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.averages import AveragedClass, average_classes
@@ -69,7 +70,7 @@ class RecoveredTask(Task):
         done = average_classes(
             particles.unlabelled(),
             names[found].tolist(),
-            measured_points(particles),
+            measured_points(particles, device=make_fabric().device),
             self.averaging,
             store / self.key / "averages",
         )

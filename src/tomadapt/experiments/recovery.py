@@ -17,6 +17,7 @@ from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.io.atomic import write_text
+from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import peak_memory_mb
 from tomadapt.recover.average import AveragingOptions, average
 from tomadapt.recover.compare import MapComparison
@@ -39,7 +40,7 @@ def run(setting: Setting) -> list[Path]:
     made = SimulateTask.of(simulation)
     setting.finish([made], "recovery")
     data = made.open(setting.store, snr=0.1)
-    points = measured_points(data)
+    points = measured_points(data, device=make_fabric().device)
     options = AveragingOptions(iterations=1 if setting.scale.builtin else 5)
     records, text = setting.file("recovery.jsonl"), setting.file("recovery.md")
     rows: list[Row] = []

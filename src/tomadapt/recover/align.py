@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tomadapt.errors import MismatchError
+from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.recover.climb import Found, best_of, climb
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.poses import GridPoses, Poses
@@ -35,7 +35,8 @@ class AlignmentOptions(BaseModel):
     max_shift_voxels
         Along each axis, from the box's centre; an eighth of the box when None.
     shift_step_voxels
-        Of the grid of shifts.
+        Of the grid of shifts, see :func:`shift_grid`; when None so fine that no shift is further
+        from the grid than a quarter of the wavelength of the search's highest shell.
     search_shell
         The highest shell of the search, in Fourier voxels; a fifth of the box when None.
     max_shell
@@ -46,13 +47,54 @@ class AlignmentOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    step_deg: Annotated[float, Field(ge=2, le=60)] = 15.0
+    step_deg: Annotated[float, Field(ge=5, le=60)] = 15.0
     max_shift_voxels: Annotated[float, Field(ge=0)] | None = None
-    shift_step_voxels: Annotated[float, Field(gt=0)] = 2.0
+    shift_step_voxels: Annotated[float, Field(gt=0)] | None = None
     search_shell: Annotated[int, Field(ge=2)] | None = None
     max_shell: Annotated[int, Field(ge=2)] | None = None
     candidates: Annotated[int, Field(ge=1, le=64)] = 6
     finalists: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+_ROOM_BYTES = 2e9
+"""What the rotated references of a search may take."""
+
+
+def shift_grid(reach_voxels: float, step_voxels: float) -> NDArray[np.float32]:
+    """Shifts on a body-centred cubic lattice: no shift grid of as many points leaves smaller gaps.
+
+    Parameters
+    ----------
+    reach_voxels
+        Along each axis.
+    step_voxels
+        Side of the lattice's cells, which have a point in their centres too; no shift within reach
+        of the lattice is further than 0.56 of it from a point.
+
+    Returns
+    -------
+    ndarray
+        (s, 3) float32, (x, y, z) in voxels; no shift is among them.
+    """
+    half = step_voxels / 2
+    count = int(np.ceil(reach_voxels / half - 1e-6))
+    line = np.arange(-count, count + 1)
+    x, y, z = np.meshgrid(line, line, line, indexing="ij")
+    kept = ((x - y) % 2 == 0) & ((x - z) % 2 == 0)
+    points = np.stack([x[kept], y[kept], z[kept]], axis=1) * half
+    return np.clip(points, -reach_voxels, reach_voxels).astype(np.float32)
+
+
+def _require_room(rotations: int, shifts: int, points: int) -> None:
+    """Refuse a search whose arrays would not fit."""
+    needed = 4.0 * rotations * max(2 * points, shifts)
+    if needed > _ROOM_BYTES:
+        raise ConfigError(
+            "the search's grid does not fit into memory",
+            expected=f"at most {_ROOM_BYTES / 1e9:g} GB",
+            got=f"{needed / 1e9:.1f} GB for {rotations} rotations and {shifts} shifts",
+            remedy="search in larger angular steps; the best rotations are refined below them",
+        )
 
 
 class Aligner:
@@ -68,6 +110,11 @@ class Aligner:
         (n // 2,) what shells are divided by, from :func:`~tomadapt.recover.fourier.shell_power`.
     options
         How to search.
+
+    Raises
+    ------
+    ConfigError
+        When the grid of rotations and shifts would not fit into memory.
     """
 
     def __init__(
@@ -89,10 +136,11 @@ class Aligner:
         self.reference = Reference.of(density, device)
         reach = n / 8 if options.max_shift_voxels is None else options.max_shift_voxels
         self.reach = reach
-        steps = int(np.ceil(2 * reach / options.shift_step_voxels)) + 1
-        line = torch.linspace(-reach, reach, steps, device=device)
-        self.shifts = torch.cartesian_prod(line, line, line)  # (s, 3)
-        self.rotations = torch.from_numpy(rotation_grid(options.step_deg)).to(device)
+        step = options.shift_step_voxels or 0.4 * n / self.search_shell
+        self.shifts = torch.from_numpy(shift_grid(reach, step)).to(device)  # (s, 3)
+        rotations = rotation_grid(options.step_deg)
+        _require_room(len(rotations), len(self.shifts), len(self.coarse.index))
+        self.rotations = torch.from_numpy(rotations).to(device)
         self.bank = self._bank()  # (m, 2 p)
         self.unshift = self.coarse.phases(-self.shifts)  # (s, p)
         # A grid's scores are the largest array there is: some 100 MB of them.
@@ -189,7 +237,7 @@ class Aligner:
         """The first ``count`` of some rotations of which no two are neighbours in the grid."""
         rotations = self.rotations[rows]
         cosine = (torch.einsum("aij,bij->ab", rotations, rotations) - 1) / 2
-        near = cosine > np.cos(np.radians(1.5 * self.options.step_deg))
+        near = (cosine > np.cos(np.radians(1.5 * self.options.step_deg))).cpu()
         kept: list[int] = []
         for i in range(len(rows)):
             if not any(near[i, j] for j in kept):

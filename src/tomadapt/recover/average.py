@@ -89,7 +89,8 @@ def average(
     mask
         (n, n, n), 0 … 1 with a soft edge, in the template's frame; instead of ``options.mask``.
     checkpoint
-        Where to keep the state after each iteration; an interrupted average goes on from it.
+        Where to keep the state after each iteration; an interrupted average goes on from it. Whose
+        it is, is not checked here (:func:`~tomadapt.recover.averages.average_classes` does).
     progress
         Told of each iteration: ``options.iterations + 1`` in all.
 
@@ -109,8 +110,7 @@ def average(
     members = _halves(len(data), options.seed)
     state = State.read(checkpoint)
     if state is None:
-        n = points.n
-        shell = min(options.alignment.search_shell or round(n / 5), n // 2 - 1)
+        shell = shared_shell(points.n, options)
         reference = template
         if reference is None:
             reference = _from_nothing(data, points, power, options, shell=shell, group=group)
@@ -129,7 +129,7 @@ def average(
             sums.append(_summed(data.subset(rows), found, points, power, group))
         fsc = half_map_fsc(*_volumes(sums), soft, seed=options.seed)
         poses = Poses.joined(parts).take(np.argsort(np.concatenate(members)))
-        state = state.next(fsc.corrected, poses, sums, voxel_size_A=data.voxel_size_A)
+        state = state.next(fsc.corrected, poses, sums, group=group, voxel_size_A=data.voxel_size_A)
         state.write(checkpoint)
         progress(1)
     assert state.poses is not None  # there was at least one iteration
@@ -143,6 +143,11 @@ def average(
     halves[members[1]] = 1
     voxel_size_A = data.voxel_size_A
     return Average(whole, half_maps, soft, voxel_size_A, fsc, state.poses, halves, state.history)
+
+
+def shared_shell(n: int, options: AveragingOptions) -> int:
+    """The highest shell of the first reference, which both halves begin with, in a box of n."""
+    return min(options.alignment.search_shell or round(n / 5), n // 2 - 1)
 
 
 def average_of_poses(

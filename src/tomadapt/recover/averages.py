@@ -25,6 +25,8 @@ from tomadapt.subtomograms import Subtomograms
 Volume = NDArray[np.float32]
 
 THRESHOLDS = (0.5, 0.143)
+_ENDINGS = ("", "_half1", "_half2", "_mask", "_poses")
+"""Of a class's files."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ class AveragedClass:
             "fsc_masked": _curve(self.result.fsc.masked),
             "fsc_phases_randomised": _curve(self.result.fsc.randomised),
             "phases_randomised_from_shell": int(self.result.fsc.randomised_from),
-            "history": self.result.history,
+            "history": [
+                {k: None if np.isnan(v) else v for k, v in record.items()}
+                for record in self.result.history
+            ],
         }
 
 
@@ -90,8 +95,8 @@ def average_classes(
         As for :func:`~tomadapt.recover.average.average`.
     out
         The folder: ``<class>.mrc``, ``<class>_half1.mrc``, ``<class>_half2.mrc``,
-        ``<class>_mask.mrc``, ``<class>_poses.csv`` with the particles' rows in ``data``, and
-        ``fsc.json``.
+        ``<class>_mask.mrc``, ``<class>_poses.csv`` with each particle's number in the file or set
+        that ``data`` is of, and ``fsc.json``.
     progress
         Told of iterations, ``options.iterations + 1`` for each class, and of the class's name.
 
@@ -155,7 +160,13 @@ def average_classes(
         else:
             progress(options.iterations + 1, name)
         _write_maps(out, stem, result)
-        write_poses(out / f"{stem}_poses.csv", result.poses, voxel_size_A=data.voxel_size_A)
+        write_poses(
+            out / f"{stem}_poses.csv",
+            result.poses,
+            voxel_size_A=data.voxel_size_A,
+            rows=data.rows[rows],
+            halves=result.halves,
+        )
         done.append(AveragedClass(name, len(rows), result))
         _write_fsc(out, done)
     _write_fsc(out, done)
@@ -165,10 +176,12 @@ def average_classes(
 def file_stems(names: Sequence[str]) -> dict[str, str]:
     """File names of classes: what no file name may hold is replaced, and no two are alike."""
     stems: dict[str, str] = {}
+    taken: set[str] = set()
     for name in names:
         stem = re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".") or "class"
-        while stem.lower() in {s.lower() for s in stems.values()}:
+        while taken & (files := {(stem + ending).lower() for ending in _ENDINGS}):
             stem += "_"
+        taken |= files
         stems[name] = stem
     return stems
 
@@ -184,9 +197,9 @@ def _curve(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _write_maps(out: Path, stem: str, result: Average) -> None:
-    one, other = result.half_maps
-    maps = {"": result.volume, "_half1": one, "_half2": other, "_mask": result.mask}
-    for ending, volume in maps.items():
+    for ending, volume in zip(
+        _ENDINGS, (result.volume, *result.half_maps, result.mask), strict=False
+    ):
         label = f"tomadapt average {ending[1:]}".strip()
         write_mrc(
             out / f"{stem}{ending}.mrc", volume, voxel_size_A=result.voxel_size_A, labels=[label]

@@ -143,14 +143,17 @@ class State:
         poses: Poses,
         sums: list[FourierSum],
         *,
+        group: NDArray[np.float32],
         voxel_size_A: float,
     ) -> State:
         """The state after an iteration that gave these poses, sums and FSC."""
         n = sums[0].n
         turn = 180.0
         if self.poses is not None:
-            turns = angular_distance_deg(self.poses.rotations[:, 0], poses.rotations[:, 0])
-            turn = float(np.median(turns))
+            before, now = self.poses.rotations[:, 0], poses.rotations[:, 0]
+            # A pose of a symmetric structure is as well any of its copies.
+            turns = [angular_distance_deg(before @ copy, now) for copy in group]
+            turn = float(np.median(np.min(turns, axis=0)))
         found = resolution_A(fsc, voxel_size_A=voxel_size_A, n=n, threshold=0.143)
         reached = 2 if found is None else round(n * voxel_size_A / found)
         ssnr = spectral_snr(fsc).to(sums[0].denominator.device)
@@ -160,7 +163,7 @@ class State:
             "mean_gain": float(poses.gains[:, 0].mean()),
             "median_turn_deg": turn,
             "shell": float(self.shell),
-            "resolution_nm": float(n * voxel_size_A / reached if found is None else found) / 10,
+            "resolution_nm": float("nan") if found is None else found / 10,
         }
         # What was compared bounds what can have been found.
         shell = min(max(reached, 4) + BEYOND, self.shell + 2 * BEYOND, n // 2 - 1)
@@ -204,8 +207,10 @@ class State:
 def spectral_snr(fsc: NDArray[np.float64]) -> torch.Tensor:
     """Spectral signal-to-noise ratio of a half map, (n // 2,): FSC / (1 − FSC)."""
     clean = np.clip(np.nan_to_num(fsc), 0, 0.999)
-    # Behind the first shell without signal there is none: what correlates there is chance.
-    lost = np.flatnonzero(clean[1:] < 0.1) + 1
+    # Behind the first two shells without signal there is none: what correlates there is chance.
+    # One alone may be a zero of the CTF, or the first shell, which has a handful of voxels.
+    low = clean[1:] < 0.1
+    lost = np.flatnonzero(low[:-1] & low[1:]) + 1
     clean[0] = 0.999
     if len(lost):
         clean[lost[0] :] = np.minimum(clean[lost[0] :], 1e-3)

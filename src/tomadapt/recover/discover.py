@@ -17,12 +17,12 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tomadapt.io.atomic import atomic_path, write_json
+from tomadapt.io.atomic import atomic_path, output_folder, write_json
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.learn.model import Model
 from tomadapt.prediction import predict
 from tomadapt.recover.align import AlignmentOptions
-from tomadapt.recover.average import AveragingOptions
+from tomadapt.recover.average import AveragingOptions, shared_shell
 from tomadapt.recover.averages import AveragedClass, average_classes
 from tomadapt.recover.clusters import ClusterOptions
 from tomadapt.recover.compare import MapComparison
@@ -51,7 +51,8 @@ class DiscoveryOptions(BaseModel):
         How a cluster is averaged.
     candidate_ratio
         A cluster is a candidate when its average agrees with itself (half maps, FSC 0.5) to a
-        resolution this many times finer than with any known class.
+        resolution this many times finer than with any known class, and finer than the first
+        reference, which the halves share: noise agrees no further than that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -190,15 +191,18 @@ def discover(
     data = described.data
     predicted, unknown = described.predicted, described.unknown
     names = cluster_names(groups)
+    output_folder(out)
     rows = np.flatnonzero(groups >= 0)
-    averaged = average_classes(
-        data.subset(rows),
-        [names[row] for row in rows],
-        points,
-        options.averaging,
-        out / "averages",
-        progress=progress,
-    )
+    averaged = []
+    if len(rows):  # HDBSCAN may find no cluster at all
+        averaged = average_classes(
+            data.subset(rows),
+            [names[row] for row in rows],
+            points,
+            options.averaging,
+            out / "averages",
+            progress=progress,
+        )
     _write_particles(out / "particles.csv", names, predicted, unknown)
     matches = match_known(averaged, known, voxel_size_A=data.voxel_size_A, progress=progress)
     found = []
@@ -216,7 +220,8 @@ def discover(
                 *matches.get(one.name, (None, None, None)),
             )
         )
-    found = [_judged(each, options.candidate_ratio) for each in found]
+    shared_nm = data.box * data.voxel_size_A / 10 / shared_shell(data.box, options.averaging)
+    found = [_judged(each, options.candidate_ratio, finer_than_nm=shared_nm) for each in found]
     found.sort(key=lambda each: (not each.candidate, -each.unknown_score))
     _write_clusters(out / "clusters.csv", found)
     volumes = {one.name: one.result.volume for one in averaged if one.result is not None}
@@ -290,10 +295,11 @@ def match_known(
     return matches
 
 
-def _judged(one: FoundCluster, ratio: float) -> FoundCluster:
+def _judged(one: FoundCluster, ratio: float, *, finer_than_nm: float) -> FoundCluster:
     if one.resolution_nm is None or one.discrepancy_nm is None:
         return one
-    return replace(one, candidate=one.discrepancy_nm > ratio * one.resolution_nm)
+    agrees = one.resolution_nm < finer_than_nm
+    return replace(one, candidate=agrees and one.discrepancy_nm > ratio * one.resolution_nm)
 
 
 _COLUMNS = (

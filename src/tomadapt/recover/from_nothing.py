@@ -113,8 +113,13 @@ def _climb_from_random(
         low = points.up_to(shell)
         values = x[:, points.shell <= shell]
         reference = _sum(values, poses, low, power).volume(threshold=0.1) * mask
+        # Coarser than a search that has to find the one pose: here many of them count.
         options = AlignmentOptions(
-            step_deg=20.0, max_shift_voxels=max_shift_voxels, search_shell=shell, max_shell=shell
+            step_deg=20.0,
+            max_shift_voxels=max_shift_voxels,
+            shift_step_voxels=0.5 * n / shell,
+            search_shell=shell,
+            max_shell=shell,
         )
         aligner = Aligner(reference, low, power, options)
         step = aligner.batch

@@ -15,6 +15,11 @@ Volume = NDArray[np.float32]
 
 SPHERE = 0.45
 """Radius of the sphere that bounds every mask, as a fraction of the box."""
+_CORE = 0.25
+"""What has its centre of mass this near the box's centre, as a fraction of the box, is of the
+particle; a neighbour's lies further out, since the two do not overlap."""
+_SPECK = 0.02
+"""Parts with less density than this share of the heaviest are noise."""
 _LEAST, _MOST = 0.002, 0.6
 """Fractions of that sphere: less is a speck of noise, more is no particle with room about it."""
 
@@ -28,9 +33,10 @@ def particle_mask(density: Volume) -> Volume:
     """A soft mask about the particle in the middle of a map, (n, n, n), 0 … 1.
 
     What is denser than Otsu's threshold (1979, IEEE Trans. Syst. Man Cybern. 9, 62) falls into
-    connected parts. The part with the most density near the centre is the particle; the others are
-    neighbours. It is filled, and grown by a fourteenth of the box, at least two voxels, beside a
-    soft edge of three.
+    connected parts. The part with the most density near the centre is the particle, and so are
+    others whose centre of mass lies within a quarter of the box from the centre; what lies further
+    out is a neighbour. It is filled, and grown by a fourteenth of the box, at least two voxels,
+    beside a soft edge of three.
 
     Parameters
     ----------
@@ -49,11 +55,16 @@ def particle_mask(density: Volume) -> Volume:
         return sphere
     threshold = float(threshold_otsu(density[inside]))  # type: ignore[no-untyped-call]
     parts, count = ndimage.label((density > threshold) & inside)
+    names = np.arange(1, count + 1)
     r = np.arange(n) - n // 2
     radius2 = r[:, None, None] ** 2 + r[:, None] ** 2 + r**2
-    central = density * np.exp(-radius2 / (2 * (n / 6) ** 2))
-    mass = ndimage.sum_labels(central, parts, np.arange(1, count + 1))
-    particle = ndimage.binary_fill_holes(parts == 1 + int(np.argmax(mass)))
+    central = ndimage.sum_labels(density * np.exp(-radius2 / (2 * (n / 6) ** 2)), parts, names)
+    mass = ndimage.sum_labels(density, parts, names)
+    centres = np.array(ndimage.center_of_mass(density, parts, names)) - n // 2
+    near = np.linalg.norm(centres, axis=1) < _CORE * n
+    belongs = near & (mass > _SPECK * mass.max())
+    belongs[np.argmax(central)] = True
+    particle = ndimage.binary_fill_holes(np.isin(parts, names[belongs]))
     if not _LEAST < particle.sum() / inside.sum() < _MOST:
         return sphere
     beyond = ndimage.distance_transform_edt(~particle) - max(2, math.ceil(n / 14))

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError
@@ -36,13 +37,20 @@ def require_pose_file(path: Path) -> None:
         )
 
 
-def write_poses(path: Path, poses: Poses, *, voxel_size_A: float) -> None:
+def write_poses(
+    path: Path,
+    poses: Poses,
+    *,
+    voxel_size_A: float,
+    rows: NDArray[np.integer] | None = None,
+    halves: NDArray[np.integer] | None = None,
+) -> None:
     """Write each particle's best pose, one row a particle, in order.
 
     A ``.csv`` has ``index``, the matrix row by row (``r11`` … ``r33``, acting on x, y, z), the
-    shift in voxels and the ``score``; an ``.npz`` arrays ``rotations`` (n, 3, 3), ``shifts``
-    (n, 3) voxels and ``scores`` (n,); a ``.star`` RELION's ZYZ angles in degrees and
-    ``rlnOriginX/Y/ZAngst``, which is minus the shift in Å.
+    shift in voxels, the ``score`` and, where there are half maps, ``half`` (1 or 2); an ``.npz``
+    arrays ``rotations`` (n, 3, 3), ``shifts`` (n, 3) voxels and ``scores`` (n,); a ``.star``
+    RELION's ZYZ angles in degrees and ``rlnOriginX/Y/ZAngst``, which is minus the shift in Å.
 
     Parameters
     ----------
@@ -52,6 +60,10 @@ def write_poses(path: Path, poses: Poses, *, voxel_size_A: float) -> None:
         Of all particles.
     voxel_size_A
         Å.
+    rows
+        (n,) what ``index`` says of each particle, from 0; their order when None. Of a ``.csv``.
+    halves
+        (n,) the half of each, 0 or 1. Of a ``.csv``.
 
     Raises
     ------
@@ -71,10 +83,13 @@ def write_poses(path: Path, poses: Poses, *, voxel_size_A: float) -> None:
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file)
-            writer.writerow(["index", *_MATRIX, *_SHIFT, "score"])
-            for index, (R, s, score) in enumerate(zip(rotations, shifts, scores, strict=True)):
+            half = [] if halves is None else ["half"]
+            writer.writerow(["index", *_MATRIX, *_SHIFT, "score", *half])
+            for i, (R, s, score) in enumerate(zip(rotations, shifts, scores, strict=True)):
                 numbers = [*(f"{v:.6f}" for v in R.flat), *(f"{v:.4f}" for v in s), f"{score:.5f}"]
-                writer.writerow([index, *numbers])
+                index = i if rows is None else int(rows[i])
+                half = [] if halves is None else [str(int(halves[i]) + 1)]
+                writer.writerow([index, *numbers, *half])
     else:
         angles = relion_angles_deg(Rotation.from_matrix(rotations))
         names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
