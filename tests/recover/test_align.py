@@ -5,8 +5,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from tomadapt.errors import MismatchError
-from tomadapt.recover.align import Aligner, AlignmentOptions, align
+from recover.conftest import phantom
+from tomadapt.acquisition import BATCH_A
+from tomadapt.errors import ConfigError, MismatchError
+from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.recover.align import Aligner, AlignmentOptions, align, shift_grid
 from tomadapt.recover.fourier import MeasuredPoints, shell_power
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import angular_distance_deg
@@ -37,6 +40,7 @@ def test_planted_poses_are_found(planted, label, snr, degrees, voxels):
     moved = np.linalg.norm(found.shifts[:, 0] - shifts, axis=1)
     assert np.median(turn) <= degrees
     assert np.median(moved) <= voxels
+    assert turn.max() <= 15  # none is flipped
 
 
 def test_scales_do_not_matter(planted):
@@ -104,3 +108,51 @@ def test_another_box_is_refused(planted):
     small = Aligner(torch.rand(24, 24, 24), points, torch.ones(12))
     with pytest.raises(MismatchError, match="another box"):
         align(Subtomograms(data.source, data.rows), small)
+
+
+def phantoms(n, shift, count=8, noise=0.1):
+    """Particles of the phantom in random rotations and one shift, and where they were measured."""
+    rotations = Rotation.random(count, rng=n).as_matrix()
+    cubes = np.stack([phantom(n, R, shift) for R in rotations])
+    cubes += np.random.default_rng(n).normal(scale=noise * cubes.std(), size=cubes.shape)
+    data = Subtomograms(ArrayVolumes(cubes.astype(np.float32), 10.0))
+    points = MeasuredPoints.of(BATCH_A, n=n, voxel_size_A=10.0, flat_transfer=True)
+    return data, rotations, points
+
+
+@pytest.mark.parametrize("n", [24, 32, 33, 40])
+@pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 0.5, 0.0)])
+def test_no_shift_falls_between_the_grids_points(n, shift):
+    """Regression: an even number of steps left out zero, and half of the poses were flipped."""
+    data, rotations, points = phantoms(n, shift)
+    one = Aligner(phantom(n), points, shell_power(data, points))
+    found = align(data, one)
+    assert angular_distance_deg(found.rotations[:, 0], rotations).max() < 4.0
+    assert np.abs(found.shifts[:, 0] - shift).max() < 0.5
+
+
+@pytest.mark.parametrize(("reach", "step"), [(5.0, 2.0), (3.5, 1.9), (4.0, 2.1), (0.0, 2.0)])
+def test_the_lattice_of_shifts_has_no_gaps_and_has_zero(reach, step):
+    grid = shift_grid(reach, step)
+    assert np.abs(grid).max() <= reach
+    assert (grid == 0).all(axis=1).sum() == 1
+    anywhere = np.random.default_rng(0).uniform(-reach, reach, size=(2000, 3))
+    nearest = np.linalg.norm(anywhere[:, None] - grid, axis=2).min(axis=1)
+    assert nearest.max() <= 0.56 * step
+
+
+def test_a_grid_that_does_not_fit_into_memory_is_refused():
+    points = MeasuredPoints.everywhere(64)
+    with pytest.raises(ConfigError, match="larger angular steps"):
+        Aligner(torch.rand(64, 64, 64), points, torch.ones(32), AlignmentOptions(step_deg=5))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: torch sees none")
+def test_a_gpu_finds_the_same_poses(planted):
+    data, _, _ = of_class(planted, 0)
+    found = []
+    for device in ("cpu", "cuda"):
+        points = MeasuredPoints.of(BATCH_A, n=32, voxel_size_A=11.5, device=device)
+        density = planted.templates["ribosome_30s"]
+        found.append(align(data, Aligner(density, points, shell_power(data, points))))
+    assert angular_distance_deg(found[0].rotations[:, 0], found[1].rotations[:, 0]).max() < 0.5

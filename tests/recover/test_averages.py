@@ -45,8 +45,19 @@ def test_every_class_is_accounted_for(averaged):
     assert {"resolution_0.5_nm", "resolution_0.143_nm", "fsc"} <= set(record["c"])
     assert [one.name for one in done] == ["a/b", "c", "few"]
     assert sum(told) == 3 * (QUICK.iterations + 1)
-    with (out / "a_b_poses.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 8
+
+
+def test_poses_say_whose_they_are_and_in_which_half(averaged):
+    """Regression: they were numbered within their class."""
+    out, data, names, done, _ = averaged
+    with (out / "c_poses.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    expected = [str(data.rows[i]) for i, name in enumerate(names) if name == "c"]
+    assert [row["index"] for row in rows] == expected
+    assert [int(row["half"]) - 1 for row in rows] == done[1].result.halves.tolist()
+    assert float(rows[2]["shift_y_voxels"]) == pytest.approx(
+        done[1].result.poses.shifts[2, 0, 1], abs=1e-4
+    )
 
 
 def test_a_finished_class_is_not_averaged_again(averaged, planted, monkeypatch):
@@ -69,18 +80,36 @@ def test_file_names_are_safe_and_distinct():
     assert len({s.lower() for s in stems.values()}) == 6
     assert all("/" not in s and not s.startswith(".") for s in stems.values())
     assert stems["ok-1.2"] == "ok-1.2"
+    assert file_stems(["a", "a_mask", "a_half1"]) == {
+        "a": "a", "a_mask": "a_mask_", "a_half1": "a_half1_",
+    }  # fmt: skip
+
+
+def test_where_no_cluster_is_found_every_particle_is_still_listed(planted, tmp_path):
+    data = planted.data.subset(range(6)).unlabelled()
+    described = Described(data, np.eye(6), ["x"] * 6, np.arange(6.0))
+    found, averages = discover(
+        described, np.full(6, -1), points=planted.points, known={}, out=tmp_path
+    )
+    assert (found, averages) == ([], [])
+    with (tmp_path / "particles.csv").open() as file:
+        assert [row["cluster"] for row in csv.DictReader(file)] == ["none"] * 6
+    assert json.loads((tmp_path / "summary.json").read_text())["in_no_cluster"] == 6
 
 
 def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
-    rows = np.concatenate([np.flatnonzero(planted.data.labels == c)[:16] for c in (0, 1)])
-    features = np.repeat(np.eye(2), 16, axis=0) + 0.01 * np.random.default_rng(0).normal(
-        size=(32, 2)
+    rows = np.concatenate([np.flatnonzero(planted.data.labels == c)[:16] for c in (0, 1, 2)])
+    features = np.repeat(np.eye(3), 16, axis=0) + 0.01 * np.random.default_rng(0).normal(
+        size=(48, 3)
     )
     described = Described(
-        planted.data.subset(rows).unlabelled(), features, ["known"] * 32, np.repeat([0.0, 1.0], 16)
+        planted.data.subset(rows).unlabelled(),
+        features,
+        ["known"] * 48,
+        np.repeat([0.0, 1.0, 2.0], 16),
     )
     options = DiscoveryOptions(
-        clusters=ClusterOptions(count=2), averaging=AveragingOptions(iterations=2, starts=1)
+        clusters=ClusterOptions(count=3), averaging=AveragingOptions(iterations=2, starts=1)
     )
     told = []
     found, averages = discover(
@@ -92,14 +121,15 @@ def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
         options=options,
         progress=lambda n, name: told.append(n),
     )
-    assert sum(told) == 2 * (2 + 2)
-    assert [one.candidate for one in found] == [True, False]
+    assert sum(told) == 3 * (2 + 2)
+    # The third is noise alone: unlike any class, but its halves agree on nothing either.
+    assert [one.candidate for one in found] == [True, False, False]
+    assert [one.unknown_score for one in found] == [1.0, 2.0, 0.0]
     assert [one.name for one in averages] == [one.name for one in found]
-    assert found[0].unknown_score == 1.0
-    assert found[1].match == "known"
-    assert found[1].discrepancy_nm < 3.5
+    assert found[2].match == "known"
+    assert found[2].discrepancy_nm < 3.5
     assert (tmp_path / f"candidate_{found[0].name}.mrc").exists()
     with (tmp_path / "clusters.csv").open() as file:
         assert [row["name"] for row in csv.DictReader(file)] == [one.name for one in found]
     with (tmp_path / "particles.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 32
+        assert len(list(csv.DictReader(file))) == 48

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recover.conftest import phantom
 from tomadapt.recover.mask import particle_mask, whole_box_mask
 
 
@@ -58,3 +59,15 @@ def test_nothing_reaches_beyond_the_sphere():
     n = 32
     mask = particle_mask(noisy(n, ball(n, (12, 0, 0), 6)))
     assert (mask <= whole_box_mask(n)).all()
+
+
+@pytest.mark.parametrize("n", [32, 41])
+def test_a_particle_in_several_parts_is_kept_whole(n):
+    """Regression: of the phantom's four blobs one was kept, and no pose was found."""
+    density = phantom(n)
+    mask = particle_mask(noisy(n, 2 * density))
+    assert (mask * density).sum() > 0.97 * density.sum()
+    neighbour = ball(n, (0, 0.42 * n, 0), 4)
+    beside = particle_mask(noisy(n, 2 * density, neighbour))
+    assert (beside * density).sum() > 0.97 * density.sum()
+    assert beside[neighbour].mean() < 0.2
