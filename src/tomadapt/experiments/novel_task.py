@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.errors import ConfigError
 from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.task import Task
@@ -53,11 +54,32 @@ class NovelTask(Task):
         """The adaptation."""
         return (self.adapted,)
 
+    def check(self) -> None:
+        """Refuse a target that does not lack just one class of a simulated set.
+
+        Raises
+        ------
+        ConfigError
+            Naming what it lacks.
+        """
+        self._unseen()
+
+    def _unseen(self) -> tuple[Particles, str]:
+        """The adaptation's target, and the class it lacks."""
+        seen = self.adapted.target
+        without = seen.without if isinstance(seen, Particles) else ()
+        if not isinstance(seen, Particles) or len(without) != 1:
+            raise ConfigError(
+                "a novel structure is looked for in a simulated set adapted to without it",
+                expected="one class left out",
+                got=", ".join(without) or "none",
+                remedy="adapt without one class",
+            )
+        return seen, without[0]
+
     def run(self, folder: Path, store: Path) -> dict[str, Any]:
         """Discover without labels, then evaluate with them."""
-        seen = self.adapted.target
-        assert isinstance(seen, Particles)
-        (novel,) = seen.without
+        seen, novel = self._unseen()
         target = seen.made.open(store, snr=seen.snr)
         templates = make_templates(seen.made.simulation)
         source, _ = self.adapted.source_model.data.open(store)
