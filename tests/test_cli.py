@@ -273,11 +273,19 @@ class TestRecovery:
         record = json.loads((averages / "fsc.json").read_text())["classes"]
         counted = sum(one["particles"] for one in record.values())
         assert counted == 15  # every particle is in a class, averaged or with a reason
-        maps = [name for name, one in record.items() if "reason" not in one]
+        assert "noise" in record["null"]["reason"] or record["null"]["particles"] < 4
+        maps = [one["file"] for one in record.values() if "reason" not in one]
         assert maps
-        reference = averages / f"{maps[0]}.mrc"
+        reference = averages / maps[0]
         out = tmp_path / "poses.csv"
         assert call("align", target, "--reference", reference, "--out", out, "--step", 30) == 0
+        with mrcfile.open(reference) as file:
+            dark = -file.data
+        inverted = tmp_path / "inverted.mrc"
+        write_mrc(inverted, dark)
+        wrong = ["--reference", inverted, "--out", tmp_path / "wrong.csv"]
+        assert call("align", target, *wrong) == 3
+        assert not (tmp_path / "wrong.csv").exists()
         with out.open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == 15
@@ -331,7 +339,9 @@ class TestRecovery:
             (["average", "{target}", "--symmetry", "Q"], 2, "unknown symmetry"),
             (["average", "{target}", "--class", "x"], 2, "no particle has the class"),
             (["average", "{target}", "--labels", "{target}/set.json"], 3, "cannot be used"),
-            (["average", "{target}", "--defocus", 3], 2, "a defocus without tilts"),
+            (["average", "{target}", "--defocus", 30000], 2, "--defocus"),
+            (["average", "{target}", "--tilt-range", -600, 60], 2, "between -90 and 90"),
+            (["average", "{target}", "--tilt-range", 60, -60], 2, "first below the last"),
             (["average", "{target}", "--mask", "shpere"], 2, "unknown mask 'shpere'"),
             (["align", "{target}", "--reference", "{target}/none.mrc"], 2, "format of"),
             (["average", "{target}/none.star"], 3, "cannot read"),

@@ -33,6 +33,7 @@ _HOME = {
     "AdversarialOptions": "tomadapt.learn.adversarial",
     "AdversarialAdaptation": "tomadapt.learn.adversarial",
     "predict": "tomadapt.prediction",
+    "StatedRecording": "tomadapt.recover.recording",
     "measured_points": "tomadapt.recover.recording",
     "shell_power": "tomadapt.recover.fourier",
     "AlignmentOptions": "tomadapt.recover.align",

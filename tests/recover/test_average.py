@@ -51,6 +51,7 @@ def test_halves_are_apart_and_agree(result, particles):
 
 def test_iterations_are_recorded(result):
     assert [record["iteration"] for record in result.history] == [1.0, 2.0, 3.0]
+    assert np.isnan(result.history[0]["median_turn_deg"])  # from nothing there is no turn
     assert result.history[-1]["median_turn_deg"] < 5.0
     assert result.history[-1]["mean_gain"] > result.history[0]["mean_gain"]
 
@@ -90,7 +91,7 @@ def test_an_interrupted_average_goes_on(planted, particles, tmp_path, monkeypatc
     monkeypatch.setattr(module, "first_reference", None)  # not needed a second time
     again = average(particles, planted.points, options, checkpoint=state)
     np.testing.assert_array_equal(again.volume, whole.volume)
-    assert again.history == whole.history
+    assert repr(again.history) == repr(whole.history)
 
 
 def test_it_is_kept_whole(result, tmp_path):
@@ -103,7 +104,7 @@ def test_it_is_kept_whole(result, tmp_path):
     np.testing.assert_array_equal(again.fsc.corrected, result.fsc.corrected)
     assert again.fsc.randomised_from == result.fsc.randomised_from
     np.testing.assert_array_equal(again.poses.rotations, result.poses.rotations)
-    assert again.history == result.history
+    assert repr(again.history) == repr(result.history)
     assert again.voxel_size_A == 11.5
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,13 +24,18 @@ from tomadapt.cli.options import (
     require_writable,
     warn,
 )
+from tomadapt.cli.recovery_inputs import (
+    of_classes,
+    read_density,
+    read_mask,
+    read_particles,
+    told_recording,
+)
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from tomadapt.errors import ConfigError
-    from tomadapt.recover.recording import StatedRecording
+    from tomadapt.recover.average import AveragingOptions
+    from tomadapt.recover.recording import Recording
     from tomadapt.subtomograms import Subtomograms
 
 SetPath = Annotated[
@@ -40,10 +45,22 @@ TiltRange = Annotated[
     tuple[float, float] | None,
     typer.Option(help="First and last tilt in degrees, where the set does not say them."),
 ]
-TiltStep = Annotated[float, typer.Option(help="Degrees.", min=0.1)]
+TiltStep = Annotated[float | None, typer.Option(help="Degrees; 3 if not given.", min=0.1)]
 Defocus = Annotated[
     float | None,
-    typer.Option(help="µm, positive = underfocus; none where the CTF was corrected."),
+    typer.Option(
+        min=-30, max=30, help="µm (not Å), positive = underfocus; none where the CTF was corrected."
+    ),
+]
+Voltage = Annotated[
+    float | None, typer.Option(min=50, max=1500, help="kV; 300 where nothing says it.")
+]
+Cs = Annotated[
+    float | None,
+    typer.Option(min=0, max=20, help="Spherical aberration, mm; 2.7 where nothing says it."),
+]
+AmplitudeContrast = Annotated[
+    float | None, typer.Option(min=0, max=1, help="0.07 where nothing says it.")
 ]
 Step = Annotated[float, typer.Option(min=5, max=60, help="Of the rotations searched, degrees.")]
 MaxShift = Annotated[
@@ -57,8 +74,11 @@ def align(
     reference: Annotated[Path, typer.Option(help="Map (.mrc), density positive, without CTF.")],
     out: Annotated[Path, typer.Option("--out", help="A .csv, .npz or .star.")],
     tilt_range: TiltRange = None,
-    tilt_step: TiltStep = 3.0,
+    tilt_step: TiltStep = None,
     defocus: Defocus = None,
+    voltage: Voltage = None,
+    cs: Cs = None,
+    amplitude_contrast: AmplitudeContrast = None,
     step: Step = 15.0,
     max_shift: MaxShift = None,
     snr: Snr = None,
@@ -73,14 +93,15 @@ def align(
     from tomadapt.recover.align import align as run
     from tomadapt.recover.fourier import shell_power
     from tomadapt.recover.pose_files import require_pose_file, write_poses
-    from tomadapt.recover.recording import measured_points
 
     require_one_process()
     require_pose_file(out)
-    data, _ = _particles(particles, voxel_size, contrast, snr)
-    template = _template(reference, data)
+    data, _ = read_particles(particles, voxel_size, contrast, snr)
+    template = read_density(reference, data)
     fabric = make_fabric(checked_device(device))
-    points = measured_points(data, _stated(tilt_range, tilt_step, defocus), device=fabric.device)
+    optics = (defocus, voltage, cs, amplitude_contrast)
+    recording = told_recording(data, tilt_range, tilt_step, optics)
+    points = recording.points(data, device=fabric.device)
     require_writable(out)
     options = AlignmentOptions(step_deg=step, max_shift_voxels=max_shift)
     aligner = Aligner(template, points, shell_power(data, points), options)
@@ -115,8 +136,11 @@ def average(
     iterations: Annotated[int, typer.Option(min=1, max=50, help="At most.")] = 5,
     starts: Annotated[int, typer.Option(min=1, max=50, help="From random poses.")] = 2,
     tilt_range: TiltRange = None,
-    tilt_step: TiltStep = 3.0,
+    tilt_step: TiltStep = None,
     defocus: Defocus = None,
+    voltage: Voltage = None,
+    cs: Cs = None,
+    amplitude_contrast: AmplitudeContrast = None,
     step: Step = 15.0,
     max_shift: MaxShift = None,
     snr: Snr = None,
@@ -132,23 +156,29 @@ def average(
     from tomadapt.recover.average import AveragingOptions
     from tomadapt.recover.averages import average_classes
     from tomadapt.recover.labels import read_labels
-    from tomadapt.recover.recording import measured_points
     from tomadapt.recover.rotations import symmetry_group
     from tomadapt.report.structures_page import write_structures_page
 
     require_one_process()
     symmetry_group(symmetry)
-    data, names = _particles(particles, voxel_size, contrast, snr)
+    data, names = read_particles(particles, voxel_size, contrast, snr)
     if labels is not None:
         names = read_labels(labels, len(data))
     names = names or ["all"] * len(data)
-    data, names = _of_classes(data, names, classes)
-    begin = None if template is None else _template(template, data)
-    kind, soft = _mask(mask, data)
+    data, names = of_classes(data, names, classes)
+    begin = None if template is None else read_density(template, data)
+    if begin is not None and len(set(names)) > 1:
+        warn(
+            f"one template for {len(set(names))} classes: those that are not like it may not be "
+            "found; choose with --class"
+        )
+    kind, soft = read_mask(mask, data)
     if soft is not None and begin is None:
         warn(f"from random poses a particle lies as it happens to: {mask} must leave room for that")
     fabric = make_fabric(checked_device(device))
-    points = measured_points(data, _stated(tilt_range, tilt_step, defocus), device=fabric.device)
+    optics = (defocus, voltage, cs, amplitude_contrast)
+    recording = told_recording(data, tilt_range, tilt_step, optics)
+    points = recording.points(data, device=fabric.device)
     options = AveragingOptions(
         symmetry=symmetry,
         iterations=iterations,
@@ -158,11 +188,18 @@ def average(
         seed=seed,
     )
     total = len(set(names)) * (iterations + 1)
-    with progress_bar("average", total, unit="iterations") as advance:
+    with progress_bar("average", total, unit="steps") as advance:
         done = average_classes(
             data, names, points, options, out, template=begin, mask=soft, progress=advance
         )
-    write_structures_page(done, out / "report.html", title=f"Structures: {particles.name}")
+    write_structures_page(
+        done,
+        out / "report.html",
+        title=f"Structures: {particles.name}",
+        made=_made(data, recording, options)
+        | {"template": "none" if template is None else template.name}
+        | ({} if soft is None else {"mask": mask}),
+    )
     for one in done:
         typer.echo(f"{one.name}: {one.particles} particles, {_resolution_text(one.record)}")
     typer.echo(out)
@@ -175,14 +212,20 @@ def discover(
     source: Annotated[Path, typer.Option(help="The set the source model was trained on.")],
     target: Annotated[Path, typer.Option(help="The particles, labelled or not.")],
     out: Out,
-    clusters: Annotated[int, typer.Option(min=2, help="Of k-means.")] = 100,
+    clusters: Annotated[
+        int | None,
+        typer.Option(min=2, help="Of k-means; 100 if not given, or a tenth of fewer particles."),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="kmeans, or hdbscan (finds their number).")
     ] = "kmeans",
     unknown: Annotated[str, typer.Option(help="neighbours, mahalanobis or energy.")] = "neighbours",
     tilt_range: TiltRange = None,
-    tilt_step: TiltStep = 3.0,
+    tilt_step: TiltStep = None,
     defocus: Defocus = None,
+    voltage: Voltage = None,
+    cs: Cs = None,
+    amplitude_contrast: AmplitudeContrast = None,
     max_shift: MaxShift = None,
     source_snr: Snr = None,
     target_snr: Snr = None,
@@ -198,8 +241,7 @@ def discover(
     from tomadapt.recover.clusters import ClusterOptions, cluster
     from tomadapt.recover.discover import CLUSTER_AVERAGING, DiscoveryOptions, describe
     from tomadapt.recover.discover import discover as run
-    from tomadapt.recover.recording import measured_points
-    from tomadapt.report.structures_page import write_structures_page
+    from tomadapt.report.structures_page import found_columns, write_structures_page
     from tomadapt.simulate.dataset import SimulationConfig, make_templates
 
     require_one_process()
@@ -211,13 +253,16 @@ def discover(
     data = open_unlabelled(target, voxel_size, contrast, target_snr)
     before.require_domains(known_data, data)
     after.require_classes(before.card.class_names, str(adapted_model))
-    if method == "kmeans" and len(data) < clusters:
-        raise _too_many_clusters(len(data), clusters)
+    count = min(100, max(2, len(data) // 10)) if clusters is None else clusters
+    if method == "kmeans" and len(data) < count:
+        raise _too_many_clusters(len(data), count)
     fabric = make_fabric(checked_device(device))
-    points = measured_points(data, _stated(tilt_range, tilt_step, defocus), device=fabric.device)
+    optics = (defocus, voltage, cs, amplitude_contrast)
+    recording = told_recording(data, tilt_range, tilt_step, optics)
+    points = recording.points(data, device=fabric.device)
     alignment = CLUSTER_AVERAGING.alignment.model_copy(update={"max_shift_voxels": max_shift})
     options = DiscoveryOptions(
-        clusters=ClusterOptions(method=method, count=clusters, seed=seed),  # type: ignore[arg-type]
+        clusters=ClusterOptions(method=method, count=count, seed=seed),  # type: ignore[arg-type]
         averaging=CLUSTER_AVERAGING.model_copy(update={"alignment": alignment, "seed": seed}),
     )
     config = SimulationConfig.model_validate(known_data.source.meta["config"])  # type: ignore[attr-defined]
@@ -235,14 +280,36 @@ def discover(
             options=options,
             progress=advance,
         )
-    write_structures_page(averages, out / "report.html", title=f"Clusters: {target.name}")
+    write_structures_page(
+        averages,
+        out / "report.html",
+        title=f"Clusters: {target.name}",
+        made=_made(data, recording, options.averaging),
+        columns=found_columns(found),
+    )
     candidates = [one for one in found if one.candidate]
     typer.echo(f"{out}: {len(found)} clusters, {len(candidates)} candidates")
     for one in candidates:
         typer.echo(
             f"{one.name}: {one.particles} particles, {one.resolution_nm:.2f} nm, most like "
-            f"{one.match} ({one.discrepancy_nm:.2f} nm)"
+            f"{one.match} (structural discrepancy {one.discrepancy_nm:.2f} nm)"
         )
+
+
+def _made(data: Subtomograms, recording: Recording, options: AveragingOptions) -> dict[str, str]:
+    """How averages were made, for people."""
+    from tomadapt.simulate.dataset import versions
+
+    return {
+        "particles": f"{len(data)} of {data.box}³ voxels of {data.voxel_size_A:g} Å",
+        **recording.summary,
+        "symmetry": options.symmetry,
+        "mask": options.mask,
+        "angular step of the search": f"{options.alignment.step_deg:g}°",
+        "iterations, at most": str(options.iterations),
+        "seed": str(options.seed),
+        "tomadapt": versions()["tomadapt"],
+    }
 
 
 def _too_many_clusters(particles: int, clusters: int) -> ConfigError:
@@ -262,97 +329,3 @@ def _resolution_text(record: dict[str, Any]) -> str:
     found = [record[f"resolution_{t}_nm"] for t in ("0.5", "0.143")]
     half, seventh = ("–" if v is None else f"{v:.2f} nm" for v in found)
     return f"{half} (FSC 0.5), {seventh} (0.143)"
-
-
-def _particles(
-    path: Path, voxel_size: float | None, contrast: str, snr: float | None
-) -> tuple[Subtomograms, list[str] | None]:
-    """Particles, and their classes where the file is one of classified particles."""
-    from tomadapt.recover.labels import classified_particles
-
-    if path.suffix != ".star":
-        data: Subtomograms = open_unlabelled(path, voxel_size, contrast, snr)
-        return data, None
-    folder, rows, names = classified_particles(path)
-    data = open_unlabelled(folder, voxel_size, contrast, snr)
-    _require_rows(path, rows, len(data))
-    return data.subset(rows), names
-
-
-def _require_rows(path: Path, rows: list[int], n: int) -> None:
-    from tomadapt.errors import MismatchError
-
-    wrong = [row + 1 for row in rows if not 0 <= row < n]
-    if wrong:
-        raise MismatchError(
-            f"{path} does not belong to the subtomograms beside it",
-            expected=f"numbers from 1 to {n}",
-            got=wrong[0],
-            remedy="run `tomadapt classify` again",
-        )
-
-
-def _of_classes(
-    data: Subtomograms, names: list[str], wanted: list[str] | None
-) -> tuple[Subtomograms, list[str]]:
-    from tomadapt.errors import ConfigError
-
-    if not wanted:
-        return data, names
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise ConfigError(
-            f"no particle has the class {unknown[0]!r}",
-            expected=f"one of {', '.join(sorted(set(names)))}",
-            remedy="mend --class",
-        )
-    rows = [row for row, name in enumerate(names) if name in wanted]
-    return data.subset(rows), [names[row] for row in rows]
-
-
-def _stated(
-    tilt_range: tuple[float, float] | None, tilt_step: float, defocus: float | None
-) -> StatedRecording:
-    from tomadapt.recover.recording import StatedRecording
-
-    return StatedRecording(tilt_range_deg=tilt_range, tilt_step_deg=tilt_step, defocus_um=defocus)
-
-
-def _mask(
-    stated: str, data: Subtomograms
-) -> tuple[Literal["map", "sphere"], NDArray[np.float32] | None]:
-    """The kind of mask, and the mask itself where it is a file."""
-    from tomadapt.errors import ConfigError, InputError
-
-    if stated in ("map", "sphere"):
-        return "map" if stated == "map" else "sphere", None
-    if not Path(stated).is_file():
-        raise ConfigError(
-            f"unknown mask {stated!r}",
-            expected="map, sphere or a file (.mrc)",
-            got="no such file",
-            remedy="mend --mask",
-        )
-    soft = _template(Path(stated), data)
-    if soft.min() < -0.1 or not 0.5 < soft.max() < 1.1:  # resampled edges overshoot a little
-        raise InputError(
-            f"{stated} is no mask",
-            expected="values from 0 to 1",
-            got=f"{soft.min():.3g} to {soft.max():.3g} in the particles' box",
-            remedy="give a mask with a soft edge, or --mask map",
-        )
-    return "map", soft.clip(0, 1)
-
-
-def _template(path: Path, data: Subtomograms) -> NDArray[np.float32]:
-    """A map on the particles' grid: resampled where its voxel size is another."""
-    import math
-
-    from tomadapt.structures.maps import read_map
-    from tomadapt.structures.resampling import resample
-
-    volume, voxel_A = read_map(path)
-    if math.isnan(voxel_A):
-        warn(f"{path} does not say its voxel size; it is taken as the particles'")
-        voxel_A = data.voxel_size_A
-    return resample(volume, voxel_A, to_voxel_size_A=data.voxel_size_A, box=data.box)

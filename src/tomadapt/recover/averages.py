@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from tomadapt.io.atomic import write_json
 from tomadapt.io.mrc_writing import write_mrc
-from tomadapt.pipeline import require_own
+from tomadapt.pipeline import peak_memory_mb, require_own
 from tomadapt.recover.average import FEWEST, AveragingOptions, average
 from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.pose_files import write_poses
 from tomadapt.simulate.dataset import versions
+from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.subtomograms import Subtomograms
 
 Volume = NDArray[np.float32]
@@ -103,7 +104,8 @@ def average_classes(
     Returns
     -------
     list of AveragedClass
-        In the order of their names; those of fewer than four particles with a reason.
+        In the order of their names; with a reason those of fewer than four particles, and the class
+        of noise where it is not the only one.
 
     Raises
     ------
@@ -125,12 +127,19 @@ def average_classes(
     }
     require_own(out, wanted, needed_bytes=0)
     write_json(out / "config.json", wanted)
+    about = {
+        "box": data.box,
+        "voxel_size_A": data.voxel_size_A,
+        "recording": points.recording,
+        "options": options.model_dump(mode="json"),
+        "versions": versions(),
+    }
     done: list[AveragedClass] = []
     stems = file_stems(sorted(set(names)))
     for name, stem in stems.items():
         rows = np.flatnonzero(np.array(names) == name)
-        if len(rows) < FEWEST:
-            reason = f"fewer than {FEWEST} particles"
+        reason = _reason(name, len(rows), of=len(stems))
+        if reason is not None:
             done.append(AveragedClass(name, len(rows), None, reason))
             progress(options.iterations + 1, name)
             continue
@@ -168,8 +177,8 @@ def average_classes(
             halves=result.halves,
         )
         done.append(AveragedClass(name, len(rows), result))
-        _write_fsc(out, done)
-    _write_fsc(out, done)
+        _write_fsc(out, done, stems, about)
+    _write_fsc(out, done, stems, about)
     return done
 
 
@@ -184,6 +193,15 @@ def file_stems(names: Sequence[str]) -> dict[str, str]:
         taken |= files
         stems[name] = stem
     return stems
+
+
+def _reason(name: str, particles: int, *, of: int) -> str | None:
+    """Why a class, one of several, has no average."""
+    if particles < FEWEST:
+        return f"fewer than {FEWEST} particles"
+    if name == NULL_CLASS and of > 1:
+        return "the class of noise; averaged only by itself"
+    return None
 
 
 def _digest(volume: Volume | None) -> str | None:
@@ -206,11 +224,11 @@ def _write_maps(out: Path, stem: str, result: Average) -> None:
         )
 
 
-def _write_fsc(out: Path, done: Sequence[AveragedClass]) -> None:
-    write_json(
-        out / "fsc.json",
-        {
-            "classes": {one.name: one.record for one in done},
-            "versions": versions(),
-        },
-    )
+def _write_fsc(
+    out: Path, done: Sequence[AveragedClass], stems: dict[str, str], about: dict[str, Any]
+) -> None:
+    classes = {}
+    for one in done:
+        file = {} if one.result is None else {"file": f"{stems[one.name]}.mrc"}
+        classes[one.name] = file | one.record
+    write_json(out / "fsc.json", {"classes": classes, **about, "peak_memory_mb": peak_memory_mb()})

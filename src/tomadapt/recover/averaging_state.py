@@ -148,7 +148,7 @@ class State:
     ) -> State:
         """The state after an iteration that gave these poses, sums and FSC."""
         n = sums[0].n
-        turn = 180.0
+        turn = float("nan")  # there is nothing yet to have turned from
         if self.poses is not None:
             before, now = self.poses.rotations[:, 0], poses.rotations[:, 0]
             # A pose of a symmetric structure is as well any of its copies.

@@ -7,7 +7,8 @@ correlation (Förster et al. 2008, J. Struct. Biol. 161, 276; Xu et al. 2012, J.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -37,6 +38,8 @@ class MeasuredPoints:
         both are among the points.
     transfer
         (p,) float32: what became of the specimen's transform there (CTF, envelope, MTF, exposure).
+    recording
+        The acquisition that they are of, for records; empty of a map's points.
     """
 
     n: int
@@ -45,6 +48,7 @@ class MeasuredPoints:
     shell: torch.Tensor
     multiplicity: torch.Tensor
     transfer: torch.Tensor
+    recording: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -75,7 +79,9 @@ class MeasuredPoints:
             grid = SliceGrid.inside_nyquist(n)
             images = grid.scatter(tilt_transfer(acquisition, grid, pixel_size_A=voxel_size_A))
             transfer = (operator.matrix @ images.flatten(0, 1)).view_as(transfer)
-        return cls._below_nyquist(n, operator.measured[:, :, None], transfer, device)
+        points = cls._below_nyquist(n, operator.measured[:, :, None], transfer, device)
+        recording = {"ctf_applied": not flat_transfer, **acquisition.model_dump(mode="json")}
+        return replace(points, recording=recording)
 
     @classmethod
     def everywhere(cls, n: int, device: torch.device | str = "cpu") -> MeasuredPoints:
@@ -104,8 +110,8 @@ class MeasuredPoints:
     def up_to(self, shell: int) -> MeasuredPoints:
         """The points of this and all lower shells."""
         keep = self.shell <= shell
-        parts = (self.index, self.k, self.shell, self.multiplicity, self.transfer)
-        return MeasuredPoints(self.n, *(part[keep] for part in parts))
+        names = ("index", "k", "shell", "multiplicity", "transfer")
+        return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
     def transforms(self, volumes: torch.Tensor) -> torch.Tensor:
         """Transforms of (b, n, n, n) volumes at the points: (b, p) complex64, phases about n//2."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.ticker import NullFormatter
 from tomadapt.errors import InputError
 from tomadapt.io.atomic import write_text
 from tomadapt.recover.averages import AveragedClass
+from tomadapt.recover.discover import FoundCluster
 from tomadapt.report.isosurfaces import Mesh, draw_isosurfaces, interactive_view, isosurface
 from tomadapt.report.style import png_uri, shorten, styled, svg_uri
 
@@ -20,7 +21,18 @@ PICTURED = 24
 """Structures with pictures; all are in the table."""
 
 
-def write_structures_page(done: Sequence[AveragedClass], path: Path, *, title: str) -> None:
+Columns = tuple[Sequence[str], Mapping[str, Sequence[str]]]
+"""Titles of more columns, and the cells of each structure."""
+
+
+def write_structures_page(
+    done: Sequence[AveragedClass],
+    path: Path,
+    *,
+    title: str,
+    made: Mapping[str, str],
+    columns: Columns = ((), {}),
+) -> None:
     """Write the page of some averages.
 
     It needs no network; the view that can be turned needs JavaScript, which is in the page.
@@ -33,6 +45,10 @@ def write_structures_page(done: Sequence[AveragedClass], path: Path, *, title: s
         The file; one that is there is replaced.
     title
         Its heading.
+    made
+        How the averages were made, name → value.
+    columns
+        Of the table, beside particles and resolution.
 
     Raises
     ------
@@ -46,7 +62,9 @@ def write_structures_page(done: Sequence[AveragedClass], path: Path, *, title: s
     )
     page = environment.get_template("structures.html.j2").render(
         title=title,
-        rows=[_row(one) for one in done],
+        rows=[(*_row(one), columns[1].get(one.name, [""] * len(columns[0]))) for one in done],
+        more=columns[0],
+        made=made,
         surfaces=png_uri(draw_isosurfaces(meshes)) if meshes else None,
         view=interactive_view(meshes) if meshes else None,
         slices=png_uri(_slices(shown)) if shown else None,
@@ -54,6 +72,22 @@ def write_structures_page(done: Sequence[AveragedClass], path: Path, *, title: s
         left_out=sum(one.result is not None for one in done) - len(shown),
     )
     write_text(path, page)
+
+
+def found_columns(found: Sequence[FoundCluster]) -> Columns:
+    """What is found of clusters, for the table of their averages."""
+    titles = ("candidate", "predicted", "unknown score", "most like", "discrepancy, nm")
+    cells = {
+        one.name: (
+            "candidate" if one.candidate else "",
+            f"{one.predicted} ({one.share:.0%})",
+            f"{one.unknown_score:.3f}",
+            one.match or "–",
+            "–" if one.discrepancy_nm is None else f"{one.discrepancy_nm:.2f}",
+        )
+        for one in found
+    }
+    return titles, cells
 
 
 def _meshes(shown: Sequence[AveragedClass]) -> dict[str, Mesh]:
