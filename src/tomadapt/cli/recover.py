@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tomadapt.subtomograms import Subtomograms
 
 SetPath = Annotated[
-    Path, typer.Argument(metavar="SET", help="Set, folder, .mrc stack, .npy, or classified .star.")
+    Path, typer.Argument(metavar="SET", help="Set, folder, .mrc stack, .npy, or the .star of classify.")
 ]
 TiltRange = Annotated[
     tuple[float, float] | None,
@@ -117,7 +117,7 @@ def average(
     out: Out,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Output of predict, or a classified .star; one class if none."),
+        typer.Option(help="Output of predict, or the .star of classify; one class if none."),
     ] = None,
     template: Annotated[
         Path | None, typer.Option(help="Map to begin with; from random poses if not given.")
