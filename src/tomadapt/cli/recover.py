@@ -107,7 +107,7 @@ def align(
     aligner = Aligner(template, points, shell_power(data, points), options)
     with progress_bar("align", len(data), unit="particles") as advance:
         poses = run(data, aligner, progress=advance)
-    write_poses(out, poses, voxel_size_A=data.voxel_size_A)
+    write_poses(out, poses, voxel_size_A=data.voxel_size_A, rows=data.rows)
     typer.echo(f"{out}: {len(data)} particles")
 
 
