@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from tomadapt.subtomograms import Subtomograms
 
 SetPath = Annotated[
-    Path, typer.Argument(metavar="SET", help="Set, folder, .mrc stack, .npy, or the .star of classify.")
+    Path,
+    typer.Argument(metavar="SET", help="Set, folder, .mrc stack, .npy, or the .star of classify."),
 ]
 TiltRange = Annotated[
     tuple[float, float] | None,
