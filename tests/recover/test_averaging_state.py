@@ -21,7 +21,7 @@ def poses(rotations):
 
 def following(before, after, group):
     references = [np.zeros((N, N, N), np.float32)] * 2
-    state = State(references, 4, poses(before), CURVE)
+    state = State(references, 4, poses(before))
     sums = [FourierSum.empty(N)] * 2
     return state.next(CURVE, poses(after), sums, group=group, voxel_size_A=10.0)
 

@@ -16,7 +16,7 @@ from tomadapt.cli.options import (
     checked_device,
     one_of,
     require_one_process,
-    warn,
+    warn_of_overfocus,
 )
 from tomadapt.cli.tomograms import (
     Border,
@@ -117,8 +117,7 @@ def classify(
                 remedy="give the particles' diameter in nm divided by 3.5",
             )
         picking = picking_config(sigma_nm, ratio, threshold, None).model_dump()
-    if defocus < 0:
-        warn(f"a defocus of {defocus:g} µm is overfocus: positive values are underfocus")
+    warn_of_overfocus(defocus)
     first, last = sorted(tilt_range)
     acquisition = {
         "name": "stated",

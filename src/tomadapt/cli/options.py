@@ -52,6 +52,12 @@ def warn(message: str) -> None:
     typer.echo(f"tomadapt: warning: {on_one_line(message)}", err=True)
 
 
+def warn_of_overfocus(defocus_um: float) -> None:
+    """Say so where a defocus has the sign of overfocus: some programs count the other way."""
+    if defocus_um < 0:
+        warn(f"a defocus of {defocus_um:g} µm is overfocus: positive values are underfocus")
+
+
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
     from tomadapt.errors import ConfigError
 

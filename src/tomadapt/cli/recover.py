@@ -33,7 +33,6 @@ from tomadapt.cli.recovery_inputs import (
 )
 
 if TYPE_CHECKING:
-    from tomadapt.errors import ConfigError
     from tomadapt.recover.average import AveragingOptions
     from tomadapt.recover.recording import Recording
     from tomadapt.subtomograms import Subtomograms
@@ -239,7 +238,7 @@ def discover(
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
     from tomadapt.progress import progress_bar
-    from tomadapt.recover.clusters import ClusterOptions, cluster
+    from tomadapt.recover.clusters import ClusterOptions, cluster, require_enough
     from tomadapt.recover.discover import CLUSTER_AVERAGING, DiscoveryOptions, describe
     from tomadapt.recover.discover import discover as run
     from tomadapt.report.structures_page import found_columns, write_structures_page
@@ -255,15 +254,15 @@ def discover(
     before.require_domains(known_data, data)
     after.require_classes(before.card.class_names, str(adapted_model))
     count = min(100, max(2, len(data) // 10)) if clusters is None else clusters
-    if method == "kmeans" and len(data) < count:
-        raise _too_many_clusters(len(data), count)
+    grouping = ClusterOptions(method=method, count=count, seed=seed)  # type: ignore[arg-type]
+    require_enough(len(data), grouping)
     fabric = make_fabric(checked_device(device))
     optics = (defocus, voltage, cs, amplitude_contrast)
     recording = told_recording(data, tilt_range, tilt_step, optics)
     points = recording.points(data, device=fabric.device)
     alignment = CLUSTER_AVERAGING.alignment.model_copy(update={"max_shift_voxels": max_shift})
     options = DiscoveryOptions(
-        clusters=ClusterOptions(method=method, count=count, seed=seed),  # type: ignore[arg-type]
+        clusters=grouping,
         averaging=CLUSTER_AVERAGING.model_copy(update={"alignment": alignment, "seed": seed}),
     )
     config = SimulationConfig.model_validate(known_data.source.meta["config"])  # type: ignore[attr-defined]
@@ -311,17 +310,6 @@ def _made(data: Subtomograms, recording: Recording, options: AveragingOptions) -
         "seed": str(options.seed),
         "tomadapt": versions()["tomadapt"],
     }
-
-
-def _too_many_clusters(particles: int, clusters: int) -> ConfigError:
-    from tomadapt.errors import ConfigError
-
-    return ConfigError(
-        "more clusters than particles",
-        expected=f"at most {particles} clusters",
-        got=clusters,
-        remedy="give a smaller --clusters",
-    )
 
 
 def _resolution_text(record: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from tomadapt.cli.options import open_unlabelled, warn
+from tomadapt.cli.options import open_unlabelled, warn, warn_of_overfocus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,9 +75,7 @@ def told_recording(
     from tomadapt.recover.recording import StatedRecording, contradiction, recording_of
 
     found = recording_of(data, StatedRecording(tilt_range, tilt_step, *optics))
-    defocus_um = found.acquisition.defocus_um
-    if defocus_um < 0:
-        warn(f"a defocus of {defocus_um:g} µm is overfocus: positive values are underfocus")
+    warn_of_overfocus(found.acquisition.defocus_um)
     if tilt_range is not None and (said := contradiction(data, found)):
         warn(said)
     typer.echo("; ".join(f"{name} {value}" for name, value in found.summary.items()), err=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tomadapt.experiments.records import Row
-from tomadapt.experiments.tables import markdown, quotes_paper, select
+from tomadapt.experiments.tables import markdown, mean_sd, quotes_paper, select
 
 WHEN = ("before", "after")
 PAPER_NM = {"before": "5.42 ± 1.28", "after": "5.17 ± 1.27"}
@@ -25,7 +25,7 @@ def novel_table(records: Sequence[Row], line: str) -> str:
     novel, seeds = records[0]["left_out"], sorted({r["seed"] for r in records})
     lines = []
     for key, title in MEASURES.items():
-        cells = [_spread([r[key] for r in select(records, when=when)]) for when in WHEN]
+        cells = [mean_sd([r[key] for r in select(records, when=when)]) for when in WHEN]
         lines.append([title.format(clusters=records[0]["clusters"]), *cells])
     text = (
         f"# Figures 8 and 9: a class left out of training and adaptation\n\nLeft out: {novel}. "
@@ -54,7 +54,7 @@ def _of_all(records: Sequence[Row], novel: str) -> list[list[str]]:
         for when in WHEN:
             values = [v for r in select(records, when=when) if (v := value(r)) is not None]
             said = f" ({paper[when]})" if paper and quotes_paper(records) else ""
-            cells.append(_spread(values, 2) + said)
+            cells.append(mean_sd(values, 2) + said)
         return [title, *cells]
 
     def mean_of(of: Callable[[Row], bool]) -> Callable[[Row], float | None]:
@@ -108,12 +108,5 @@ def _of_class(records: Sequence[Row], name: str, novel: str) -> list[str]:
         ]
         cells.append(f"{np.mean(found):.2f}" if found else "–")
     for when in WHEN:
-        cells.append(_spread([r["best_nm"][name] for r in select(records, when=when)], 2))
+        cells.append(mean_sd([r["best_nm"][name] for r in select(records, when=when)], 2))
     return cells
-
-
-def _spread(values: Sequence[float], digits: int = 3) -> str:
-    if not values:
-        return "–"
-    text = f"{np.mean(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):.{digits}f}"

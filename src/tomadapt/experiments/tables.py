@@ -22,14 +22,14 @@ def paper_values() -> dict[str, Any]:
     return tomllib.loads((files("tomadapt.experiments") / "paper_values.toml").read_text())
 
 
-def mean_sd(values: Sequence[float]) -> str:
+def mean_sd(values: Sequence[float], digits: int = 3) -> str:
     """``0.912`` for one value, ``0.912 ± 0.004`` (sample standard deviation) for several."""
     if not values:
         return "–"
     mean = statistics.fmean(values)
     if len(values) == 1:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ± {statistics.stdev(values):.3f}"
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
 def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:

@@ -117,8 +117,9 @@ def average(
         state = State([reference, reference], shell)
         state.write(checkpoint)
     progress(1 + len(state.history))
+    sums: list[FourierSum] = []
     while not state.finished(options.iterations):
-        soft = _mask(state.references, options) if mask is None else mask
+        soft = _mask(state.references, options, mask)
         parts, sums = [], []
         for reference, rows in zip(state.references, members, strict=True):
             alignment = options.alignment.model_copy(update={"max_shell": state.shell})
@@ -127,22 +128,23 @@ def average(
             found = align(data.subset(rows), aligner, begin=begin)
             parts.append(found)
             sums.append(_summed(data.subset(rows), found, points, power, group))
-        fsc = half_map_fsc(*_volumes(sums), soft, seed=options.seed)
+        fsc = half_map_fsc(*_volumes(sums), soft, seed=options.seed).corrected
         poses = Poses.joined(parts).take(np.argsort(np.concatenate(members)))
-        state = state.next(fsc.corrected, poses, sums, group=group, voxel_size_A=data.voxel_size_A)
+        state = state.next(fsc, poses, sums, group=group, voxel_size_A=data.voxel_size_A)
         state.write(checkpoint)
         progress(1)
     assert state.poses is not None  # there was at least one iteration
-    sums = [_summed(data.subset(r), state.poses.take(r), points, power, group) for r in members]
-    soft = _mask(state.references, options) if mask is None else mask
+    if not sums:  # it was interrupted after its last iteration
+        sums = [_summed(data.subset(r), state.poses.take(r), points, power, group) for r in members]
+    soft = _mask(state.references, options, mask)
     half_maps = _volumes(sums)
-    fsc = half_map_fsc(*half_maps, soft, seed=options.seed)
-    ssnr = 2 * spectral_snr(fsc.corrected).to(points.k.device)  # of both halves together
+    curves = half_map_fsc(*half_maps, soft, seed=options.seed)
+    ssnr = 2 * spectral_snr(curves.corrected).to(points.k.device)  # of both halves together
     whole = (sums[0] + sums[1]).volume(ssnr).cpu().numpy() * soft
     halves = np.zeros(len(data), np.int64)
     halves[members[1]] = 1
     voxel_size_A = data.voxel_size_A
-    return Average(whole, half_maps, soft, voxel_size_A, fsc, state.poses, halves, state.history)
+    return Average(whole, half_maps, soft, voxel_size_A, curves, state.poses, halves, state.history)
 
 
 def shared_shell(n: int, options: AveragingOptions) -> int:
@@ -214,7 +216,9 @@ def _from_nothing(
     return rotate_volume(reference, axes)
 
 
-def _mask(references: list[Volume], options: AveragingOptions) -> Volume:
+def _mask(references: list[Volume], options: AveragingOptions, own: Volume | None) -> Volume:
+    if own is not None:
+        return own
     if options.mask == "sphere":
         return whole_box_mask(len(references[0]))
     return particle_mask(np.mean(references, axis=0))

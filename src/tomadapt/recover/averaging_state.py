@@ -112,8 +112,8 @@ class State:
         Of the two halves.
     shell
         The highest shell that is looked at.
-    poses, fsc
-        Of the last iteration; the FSC is corrected for the mask.
+    poses
+        Of the last iteration.
     history
         A record of each iteration so far.
     """
@@ -121,7 +121,6 @@ class State:
     references: list[Volume]
     shell: int
     poses: Poses | None = None
-    fsc: NDArray[np.float64] | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -146,7 +145,7 @@ class State:
         group: NDArray[np.float32],
         voxel_size_A: float,
     ) -> State:
-        """The state after an iteration that gave these poses, sums and FSC."""
+        """The state after an iteration that gave these poses, sums and corrected FSC."""
         n = sums[0].n
         turn = float("nan")  # there is nothing yet to have turned from
         if self.poses is not None:
@@ -171,7 +170,6 @@ class State:
             [one.volume(ssnr).cpu().numpy() for one in sums],
             shell,
             poses,
-            fsc,
             [*self.history, record],
         )
 
@@ -180,8 +178,8 @@ class State:
         if path is None:
             return
         arrays: dict[str, Any] = {"references": np.stack(self.references), "shell": self.shell}
-        if self.poses is not None and self.fsc is not None:
-            arrays |= {"fsc": self.fsc} | _packed(self.poses, self.history)
+        if self.poses is not None:
+            arrays |= _packed(self.poses, self.history)
         with atomic_path(path) as temporary:
             np.savez(temporary, **arrays)
 
@@ -198,10 +196,9 @@ class State:
             return None
         with _opened(path) as kept:
             references = list(kept["references"])
-            if "fsc" not in kept:
+            if "history" not in kept:
                 return cls(references, int(kept["shell"]))
-            poses, history = _unpacked(kept)
-            return cls(references, int(kept["shell"]), poses, kept["fsc"], history)
+            return cls(references, int(kept["shell"]), *_unpacked(kept))
 
 
 def spectral_snr(fsc: NDArray[np.float64]) -> torch.Tensor:

@@ -39,6 +39,23 @@ class ClusterOptions(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+def require_enough(particles: int, options: ClusterOptions) -> None:
+    """Refuse more clusters of k-means than there are particles.
+
+    Raises
+    ------
+    ConfigError
+        Naming both numbers.
+    """
+    if options.method == "kmeans" and particles < options.count:
+        raise ConfigError(
+            "more clusters than particles",
+            expected=f"at most {particles} clusters",
+            got=options.count,
+            remedy="give a smaller --clusters",
+        )
+
+
 def cluster(features: NDArray[np.floating], options: ClusterOptions) -> NDArray[np.int64]:
     """Group particles.
 
@@ -80,13 +97,7 @@ def cluster(features: NDArray[np.floating], options: ClusterOptions) -> NDArray[
         reduced = PCA(n_components=kept, random_state=options.seed).fit_transform(x)
         found = HDBSCAN(min_cluster_size=min(options.min_size, len(x)), copy=True)
         return np.asarray(found.fit_predict(reduced), dtype=np.int64)
-    if len(x) < options.count:
-        raise ConfigError(
-            "more clusters than particles",
-            expected=f"at most {len(x)} clusters",
-            got=options.count,
-            remedy="give a smaller --clusters",
-        )
+    require_enough(len(x), options)
     kind = MiniBatchKMeans if len(x) > _MANY else KMeans
     fitted = kind(options.count, n_init=3, random_state=options.seed).fit(x)
     return np.asarray(fitted.labels_, dtype=np.int64)
