@@ -1,0 +1,204 @@
+"""All structures in all poses at low resolution: one matrix product in a common basis.
+
+At low resolution the rotated, whitened structures span few dimensions. Their common principal
+components are found once; a particle at every shift is projected onto them, and compared with every
+rotation of every structure there. Rotations that look the same (symmetry, spheres) are kept once,
+with their number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.judge.evidence import log_likelihood_ratio
+from tomadapt.judge.noise import Noise
+from tomadapt.judge.rivals import Hypothesis
+from tomadapt.recover.align import shift_grid
+from tomadapt.recover.reference import Reference
+from tomadapt.recover.rotations import rotation_grid
+
+KEPT_POWER = 0.985
+"""Of the rotated structures, by the common basis."""
+ALIKE = 0.98
+"""Rotations whose whitened structures correlate more than this are kept once."""
+_SOME_ROTATIONS = 200
+_CHUNK = 256
+
+
+def search_shell(box: int) -> int:
+    """The highest shell of the screen, in Fourier voxels."""
+    return round(box / 5)
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """What the screen found of some particles.
+
+    Attributes
+    ----------
+    z
+        (n, h) correlation at the best pose, in standard deviations of noise.
+    occam
+        (n, h) log of the mean of the likelihood over all poses over its largest, ≤ 0.
+    rotations, shifts
+        (n, h, 3, 3) and (n, h, 3) voxels: the best pose.
+    energy
+        (n,) whitened energy at the screen's points.
+    """
+
+    z: NDArray[np.float64]
+    occam: NDArray[np.float64]
+    rotations: NDArray[np.float32]
+    shifts: NDArray[np.float32]
+    energy: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Screened], axis: int = 0) -> Screened:
+        """Those of all parts: of other particles (axis 0) or of other structures (axis 1)."""
+        names = ("z", "occam", "rotations", "shifts")
+        values = [np.concatenate([getattr(p, name) for p in parts], axis) for name in names]
+        energies = [p.energy for p in parts]
+        return cls(*values, np.concatenate(energies) if axis == 0 else energies[0])
+
+    def take(self, rows: NDArray[np.integer]) -> Screened:
+        """Those of some particles."""
+        names = ("z", "occam", "rotations", "shifts", "energy")
+        return Screened(*(getattr(self, name)[rows] for name in names))
+
+    def evidence(self, freedom: float) -> NDArray[np.float64]:
+        """(n, h) log-evidence against noise alone: over all poses, amplitude free."""
+        return log_likelihood_ratio(self.z, self.energy[:, None], freedom) + self.occam
+
+
+class Screen:
+    """Compares particles with structures in all poses at low resolution.
+
+    Parameters
+    ----------
+    hypotheses
+        What to compare with.
+    noise
+        Of the particles.
+    step_deg
+        Of the grid of rotations.
+    shell
+        The highest shell, in Fourier voxels.
+    reach_voxels, shift_step_voxels
+        Of the lattice of shifts, see :func:`~tomadapt.recover.align.shift_grid`.
+    """
+
+    def __init__(
+        self,
+        hypotheses: Sequence[Hypothesis],
+        noise: Noise,
+        *,
+        step_deg: float,
+        shell: int,
+        reach_voxels: float,
+        shift_step_voxels: float = 2.0,
+    ) -> None:
+        self.names = [h.name for h in hypotheses]
+        self.shell = shell
+        self.points = noise.points.up_to(shell)
+        self.inside = noise.points.shell <= shell
+        self.root = noise.weight[self.inside].sqrt()
+        self.freedom = noise.freedom(self.points)
+        device = self.root.device
+        self.rotations = torch.from_numpy(rotation_grid(step_deg)).to(device)
+        self.shifts = torch.from_numpy(shift_grid(reach_voxels, shift_step_voxels)).to(device)
+        self.unshift = self.points.phases(-self.shifts)  # (s, p)
+        with torch.inference_mode():
+            references = [Reference.of(h.density, device) for h in hypotheses]
+            self.basis = self._common_basis(references)  # (2 p, k)
+            self.norms, self.banks, self.rows, self.log_counts = [], [], [], []
+            for reference in references:
+                self._add(reference)
+
+    def _whitened(self, reference: Reference, rotations: torch.Tensor) -> torch.Tensor:
+        """A structure in some rotations: (m, 2 p), real and imaginary parts."""
+        parts = [
+            torch.view_as_real(reference.at(some, self.points) * self.root).flatten(1)
+            for some in rotations.split(_CHUNK)
+        ]
+        return torch.cat(parts)
+
+    def _common_basis(self, references: Sequence[Reference]) -> torch.Tensor:
+        some = self.rotations[:: max(1, len(self.rotations) // _SOME_ROTATIONS)]
+        covariance = torch.zeros(2 * len(self.root), 2 * len(self.root), device=self.root.device)
+        for reference in references:
+            rows = self._whitened(reference, some)
+            rows /= rows.norm(dim=1, keepdim=True).clamp_min(1e-20)
+            covariance += rows.T @ rows
+        values, vectors = torch.linalg.eigh(covariance)
+        kept = values.flip(0).clamp_min(0).cumsum(0) / values.clamp_min(0).sum()
+        return vectors.flip(1)[:, : int((kept < KEPT_POWER).sum()) + 1].contiguous()
+
+    def _add(self, reference: Reference) -> None:
+        """One structure's bank: rotations that differ, and how many look like each."""
+        rows = self._whitened(reference, self.rotations)
+        norm = rows.norm(dim=1)
+        bank = (rows / norm[:, None].clamp_min(1e-20)) @ self.basis  # (m, k)
+        unit = bank / bank.norm(dim=1, keepdim=True).clamp_min(1e-20)
+        left = torch.ones(len(bank), dtype=torch.bool, device=bank.device)
+        kept, counts = [], []
+        for i in range(len(bank)):
+            if not left[i]:
+                continue
+            alike = (unit @ unit[i] > ALIKE) & left
+            alike[i] = True
+            kept.append(i)
+            counts.append(int(alike.sum()))
+            left &= ~alike
+        self.norms.append(float(norm.mean()))
+        self.banks.append(bank[kept].contiguous())
+        self.rows.append(torch.tensor(kept, device=bank.device))
+        self.log_counts.append(torch.tensor(counts, device=bank.device).float().log())
+
+    def __call__(self, x: torch.Tensor) -> Screened:
+        """Compare some particles with everything.
+
+        Parameters
+        ----------
+        x
+            (b, p) transforms at all the noise's points.
+        """
+        whitened = x[:, self.inside] * self.root
+        energy = whitened.abs().square().sum(dim=1)
+        moved = torch.view_as_real(whitened[:, None] * self.unshift).flatten(2) @ self.basis
+        moved = moved.flatten(0, 1)  # (b s, k)
+        poses = math.log(len(self.rotations) * len(self.shifts))
+        z, occam, rotations, shifts = [], [], [], []
+        for bank, rows, log_count in zip(self.banks, self.rows, self.log_counts, strict=True):
+            found = (bank @ moved.T).view(len(bank), len(x), -1)  # (m, b, s)
+            best, at_shift = found.max(dim=2)
+            best, at = best.max(dim=0)
+            log_mean = found.clamp_min_(0).square_().mul_(0.5).add_(log_count[:, None, None])
+            z.append(best)
+            occam.append(log_mean.logsumexp(dim=(0, 2)) - poses - best.clamp_min(0).square() / 2)
+            rotations.append(self.rotations[rows[at]])
+            shifts.append(self.shifts[at_shift.gather(0, at[None])[0]])
+        parts = (torch.stack(t, dim=1).cpu() for t in (z, occam, rotations, shifts))
+        first, second, third, fourth = parts
+        return Screened(
+            first.double().numpy(),
+            second.double().clamp_max(0).numpy(),
+            third.numpy(),
+            fourth.numpy(),
+            energy.cpu().double().numpy(),
+        )
+
+    def similarity(self, hypothesis: Hypothesis) -> NDArray[np.float64]:
+        """(h,) the largest correlation of a structure with each of the screen's, over all poses."""
+        reference = Reference.of(hypothesis.density, self.root.device)
+        with torch.inference_mode():
+            still = torch.eye(3, device=self.root.device)[None]
+            seen = reference.at(still, self.points) * self.root
+            full = torch.zeros(1, len(self.inside), dtype=seen.dtype, device=seen.device)
+            full[:, self.inside] = seen / self.root / seen.norm()
+            return np.asarray(self(full).z[0])
