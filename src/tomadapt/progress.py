@@ -70,3 +70,26 @@ def progress_bar(title: str, total: int, *, unit: str = "") -> Iterator[Advance]
         yield advance
     seconds = time.perf_counter() - started
     console.print(f"[green]✓[/] {title}: {total} {unit} in {seconds:.1f} s")
+
+
+class StageBars:
+    """Bars of stages whose work is told as (stage, done, total), one after another."""
+
+    def __init__(self) -> None:
+        self._stage: str | None = None
+        self._done = 0
+        self._bar: contextlib.AbstractContextManager[Advance] | None = None
+        self._advance: Advance | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Tell how far a stage is; its bar ends when all is done."""
+        if stage != self._stage:
+            self._stage, self._done = stage, 0
+            self._bar = progress_bar(stage, total, unit="comparisons")
+            self._advance = self._bar.__enter__()
+        if self._advance is not None:
+            self._advance(done - self._done)
+        self._done = done
+        if done >= total and self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = self._advance = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,8 @@ from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.picking import PickingConfig
 
+Method = Literal["likelihood", "ada", "target_statistics", "source_only"]
+METHODS = get_args(Method)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -106,6 +108,12 @@ class ClassifyOptions(BaseModel):
         In whose pixels picks are written; the tomogram's voxels where None.
     adapt
         Options of Algorithm 1; the seed is the source's.
+    method
+        ``likelihood``; or a network: ``source_only``, ``target_statistics`` or ``ada``, trained on
+        a source that is simulated for the tomogram.
+    fdr
+        Of each structure the particles are labelled up to this false-discovery rate; all that are
+        more probably it than anything else where None. Of ``likelihood`` alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,3 +131,5 @@ class ClassifyOptions(BaseModel):
     match_noise: bool = False
     tilt_series_pixel_size_A: Positive | None = None
     adapt: AdversarialOptions = AdversarialOptions(batch_size=32)
+    method: Method = "ada"
+    fdr: Annotated[float | None, Field(gt=0, lt=1)] = None

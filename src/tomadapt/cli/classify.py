@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from tomadapt.cli.options import (
     Out,
     Seed,
     checked_device,
+    holds_cubes,
     one_of,
     require_one_process,
     warn_of_overfocus,
@@ -26,7 +27,6 @@ from tomadapt.cli.tomograms import (
     SigmaNm,
     Threshold,
     TiltSeriesPixel,
-    TomogramFile,
     TomogramVoxel,
     known_contrast,
     picking_config,
@@ -35,26 +35,59 @@ from tomadapt.cli.tomograms import (
 
 @app.command()
 def classify(
-    tomogram: TomogramFile,
+    tomogram: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TOMOGRAM|CUBES",
+            help="A tomogram (.mrc, .rec, .em, .hdf, OME-Zarr), or cubes: a set, a folder, a stack "
+            "(.mrc, .em, .hdf), .npy, .npz, or the .star of 2D tilt stacks.",
+        ),
+    ],
     structures: Annotated[
         list[str],
         typer.Option(help="Names, PDB IDs or files, NAME=FILE to rename; repeat or use commas."),
     ],
-    defocus: Annotated[
-        float, typer.Option(min=-30, max=30, help="µm (not Å), positive = underfocus.")
-    ],
-    tilt_range: Annotated[
-        tuple[float, float], typer.Option(help="First and last tilt in degrees.")
-    ],
     out: Out,
+    defocus: Annotated[
+        float | None,
+        typer.Option(
+            min=-30,
+            max=30,
+            help="µm (not Å), positive = underfocus; for cubes none where the CTF was corrected.",
+        ),
+    ] = None,
+    tilt_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="First and last tilt in degrees; where cubes do not say them."),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="auto (likelihood, as structures are known), likelihood, ada, target_statistics "
+            "or source_only."
+        ),
+    ] = "auto",
+    fdr: Annotated[
+        float | None,
+        typer.Option(help="Label up to this false-discovery rate of each structure, say 0.05."),
+    ] = None,
     particles: Annotated[
         Path | None,
         typer.Option(help="STAR, Dynamo .tbl, copick JSON or CSV; picked if not given."),
     ] = None,
-    tilt_step: Annotated[float, typer.Option(help="Degrees.", min=0.1)] = 3.0,
-    voltage: Annotated[float, typer.Option(min=50, max=1500, help="kV.")] = 300.0,
-    cs: Annotated[float, typer.Option(min=0, max=20, help="Spherical aberration in mm.")] = 2.7,
-    amplitude_contrast: Annotated[float, typer.Option(min=0, max=1)] = 0.07,
+    tilt_step: Annotated[
+        float | None, typer.Option(help="Degrees; 3 if not given.", min=0.1)
+    ] = None,
+    voltage: Annotated[
+        float | None, typer.Option(min=50, max=1500, help="kV; 300 if not given.")
+    ] = None,
+    cs: Annotated[
+        float | None,
+        typer.Option(min=0, max=20, help="Spherical aberration in mm; 2.7 if not given."),
+    ] = None,
+    amplitude_contrast: Annotated[
+        float | None, typer.Option(min=0, max=1, help="0.07 if not given.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where structures are looked up before a download.")
     ] = None,
@@ -90,50 +123,61 @@ def classify(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Label the particles of a tomogram: pick, extract, simulate, train, adapt, predict, report."""
-    from tomadapt.classify.options import ClassifyOptions
-    from tomadapt.classify.run import classify as run
-    from tomadapt.config import parse
+    """Label the particles of a tomogram, or cubes: by likelihood, or by an adapted network."""
+    from tomadapt.classify.options import METHODS
     from tomadapt.errors import ConfigError
-    from tomadapt.structures.lookup import cache_folder
 
     require_one_process()
-    asked = {"--sigma-nm": sigma_nm, "--threshold": threshold, "--tomograms": tomograms}
-    asked["--pixel-size"] = pixel_size
-    idle = ("--sigma-nm", "--threshold") if particles else ("--pixel-size", "--tomograms")
-    if given := [name for name in idle if asked[name] is not None]:
+    chosen = one_of("--method", method, ("auto", *METHODS))
+    chosen = "likelihood" if chosen == "auto" else chosen
+    if fdr is not None and chosen != "likelihood":
         raise ConfigError(
-            f"{' and '.join(given)} would have no effect",
-            expected="options of picking without --particles, of a list with it",
-            got="--particles" if particles else "no --particles",
-            remedy="leave them out",
+            "--fdr would have no effect",
+            expected="--method likelihood, which knows false-discovery rates",
+            got=f"--method {chosen}",
+            remedy="leave one of them out",
         )
-    picking = None
-    if particles is None and (sigma_nm is not None or threshold is not None or ratio != 1.1):
-        if sigma_nm is None:
-            raise ConfigError(
-                "--threshold and --ratio need --sigma-nm",
-                expected="σ in nm",
-                remedy="give the particles' diameter in nm divided by 3.5",
-            )
-        picking = picking_config(sigma_nm, ratio, threshold, None).model_dump()
-    warn_of_overfocus(defocus)
-    first, last = sorted(tilt_range)
-    acquisition = {
-        "name": "stated",
+    if fdr is not None and not 0 < fdr < 1:
+        raise ConfigError(
+            "--fdr", expected="between 0 and 1, say 0.05", got=f"{fdr:g}", remedy="mend it"
+        )
+    if defocus is not None:
+        warn_of_overfocus(defocus)
+    stated = {
+        "tilt_range_deg": None if tilt_range is None else tuple(sorted(tilt_range)),
+        "tilt_step_deg": tilt_step,
         "defocus_um": defocus,
         "voltage_kv": voltage,
         "spherical_aberration_mm": cs,
         "amplitude_contrast": amplitude_contrast,
-        "tilt_angles_deg": {"first": first, "last": last, "step": tilt_step},
     }
-    options = parse(
+    asked: dict[str, Any] = {
+        "--particles": particles,
+        "--sigma-nm": sigma_nm,
+        "--threshold": threshold,
+        "--tomograms": tomograms,
+        "--pixel-size": pixel_size,
+        "--also": also,
+        "--tilt-series-pixel-size": tilt_series_pixel_size,
+    }
+    classes = _classes(structures)
+    common = {
+        "folder": folder,
+        "voxel_size_A": voxel_size,
+        "contrast": known_contrast(contrast),
+        "fdr": fdr,
+        "seed": seed,
+    }
+    if holds_cubes(tomogram):
+        _cubes(tomogram, classes, stated, common, asked, chosen, out, checked_device(device))
+        return
+    summary = _tomogram(
         {
             "tomogram": tomogram,
             "particles": particles,
-            "picking": picking,
+            "picking": _picking(particles, sigma_nm, ratio, threshold, chosen),
             "voxel_size_A": voxel_size,
-            "contrast": known_contrast(contrast),
+            "contrast": common["contrast"],
             "border": one_of("--border", border, ("pad", "drop")),
             "also": [one_of("--also", name, ("csv", "copick", "ome-zarr")) for name in also or []],
             "tilt_series_pixel_size_A": tilt_series_pixel_size,
@@ -141,10 +185,12 @@ def classify(
             "tomograms_star": tomograms,
             "match_noise": match_noise,
             "adapt": {"epochs": adapt_epochs, "batch_size": 32},
+            "method": chosen,
+            "fdr": fdr,
             "source": {
-                "classes": _classes(structures),
+                "classes": classes,
                 "folder": folder,
-                "acquisition": acquisition,
+                "acquisition": _acquisition(stated),
                 "defocus_spread_um": defocus_spread,
                 "snr_range": snr_range,
                 "per_class": per_class,
@@ -153,15 +199,123 @@ def classify(
                 "seed": seed,
             },
         },
-        ClassifyOptions,
-        where="classify",
-    )
-    summary = run(
-        options, out, cache=cache or cache_folder() / "models", device=checked_device(device)
+        asked,
+        out,
+        cache,
+        checked_device(device),
     )
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
     typer.echo(f"{summary['n_labelled']} labelled ({counts}), {summary['n_rejected']} rejected")
     typer.echo(out / "report.html")
+
+
+def _tomogram(
+    values: dict[str, Any],
+    asked: dict[str, Any],
+    out: Path,
+    cache: Path | None,
+    device: str,
+) -> dict[str, Any]:
+    from tomadapt.classify.judged import classify_by_likelihood
+    from tomadapt.classify.options import ClassifyOptions
+    from tomadapt.classify.run import classify as by_network
+    from tomadapt.config import parse
+    from tomadapt.structures.lookup import cache_folder
+
+    listed = asked["--particles"] is not None
+    idle = ("--sigma-nm", "--threshold") if listed else ("--pixel-size", "--tomograms")
+    _refuse(idle, asked, "options of picking without --particles, of a list with it")
+    options = parse(values, ClassifyOptions, where="classify")
+    if options.method == "likelihood":
+        return classify_by_likelihood(options, out, device=device)
+    return by_network(options, out, cache=cache or cache_folder() / "models", device=device)
+
+
+def _cubes(
+    path: Path,
+    classes: dict[str, str],
+    stated: dict[str, Any],
+    common: dict[str, Any],
+    asked: dict[str, Any],
+    method: str,
+    out: Path,
+    device: str,
+) -> None:
+    from tomadapt.classify.cubes import CubesOptions, classify_cubes
+    from tomadapt.config import parse
+
+    _refuse(tuple(asked), asked, f"options of a tomogram, and {path} holds cubes")
+    values = {"cubes": path, "classes": classes, "recording": stated, "method": method, **common}
+    summary = classify_cubes(parse(values, CubesOptions, where="classify"), out, device=device)
+    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
+    typer.echo(f"{summary['n_labelled']} of {summary['n_particles']} cubes labelled ({counts})")
+    typer.echo(out / "labels.csv")
+    typer.echo(out / "report.html")
+
+
+def _refuse(names: tuple[str, ...], asked: dict[str, Any], expected: str) -> None:
+    """Refuse options that would have no effect."""
+    from tomadapt.errors import ConfigError
+
+    if given := [name for name in names if asked[name] is not None]:
+        raise ConfigError(
+            f"{' and '.join(given)} would have no effect",
+            expected=expected,
+            got=" and ".join(given),
+            remedy="leave them out",
+        )
+
+
+def _picking(
+    particles: Path | None,
+    sigma_nm: float | None,
+    ratio: float,
+    threshold: float | None,
+    method: str,
+) -> dict[str, Any] | None:
+    """Options of the difference of Gaussians, which the networks' particles are picked with."""
+    from tomadapt.errors import ConfigError
+
+    if particles is not None or (sigma_nm is None and threshold is None and ratio == 1.1):
+        return None
+    if method == "likelihood":
+        raise ConfigError(
+            "--sigma-nm, --threshold and --ratio would have no effect",
+            expected="a network's --method, whose particles are picked by difference of Gaussians",
+            got="--method likelihood, which picks each structure by a matched filter",
+            remedy="leave them out, or give --particles picks.star of `tomadapt pick`",
+        )
+    if sigma_nm is None:
+        raise ConfigError(
+            "--threshold and --ratio need --sigma-nm",
+            expected="σ in nm",
+            remedy="give the particles' diameter in nm divided by 3.5",
+        )
+    return picking_config(sigma_nm, ratio, threshold, None).model_dump()
+
+
+def _acquisition(stated: dict[str, Any]) -> dict[str, Any]:
+    """What is stated of a tomogram; tilts and defocus must be."""
+    from tomadapt.errors import ConfigError
+
+    missing = [
+        option
+        for option, name in (("--tilt-range", "tilt_range_deg"), ("--defocus", "defocus_um"))
+        if stated[name] is None
+    ]
+    if missing:
+        raise ConfigError(
+            f"a tomogram needs {' and '.join(missing)}",
+            expected="--tilt-range FIRST LAST in degrees, --defocus in µm",
+            got="neither" if len(missing) == 2 else f"no {missing[0]}",
+            remedy="state them; a defocus that is off by 1 µm does little harm",
+        )
+    first, last = stated["tilt_range_deg"]
+    step = 3.0 if stated["tilt_step_deg"] is None else stated["tilt_step_deg"]
+    names = ("defocus_um", "voltage_kv", "spherical_aberration_mm", "amplitude_contrast")
+    said = {name: stated[name] for name in names if stated[name] is not None}
+    tilts = {"first": first, "last": last, "step": step}
+    return {"name": "stated", "amplitude_contrast": 0.07, "tilt_angles_deg": tilts, **said}
 
 
 def _classes(structures: list[str]) -> dict[str, str]:

@@ -136,3 +136,33 @@ def require_writable(out: Path) -> None:
             f"cannot write {out}", expected="a file", got="a folder", remedy="name a file in it"
         )
     output_folder(out.parent)
+
+
+_LARGEST_CUBE = 128
+
+
+def holds_cubes(path: Path) -> bool:
+    """Whether a path is a set of subtomograms, not a tomogram.
+
+    A file of volumes is when it holds two or more equal cubes of at most 128 voxels; a tomogram is
+    never so small. Whatever cannot be read is for the reader of tomograms to refuse.
+    """
+    from tomadapt.errors import TomadaptError
+    from tomadapt.io.tomogram_files import volume_shape
+
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        images = suffix == ".zarr" or any((path / n).exists() for n in ("zarr.json", ".zattrs"))
+        return not images
+    if suffix in (".npy", ".npz", ".mrcs", ".star"):
+        return True
+    try:
+        shape = volume_shape(path)
+    except TomadaptError:
+        return False
+    if len(shape) == 4:
+        return shape[0] > 1
+    if len(shape) != 3:
+        return False
+    nz, ny, nx = shape
+    return ny == nx <= _LARGEST_CUBE and nz >= 2 * ny and nz % ny == 0

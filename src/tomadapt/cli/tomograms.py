@@ -188,29 +188,16 @@ def reconstruct(
     ] = False,
 ) -> None:
     """Make cubes of CTF-premultiplied 2D tilt stacks (RELION 5, WarpTools): a target folder."""
-    from tomadapt.io.atomic import output_folder
-    from tomadapt.io.extracted import CUBES, ExtractedCard
-    from tomadapt.tomograms.extracting import make_way, write_folder
-    from tomadapt.tomograms.positions import Positions
-    from tomadapt.tomograms.tilt_stacks import reconstruct_tilt_stacks
+    from tomadapt.tomograms.extracting import reconstruct_to_folder
 
-    sign = known_contrast(contrast)
-    make_way(output_folder(out))
-    made = reconstruct_tilt_stacks(
+    made = reconstruct_to_folder(
         particles,
+        out,
         tomograms=tomograms,
-        contrast=sign,
+        contrast=known_contrast(contrast),
         box=box,
         mirror=mirror,
-        out=out / CUBES,
     )
-    card = ExtractedCard(
-        box=made.volumes.shape[-1],
-        voxel_size_A=made.voxel_size_A,
-        tomogram=str(particles),
-        contrast=f"stated {sign}" if sign != "measure" else "measured: positive",
-    )
-    write_folder(out, Positions(made.particles, made.kept, made.dropped), card)
     typer.echo(f"{out}: {len(made.kept)} particles, {len(made.dropped)} rejected")
 
 

@@ -79,6 +79,23 @@ def open_tomogram(
     return Tomogram(density, size, 1 if contrast == "positive" else -1, name)
 
 
+def volume_shape(path: Path) -> tuple[int, ...]:
+    """Shape of what a file of volumes holds, (nz, ny, nx) or (n, nz, ny, nx); voxels are not read.
+
+    Raises
+    ------
+    InputError
+        As for :func:`open_tomogram`.
+    """
+    try:
+        kind = _kind(path, _suffix_and_name(path)[0])
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}", got=str(error), remedy="check the path") from None
+    if kind == "hdf":
+        return tuple(open_hdf(path).shape)
+    return tuple(_opened(path, kind)[0].shape)
+
+
 def _suffix_and_name(path: Path) -> tuple[str, str]:
     """The suffix in lower case, without ``.gz`` where it may be packed, and the bare name."""
     inner = Path(path.name)

@@ -1,7 +1,7 @@
 """The likelihood as the judge: which structure, if any, explains a particle best.
 
-``rivals`` makes what wanted structures compete with, ``noise`` measures the noise between particles,
-``screen`` compares all structures in all poses at low resolution, ``refine`` the best few at full
+``rivals`` makes what wanted structures compete with, ``noise`` measures the noise between
+particles, ``screen`` compares all structures in all poses at low resolution, ``refine`` the best few at full
 resolution, ``mixture`` turns evidence into probabilities and false-discovery rates, ``judge`` does
 all of it for a set of particles.
 """

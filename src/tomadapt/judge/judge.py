@@ -1,4 +1,4 @@
-"""The judge: what explains each particle best, of the wanted structures and all that rivals them."""
+"""The judge: what explains each particle best, of wanted structures and all that rivals them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.mixture import Mixture, false_discovery_rates, fit_mixture, temper
-from tomadapt.judge.noise import Noise
+from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.refine import (
     SAMPLE,
-    Cubes,
     MeasuredOptics,
     Refined,
     measure_optics,
@@ -26,13 +24,20 @@ from tomadapt.judge.rivals import Hypothesis, mirrors, proteins, shapes
 from tomadapt.judge.screen import Screen, Screened, search_shell
 
 STEP_DEG, RIVAL_STEP_DEG = 20.0, 30.0
-INDISTINGUISHABLE = 0.95
-"""A rival whose correlation with a wanted structure is higher is that structure, or none that
-these data can tell from it: it does not compete."""
+SAME_PROTEIN, SAME_SHAPE = 0.9, 0.97
+"""A rival whose correlation with a wanted structure is higher does not compete: a protein is then a
+homologue or the structure itself, a shape cannot be told from it at this resolution."""
+SURE_NATS = 10.0
+"""A particle's lead over noise and over all rivals from which on it helps to measure the optics."""
+HAND_NATS = 25.0
+"""Summed evidence from which on mirror images are what the particles are."""
+_FEWEST_SURE = 8
 REFINED_WANTED, REFINED_RIVALS = 2, 3
 _BATCH = 8
 _NOISE_CUBES = 32
-JUNK_KINDS = ("sphere", "shell", "membrane", "filament", "edge")
+JUNK_KINDS = ("gold", "membrane", "filament", "edge", "sphere", "shell")
+UNNAMED = ("protein", "sphere", "shell")
+"""Kinds that may be particles of a structure that was not named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,9 @@ class Verdicts:
         As measured; None where no particle was sure.
     dropped
         Rivals that cannot be told from a wanted structure, with that structure.
+    hand
+        −1 where the particles are mirror images of the structures: then these were compared, and
+        poses are those of the mirror images.
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -93,11 +101,24 @@ class Verdicts:
     temper: float
     optics: MeasuredOptics | None
     dropped: tuple[tuple[str, str], ...]
+    hand: int = 1
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """Names of the wanted structures."""
         return tuple(h.name for h in self.hypotheses if h.kind == "wanted")
+
+    def with_gold(self, on_gold: NDArray[np.bool_]) -> Verdicts:
+        """The same, but particles (n,) that are on gold have no label, whatever explains them."""
+        label = np.where(on_gold, -1, self.label)
+        return replace(
+            self,
+            label=label,
+            kind=np.where(on_gold, "gold", self.kind),
+            score=np.where(on_gold, 1.0, self.score),
+            unknown=np.where(on_gold, 0.0, self.unknown),
+            fdr=np.where(on_gold, 1.0, self.fdr),
+        )
 
 
 @dataclass(frozen=True)
@@ -161,11 +182,15 @@ def judge(
     if options.rivals:
         rivals = [*shapes(box, voxel_size_A), *proteins(box, voxel_size_A, seed=options.seed)]
         other = _screen(rivals, noise, RIVAL_STEP_DEG, options)
-        dropped = _indistinguishable(wanted, rivals, other)
+        dropped = _indistinguishable(wanted, rivals, own)
         hypotheses += rivals
         screens.append(other)
     kinds = np.array([h.kind for h in hypotheses])
     screened = _screened(cubes, screens, noise, progress)
+    hand = 1
+    if _is_mirrored(screened.evidence(own.freedom)[:, : len(own.names)]):
+        hand = -1
+        hypotheses, screened = _other_hand(hypotheses, screened, len(wanted))
     names = {name for name, _ in dropped}
     competes = np.array([h.name not in names for h in hypotheses])
     pairs = _pairs(screened, kinds, competes, own.freedom)
@@ -195,7 +220,31 @@ def judge(
     )
     evidence = refined.gain() + screened.occam
     spare = _climbed_in_noise(own, hypotheses[: len(own.names)], (noise, seen), shell, options)
-    return verdicts(hypotheses, evidence, refined, spare=spare, optics=optics, dropped=dropped)
+    found = verdicts(hypotheses, evidence, refined, spare=spare, optics=optics, dropped=dropped)
+    return replace(found, hand=hand)
+
+
+def _is_mirrored(evidence: NDArray[np.float64]) -> bool:
+    """Whether mirror images, the second half of the columns, explain the particles better."""
+    half = evidence.shape[1] // 2
+    own, mirror = evidence[:, :half].max(axis=1), evidence[:, half:].max(axis=1)
+    sure = np.maximum(own, mirror) > SURE_NATS
+    return bool(sure.sum() >= _FEWEST_SURE and (own - mirror)[sure].sum() < -HAND_NATS)
+
+
+def _other_hand(
+    hypotheses: Sequence[Hypothesis], screened: Screened, n: int
+) -> tuple[list[Hypothesis], Screened]:
+    """Wanted structures and their mirror images, the first 2 n, change places."""
+    order = np.arange(len(hypotheses))
+    order[:n], order[n : 2 * n] = np.arange(n, 2 * n), np.arange(n)
+    exchanged = [
+        replace(h, density=hypotheses[i].density)
+        for h, i in zip(hypotheses, order.tolist(), strict=True)
+    ]
+    names = ("z", "occam", "rotations", "shifts")
+    columns = {name: getattr(screened, name)[:, order] for name in names}
+    return exchanged, replace(screened, **columns)
 
 
 def _screen(
@@ -214,15 +263,12 @@ def _screen(
 def _indistinguishable(
     wanted: Sequence[Hypothesis], rivals: Sequence[Hypothesis], screen: Screen
 ) -> tuple[tuple[str, str], ...]:
-    """Rivals that look like a wanted structure at the screen's resolution."""
+    """Rivals that look like a wanted structure at the resolution of the wanted ones' screen."""
     found = []
-    for structure in wanted:
-        alike = screen.similarity(structure)
-        found += [
-            (rival.name, structure.name)
-            for rival, value in zip(rivals, alike, strict=True)
-            if value > INDISTINGUISHABLE
-        ]
+    for rival in rivals:
+        alike = screen.similarity(rival)[: len(wanted)]
+        if alike.max() > (SAME_PROTEIN if rival.kind == "protein" else SAME_SHAPE):
+            found.append((rival.name, wanted[int(alike.argmax())].name))
     return tuple(found)
 
 
@@ -258,7 +304,7 @@ def _screened(
 def _pairs(
     screened: Screened, kinds: NDArray[np.str_], competes: NDArray[np.bool_], freedom: float
 ) -> NDArray[np.bool_]:
-    """(n, h) which structures to refine: the best few wanted ones, one's mirror, the best rivals."""
+    """(n, h) what to refine: the best few wanted structures, one's mirror, the best rivals."""
     evidence = screened.evidence(freedom)
     rows = np.arange(len(evidence))[:, None]
     pairs = np.zeros(evidence.shape, dtype=bool)
@@ -321,10 +367,6 @@ def _measured(
         voxel_size_A=voxel_size_A,
     )
     return optics, with_envelope(noise, optics.b_factor_A2, voxel_size_A)
-
-
-SURE_NATS = 10.0
-_FEWEST_SURE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -411,12 +453,14 @@ def verdicts(
         To be handed on.
     """
     kinds = np.array([h.kind for h in hypotheses])
-    wanted, mirror = np.flatnonzero(kinds == "wanted"), np.flatnonzero(kinds == "mirror")
+    wanted = np.flatnonzero(kinds == "wanted")
     n = len(evidence)
     # A set of particles has one hand: its mirror images do not compete particle by particle.
     components = np.flatnonzero(kinds != "mirror")
     table = np.concatenate([evidence[:, components], np.full((n, 1), spare)], axis=1)
-    trust = temper(table[:, :-1], np.where(table.argmax(axis=1) < len(wanted), table.argmax(axis=1), -1))
+    trust = temper(
+        table[:, :-1], np.where(table.argmax(axis=1) < len(wanted), table.argmax(axis=1), -1)
+    )
     mixture = fit_mixture(trust * table)
     amplitude = _relative_amplitudes(refined, wanted, mixture)
     table = trust * table
@@ -431,7 +475,7 @@ def verdicts(
     fdr = false_discovery_rates(score, label)
     names = np.array([*kinds[components], "null"])
     kind = np.where(names[order[:, 0]] == "protein", "other", names[order[:, 0]])
-    protein = posterior[:, np.flatnonzero(names == "protein")].sum(axis=1)
+    unnamed = posterior[:, np.flatnonzero(np.isin(names, UNNAMED))].sum(axis=1)
     at = np.arange(n), wanted[best]
     return Verdicts(
         hypotheses=tuple(hypotheses),
@@ -441,7 +485,7 @@ def verdicts(
         best=best.astype(np.int64),
         second=order[:, 1].astype(np.int64),
         fdr=np.where(label >= 0, fdr, 1.0),
-        unknown=protein,
+        unknown=unnamed,
         probabilities=np.concatenate([of_wanted, 1 - of_wanted.sum(axis=1, keepdims=True)], axis=1),
         evidence=evidence,
         amplitude=amplitude.relative[np.arange(n), best],

@@ -97,7 +97,7 @@ def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
 def false_discovery_rates(
     scores: NDArray[np.float64], labels: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """(n,) q-values: the expected fraction of wrong ones among a label's particles as sure or surer.
+    """(n,) q-values: the expected fraction of wrong ones among particles as sure or surer.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ the neighbours, not averaged over shells.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.subtomograms import Indices
 
 EDGE_VOXELS = 4.0
 SMOOTHING = 1.0
@@ -37,6 +38,16 @@ def window(n: int) -> torch.Tensor:
     inner = (n - 1) / 2 - EDGE_VOXELS
     edge = ((radius - inner) / EDGE_VOXELS).clamp(0, 1)
     return 0.5 + 0.5 * torch.cos(torch.pi * edge)
+
+
+class Cubes(Protocol):
+    """What particles are read from, by position."""
+
+    def __len__(self) -> int:
+        """Give the number of particles."""
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, n, n, n) float32, density positive."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +84,14 @@ class Noise:
 
     def up_to(self, shell: int) -> Noise:
         """The same at the points of this and all lower shells."""
-        return Noise(
-            self.points.up_to(shell), self.power[self.points.shell <= shell], self.window
-        )
+        return Noise(self.points.up_to(shell), self.power[self.points.shell <= shell], self.window)
 
     def transforms(self, cubes: torch.Tensor) -> torch.Tensor:
         """Transforms (b, p) of windowed cubes (b, n, n, n) at the points."""
         return windowed_transforms(cubes, self.points, self.window)
 
     @classmethod
-    def of(cls, cubes: Subtomograms, points: MeasuredPoints, *, at_most: int = AT_MOST) -> Noise:
+    def of(cls, cubes: Cubes, points: MeasuredPoints, *, at_most: int = AT_MOST) -> Noise:
         """Measure the noise in cubes that hold little else.
 
         Parameters

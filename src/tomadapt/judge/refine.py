@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,32 +12,37 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.judge.evidence import log_likelihood_ratio
-from tomadapt.judge.noise import Noise
+from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.screen import Screened, search_shell
 from tomadapt.recover.climb import climb
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.reference import Reference
-from tomadapt.subtomograms import Indices
 
 _BATCH = 16
 _STEPS = 3
 SEARCHED_B_A2 = tuple(float(b) for b in range(0, 12001, 500))
-SEARCHED_DEFOCUS_UM = (-5.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
+SEARCHED_DEFOCUS_UM = (
+    -5.0,
+    -4.0,
+    -3.0,
+    -2.0,
+    -1.5,
+    -1.0,
+    -0.5,
+    0.0,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    5.0,
+)
 """Relative to the stated defocus."""
 SAMPLE = 32
 LEAST_ENVELOPE = 0.1
 """What the envelope lets through of the highest shell that is used."""
-
-
-class Cubes(Protocol):
-    """What particles are read from, by position."""
-
-    def __len__(self) -> int:
-        """Give the number of particles."""
-
-    def read(self, indices: Indices) -> torch.Tensor:
-        """(b, n, n, n) float32, density positive."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,7 +82,9 @@ def mirror_image(density: Volume) -> Volume:
 
 def mirrors(wanted: list[Hypothesis]) -> list[Hypothesis]:
     """The mirror image of each wanted structure: what no cell holds."""
-    return [Hypothesis(f"mirror of {w.name}", "mirror", mirror_image(w.density), w.name) for w in wanted]
+    return [
+        Hypothesis(f"mirror of {w.name}", "mirror", mirror_image(w.density), w.name) for w in wanted
+    ]
 
 
 def shapes(box: int, voxel_size_A: float) -> list[Hypothesis]:
@@ -121,7 +123,9 @@ def shapes(box: int, voxel_size_A: float) -> list[Hypothesis]:
     for a, longer in ELLIPSOIDS_A:
         if a * max(longer, 1) <= largest_A:
             scaled = np.sqrt((x**2 + y**2) / a**2 + z**2 / (a * longer) ** 2)
-            found.append((f"ellipsoid of {a:g} × {a * longer:g} Å", "sphere", inside((scaled - 1) * a)))
+            found.append(
+                (f"ellipsoid of {a:g} × {a * longer:g} Å", "sphere", inside((scaled - 1) * a))
+            )
     found.append(("flat membrane", "membrane", bilayer(z + 0 * x + 0 * y)))
     for a in CURVATURES_A:
         off_centre = np.sqrt((z + a) ** 2 + x**2 + y**2)

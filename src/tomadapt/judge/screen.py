@@ -20,6 +20,7 @@ from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.recover.align import shift_grid
+from tomadapt.recover.climb import climb
 from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
 
@@ -27,6 +28,7 @@ KEPT_POWER = 0.985
 """Of the rotated structures, by the common basis."""
 ALIKE = 0.98
 """Rotations whose whitened structures correlate more than this are kept once."""
+_WORTH_REFINING = 0.5
 _SOME_ROTATIONS = 200
 _CHUNK = 256
 
@@ -64,7 +66,8 @@ class Screened:
         names = ("z", "occam", "rotations", "shifts")
         values = [np.concatenate([getattr(p, name) for p in parts], axis) for name in names]
         energies = [p.energy for p in parts]
-        return cls(*values, np.concatenate(energies) if axis == 0 else energies[0])
+        energy = np.concatenate(energies) if axis == 0 else energies[0]
+        return cls(values[0], values[1], values[2], values[3], energy)
 
     def take(self, rows: NDArray[np.integer]) -> Screened:
         """Those of some particles."""
@@ -114,17 +117,19 @@ class Screen:
         self.shifts = torch.from_numpy(shift_grid(reach_voxels, shift_step_voxels)).to(device)
         self.unshift = self.points.phases(-self.shifts)  # (s, p)
         with torch.inference_mode():
-            references = [Reference.of(h.density, device) for h in hypotheses]
-            self.basis = self._common_basis(references)  # (2 p, k)
-            self.norms, self.banks, self.rows, self.log_counts = [], [], [], []
-            for reference in references:
+            self.references = [Reference.of(h.density, device) for h in hypotheses]
+            self.basis = self._common_basis(self.references)  # (2 p, k)
+            self.banks: list[torch.Tensor] = []
+            self.rows: list[torch.Tensor] = []
+            self.log_counts: list[torch.Tensor] = []
+            for reference in self.references:
                 self._add(reference)
 
     def _whitened(self, reference: Reference, rotations: torch.Tensor) -> torch.Tensor:
         """A structure in some rotations: (m, 2 p), real and imaginary parts."""
         parts = [
             torch.view_as_real(reference.at(some, self.points) * self.root).flatten(1)
-            for some in rotations.split(_CHUNK)
+            for some in torch.split(rotations, _CHUNK)
         ]
         return torch.cat(parts)
 
@@ -137,7 +142,8 @@ class Screen:
             covariance += rows.T @ rows
         values, vectors = torch.linalg.eigh(covariance)
         kept = values.flip(0).clamp_min(0).cumsum(0) / values.clamp_min(0).sum()
-        return vectors.flip(1)[:, : int((kept < KEPT_POWER).sum()) + 1].contiguous()
+        basis: torch.Tensor = vectors.flip(1)[:, : int((kept < KEPT_POWER).sum()) + 1].contiguous()
+        return basis
 
     def _add(self, reference: Reference) -> None:
         """One structure's bank: rotations that differ, and how many look like each."""
@@ -155,7 +161,6 @@ class Screen:
             kept.append(i)
             counts.append(int(alike.sum()))
             left &= ~alike
-        self.norms.append(float(norm.mean()))
         self.banks.append(bank[kept].contiguous())
         self.rows.append(torch.tensor(kept, device=bank.device))
         self.log_counts.append(torch.tensor(counts, device=bank.device).float().log())
@@ -194,11 +199,28 @@ class Screen:
         )
 
     def similarity(self, hypothesis: Hypothesis) -> NDArray[np.float64]:
-        """(h,) the largest correlation of a structure with each of the screen's, over all poses."""
+        """(h,) the largest correlation of a structure with each of the screen's, over all poses.
+
+        Whitened and seen through the CTF, at the screen's resolution. Those that are far from alike
+        on the grid are not refined below it.
+        """
         reference = Reference.of(hypothesis.density, self.root.device)
         with torch.inference_mode():
             still = torch.eye(3, device=self.root.device)[None]
-            seen = reference.at(still, self.points) * self.root
+            seen = reference.at(still, self.points)  # (1, p)
             full = torch.zeros(1, len(self.inside), dtype=seen.dtype, device=seen.device)
-            full[:, self.inside] = seen / self.root / seen.norm()
-            return np.asarray(self(full).z[0])
+            full[:, self.inside] = seen / (seen * self.root).norm()
+            found = self(full)
+            alike = found.z[0].copy()
+            for column in np.flatnonzero(alike > _WORTH_REFINING):
+                _, _, scores, _ = climb(
+                    self.references[column],
+                    seen,
+                    torch.from_numpy(found.rotations[:1, [column]]).to(seen.device),
+                    torch.from_numpy(found.shifts[:1, [column]]).to(seen.device),
+                    points=self.points,
+                    weight=self.root.square(),
+                    reach=float(self.shifts.abs().max()),
+                )
+                alike[column] = float(scores.max())
+        return np.asarray(alike)

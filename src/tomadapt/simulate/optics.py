@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch_ctf import calculate_ctf_2d, calculate_relativistic_electron_wavelength
 
 from tomadapt.acquisition import Acquisition
@@ -63,6 +64,25 @@ def contrast_transfer(acquisition: Acquisition, *, n: int, pixel_size_A: float) 
         fftshift=False,
     )
     return ctf.to(torch.float32)
+
+
+def contrast_transfer_curve(
+    acquisition: Acquisition, k: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """:func:`contrast_transfer` at frequencies in 1/Å, without astigmatism.
+
+    Parameters
+    ----------
+    acquisition
+        Voltage, aberrations and defocus.
+    k
+        Any shape, 1/Å.
+    """
+    wavelength = electron_wavelength_A(acquisition.voltage_kv)
+    by_defocus = np.pi * wavelength * acquisition.defocus_um * 1e4 * k**2
+    by_aberration = np.pi / 2 * acquisition.spherical_aberration_mm * 1e7 * wavelength**3 * k**4
+    shift = math.asin(acquisition.amplitude_contrast)
+    return np.asarray(np.sin(by_defocus - by_aberration + shift))
 
 
 def modulation_transfer(acquisition: Acquisition, *, n: int) -> torch.Tensor:

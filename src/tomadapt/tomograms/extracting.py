@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import output_folder
 from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, is_extracted, write_card
+from tomadapt.io.volumes import Contrast
 from tomadapt.simulate.dataset import versions
 from tomadapt.tomograms.extraction import extract
 from tomadapt.tomograms.positions import POSITIONS, Positions, write_positions
+from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
 from tomadapt.tomograms.tomogram import Tomogram
 
 
@@ -127,3 +129,41 @@ def write_folder(folder: Path, positions: Positions, card: ExtractedCard) -> Non
     write_positions(folder, positions)
     filled = {"count": len(positions.rows), "versions": versions()}
     write_card(folder, card.model_copy(update=filled))
+
+
+def reconstruct_to_folder(
+    particles: Path,
+    folder: Path,
+    *,
+    tomograms: Path | None = None,
+    contrast: Contrast,
+    box: int | None = None,
+    mirror: bool = False,
+) -> TiltStackExtraction:
+    """Make cubes of 2D tilt stacks and write them as :mod:`tomadapt.io.extracted` says.
+
+    Parameters
+    ----------
+    particles, tomograms, contrast, box, mirror
+        See :func:`~tomadapt.tomograms.tilt_stacks.reconstruct_tilt_stacks`, also for what is
+        raised.
+    folder
+        Where they go.
+    """
+    make_way(output_folder(folder))
+    made = reconstruct_tilt_stacks(
+        particles,
+        tomograms=tomograms,
+        contrast=contrast,
+        box=box,
+        mirror=mirror,
+        out=folder / CUBES,
+    )
+    card = ExtractedCard(
+        box=made.volumes.shape[-1],
+        voxel_size_A=made.voxel_size_A,
+        tomogram=str(particles),
+        contrast=f"stated {contrast}" if contrast != "measure" else "measured: positive",
+    )
+    write_folder(folder, Positions(made.particles, made.kept, made.dropped), card)
+    return made

@@ -1,0 +1,272 @@
+"""A set of cubes, labelled by the likelihood: a row of a table for each."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from tomadapt.classify.judged import SIGN_RATIO
+from tomadapt.classify.judged_results import (
+    acquisition_warnings,
+    judged_content,
+    judged_summary,
+    label_warnings,
+    write_labels_csv,
+)
+from tomadapt.errors import ConfigError
+from tomadapt.io.atomic import write_json
+from tomadapt.io.volumes import Contrast, open_target
+from tomadapt.judge.judge import STEP_DEG, JudgeOptions, judge, screen_all
+from tomadapt.judge.noise import Noise
+from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.screen import Screen, search_shell
+from tomadapt.learn.engine import make_fabric
+from tomadapt.pipeline import StageClock, require_own
+from tomadapt.progress import StageBars
+from tomadapt.recover.recording import StatedRecording, contradiction, recording_of
+from tomadapt.report.judged_page import write_judged_report
+from tomadapt.simulate.dataset import versions
+from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.structures import template
+from tomadapt.subtomograms import Indices, Subtomograms
+from tomadapt.tomograms.extracting import reconstruct_to_folder
+
+_SIGN_SAMPLE = 64
+
+
+class CubesOptions(BaseModel):
+    """What is done with a set of cubes.
+
+    Parameters
+    ----------
+    cubes
+        What :func:`~tomadapt.io.volumes.open_target` opens, or a STAR file of CTF-premultiplied 2D
+        tilt stacks.
+    classes
+        Label → structure; ``null`` needs none.
+    folder
+        A local folder where PDB IDs are looked up first.
+    recording
+        What is stated of tilts and optics; without a defocus no CTF is applied.
+    voxel_size_A
+        Where the file does not say it.
+    contrast
+        Sign of the density: ``measure``, or stated.
+    reach_voxels
+        How far particles may lie from their cubes' centres; a tenth of the box when None.
+    fdr
+        See :class:`~tomadapt.classify.options.ClassifyOptions`: beyond it the label is ``null``.
+    seed
+        Of everything random.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cubes: Path
+    classes: dict[str, str]
+    folder: Path | None = None
+    recording: StatedRecording = StatedRecording()
+    voxel_size_A: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    contrast: Contrast = "measure"
+    reach_voxels: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    fdr: Annotated[float | None, Field(gt=0, lt=1)] = None
+    seed: Annotated[int, Field(ge=0, lt=2**30)] = 0
+    method: Literal["likelihood"] = "likelihood"
+
+
+@dataclass(frozen=True, eq=False)
+class _Signed:
+    """Cubes with a sign."""
+
+    data: Subtomograms
+    sign: int
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        return self.sign * self.data.read(indices)
+
+
+def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") -> dict[str, Any]:
+    """Label cubes by what explains them best.
+
+    Parameters
+    ----------
+    options
+        What is asked for.
+    out
+        Where ``labels.csv``, ``report.html`` and ``summary.json`` go.
+    device
+        See :func:`tomadapt.learn.engine.make_fabric`.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    ConfigError
+        When the sign of the density can neither be measured nor is stated, tilts are not known, or
+        a structure does not fit into the cubes.
+    InputError
+        When a file is missing or damaged.
+    MismatchError
+        When voxel sizes differ, or the folder holds another run.
+    """
+    wanted = options.model_dump(mode="json", exclude={"fdr"})  # may be changed afterwards
+    require_own(out, wanted, needed_bytes=0)
+    clock = StageClock(out / "stages.json")
+    where = make_fabric(device).device
+    with clock.stage("cubes"):
+        data, stated = _opened(options, out)
+        structures = [
+            Hypothesis(
+                label,
+                "wanted",
+                template(
+                    structure,
+                    voxel_size_A=data.voxel_size_A,
+                    box=data.box,
+                    resolution_A=max(data.voxel_size_A, 8.0),
+                    folder=options.folder,
+                ).density,
+            )
+            for label, structure in options.classes.items()
+            if label != NULL_CLASS
+        ]
+        recording = recording_of(data, stated)
+        points = recording.points(data, device=where)
+        noise = Noise.of(data, points)
+    settings = JudgeOptions(
+        reach_voxels=data.box / 10 if options.reach_voxels is None else options.reach_voxels,
+        seed=options.seed,
+    )
+    with clock.stage("contrast"):
+        sign, contrast, warning = _sign(data, structures, noise, settings, options)
+    write_json(out / "config.json", wanted)
+    told = [text for text in (warning, contradiction(data, recording)) if text]
+    acquisition = None if recording.flat_transfer else recording.acquisition
+    with clock.stage("judge"):
+        verdicts = judge(
+            _Signed(data, sign),
+            structures,
+            noise,
+            acquisition=acquisition,
+            voxel_size_A=data.voxel_size_A,
+            options=settings,
+            progress=StageBars(),
+        )
+    told += acquisition_warnings(verdicts, acquisition) + label_warnings(verdicts)
+    kept = verdicts.label >= 0
+    if options.fdr is not None:
+        kept &= verdicts.fdr <= options.fdr
+    shown = replace(verdicts, label=np.where(kept, verdicts.label, -1))
+    with clock.stage("report"):
+        names = getattr(data.source, "names", ())
+        files = tuple(names[row] for row in data.rows) if names else ()
+        write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, files)
+        summary = {
+            "cubes": str(options.cubes),
+            "n_particles": len(data),
+            "n_labelled": int(kept.sum()),
+            "box": data.box,
+            "cube_voxel_size_A": data.voxel_size_A,
+            **judged_summary(verdicts, acquisition, contrast, kept),
+            "contrast": {"sign": sign, "text": contrast},
+            "recording": recording.summary,
+            "warnings": told,
+            "seconds": {name: record["seconds"] for name, record in clock.records.items()},
+            "peak_memory_mb": max(r["peak_memory_mb"] for r in clock.records.values()),
+            "versions": versions(),
+        }
+        content = judged_content(
+            verdicts,
+            summary,
+            kept,
+            acquisition=acquisition,
+            read=lambda rows: sign * data.read(rows).numpy(),
+            title=f"tomadapt: {options.cubes.name}",
+            recording={
+                "file": str(options.cubes),
+                "cubes": f"{len(data)} of {data.box}³ voxels of {data.voxel_size_A:g} Å",
+                **recording.summary,
+            },
+            configuration=options.model_dump(mode="json"),
+        )
+        write_judged_report(content, out / "report.html")
+        write_json(out / "summary.json", summary)
+    for text in told:
+        warnings.warn(text, stacklevel=2)
+    return summary
+
+
+def _opened(options: CubesOptions, out: Path) -> tuple[Subtomograms, StatedRecording]:
+    """The cubes as the file has them, their sign left open, and what is stated of them."""
+    path, recording = options.cubes, options.recording
+    if path.suffix == ".star":
+        path = out / "subtomograms"
+        made = reconstruct_to_folder(options.cubes, path, contrast="positive")
+        if recording.tilt_range_deg is None:
+            tilts = made.acquisition.tilt_angles_deg
+            step = (tilts[-1] - tilts[0]) / (len(tilts) - 1)
+            recording = replace(recording, tilt_range_deg=(tilts[0], tilts[-1]), tilt_step_deg=step)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
+        data = open_target(path, voxel_size_A=options.voxel_size_A, contrast="positive")
+    return data, recording
+
+
+def _sign(
+    data: Subtomograms,
+    structures: list[Hypothesis],
+    noise: Noise,
+    settings: JudgeOptions,
+    options: CubesOptions,
+) -> tuple[int, str, str | None]:
+    """The density's sign, how it was found, and a warning where that contradicts what is stated."""
+    screen = Screen(
+        structures,
+        noise,
+        step_deg=STEP_DEG,
+        shell=search_shell(data.box),
+        reach_voxels=settings.reach(data.box),
+    )
+    rows = np.unique(np.linspace(0, len(data) - 1, min(_SIGN_SAMPLE, len(data))).astype(int))
+    sums = {}
+    for sign in (1, -1):
+        found = screen_all(_Signed(data.subset(rows), sign), screen, noise)
+        evidence = found.evidence(screen.freedom).max(axis=1)
+        sums[sign] = float(np.clip(evidence, 0, None).sum())
+    better = max(sums, key=lambda s: sums[s])
+    clear = sums[better] > SIGN_RATIO * sums[-better]
+    words = {1: "particles bright", -1: "particles dark"}
+    text = (
+        f"{words[better] if clear else 'undecided'}: summed evidence of {len(rows)} cubes "
+        f"{sums[1]:.0f} nats bright, {sums[-1]:.0f} dark"
+    )
+    if options.contrast == "measure":
+        if not clear:
+            raise ConfigError(
+                f"the contrast of {options.cubes} cannot be measured",
+                expected="structures that explain the cubes with one sign better than the other",
+                got=text,
+                remedy="state it: --contrast positive where particles are bright, or negative; "
+                "and check --defocus and --tilt-range",
+            )
+        return better, f"measured; {text}", None
+    stated = 1 if options.contrast == "positive" else -1
+    warning = None
+    if clear and better != stated:
+        warning = (
+            f"the contrast was stated to be {options.contrast}, but the likelihood says "
+            f"otherwise: {text}"
+        )
+    return stated, f"stated {options.contrast}; {text}", warning
