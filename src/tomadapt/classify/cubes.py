@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tomadapt.classify.judged import SIGN_RATIO
-from tomadapt.classify.judged_results import (
+from tomadapt.classify.find import SIGN_RATIO
+from tomadapt.classify.judged_summary import (
     acquisition_warnings,
     judged_content,
     judged_summary,
@@ -59,7 +59,7 @@ class CubesOptions(BaseModel):
     contrast
         Sign of the density: ``measure``, or stated.
     reach_voxels
-        How far particles may lie from their cubes' centres; a tenth of the box when None.
+        How far particles may lie from their cubes' centres; a twelfth of the box when None.
     fdr
         See :class:`~tomadapt.classify.options.ClassifyOptions`: beyond it the label is ``null``.
     seed
@@ -146,7 +146,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         points = recording.points(data, device=where)
         noise = Noise.of(data, points)
     settings = JudgeOptions(
-        reach_voxels=data.box / 10 if options.reach_voxels is None else options.reach_voxels,
+        reach_voxels=data.box / 12 if options.reach_voxels is None else options.reach_voxels,
         seed=options.seed,
     )
     with clock.stage("contrast"):

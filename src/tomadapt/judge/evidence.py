@@ -2,8 +2,9 @@ r"""How much a structure at a pose explains of a particle, in nats against noise
 
 Whitened data x of energy :math:`E = |x|^2` and a whitened template of norm 1 have the correlation
 z, in standard deviations of noise. With the amplitude free (variable projection) the residual
-energy is :math:`E - z^2`. The noise of a particle is at least that between particles and may be stronger
-(gold, ice and neighbours add to it): its variance s is profiled over :math:`s \ge 1`, so that
+energy is :math:`E - z^2`. The noise of a particle is at least that between particles and may be
+stronger (gold, ice and neighbours add to it): its variance s is profiled over :math:`s \ge 1`, so
+that
 
 .. math:: \log p(x) = -\frac{N}{2} \log s - \frac{R}{2 s}, \qquad s = \max(1, R / N)
 

@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.judge.mixture import Mixture, false_discovery_rates, fit_mixture, temper
+from tomadapt.judge.misfit import residual_power
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.refine import (
     SAMPLE,
     MeasuredOptics,
-    Refined,
     measure_optics,
     refine,
     with_envelope,
 )
 from tomadapt.judge.rivals import Hypothesis, mirrors, proteins, shapes
 from tomadapt.judge.screen import Screen, Screened, search_shell
+from tomadapt.judge.verdicts import Verdicts, verdicts
 
 STEP_DEG, RIVAL_STEP_DEG = 20.0, 30.0
 SAME_PROTEIN, SAME_SHAPE = 0.9, 0.97
@@ -35,90 +35,6 @@ _FEWEST_SURE = 8
 REFINED_WANTED, REFINED_RIVALS = 2, 3
 _BATCH = 8
 _NOISE_CUBES = 32
-JUNK_KINDS = ("gold", "membrane", "filament", "edge", "sphere", "shell")
-UNNAMED = ("protein", "sphere", "shell")
-"""Kinds that may be particles of a structure that was not named."""
-
-
-@dataclass(frozen=True, eq=False)
-class Verdicts:
-    """What the judge says of each particle.
-
-    Attributes
-    ----------
-    hypotheses
-        What was compared: wanted structures first, then mirror images, then rivals.
-    label
-        (n,) the wanted structure, or −1 for none.
-    kind
-        (n,) ``wanted``, ``null`` (noise), ``other`` (a protein that was not named), ``unknown``
-        (a wanted structure explains it in part), or the kind of junk.
-    score
-        (n,) posterior probability of the label where there is one, else that of being none.
-    best
-        (n,) the wanted structure with the largest evidence, label or not.
-    second
-        (n,) index of the second most probable of all hypotheses.
-    fdr
-        (n,) q-value among the particles of the same label; 1 without a label.
-    unknown
-        (n,) 0 … 1, how probably it is a particle of no wanted structure.
-    probabilities
-        (n, w + 1) of the wanted structures, and of everything else.
-    evidence
-        (n, h) nats against noise; −inf where it was not compared at full resolution.
-    amplitude
-        (n,) of the best wanted structure over the median of its particles.
-    rotations, shifts
-        (n, 3, 3) and (n, 3) voxels, of the best wanted structure.
-    mixture
-        Over wanted structures, rivals and, last, noise.
-    temper
-        What evidence was multiplied by, see :func:`~tomadapt.judge.mixture.temper`.
-    optics
-        As measured; None where no particle was sure.
-    dropped
-        Rivals that cannot be told from a wanted structure, with that structure.
-    hand
-        −1 where the particles are mirror images of the structures: then these were compared, and
-        poses are those of the mirror images.
-    """
-
-    hypotheses: tuple[Hypothesis, ...]
-    label: NDArray[np.int64]
-    kind: NDArray[np.str_]
-    score: NDArray[np.float64]
-    best: NDArray[np.int64]
-    second: NDArray[np.int64]
-    fdr: NDArray[np.float64]
-    unknown: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    evidence: NDArray[np.float64]
-    amplitude: NDArray[np.float64]
-    rotations: NDArray[np.float32]
-    shifts: NDArray[np.float32]
-    mixture: Mixture
-    temper: float
-    optics: MeasuredOptics | None
-    dropped: tuple[tuple[str, str], ...]
-    hand: int = 1
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """Names of the wanted structures."""
-        return tuple(h.name for h in self.hypotheses if h.kind == "wanted")
-
-    def with_gold(self, on_gold: NDArray[np.bool_]) -> Verdicts:
-        """The same, but particles (n,) that are on gold have no label, whatever explains them."""
-        label = np.where(on_gold, -1, self.label)
-        return replace(
-            self,
-            label=label,
-            kind=np.where(on_gold, "gold", self.kind),
-            score=np.where(on_gold, 1.0, self.score),
-            unknown=np.where(on_gold, 0.0, self.unknown),
-            fdr=np.where(on_gold, 1.0, self.fdr),
-        )
 
 
 @dataclass(frozen=True)
@@ -196,18 +112,18 @@ def judge(
     pairs = _pairs(screened, kinds, competes, own.freedom)
     reach = options.reach(box)
     shell = search_shell(box)
-    optics, seen = _measured(
-        cubes,
-        screened,
-        kinds,
-        hypotheses,
-        noise,
-        own.freedom,
-        shell=shell,
-        reach=reach,
-        acquisition=acquisition,
-        voxel_size_A=voxel_size_A,
-    )
+    sure = _surest(screened.evidence(own.freedom), kinds)
+    optics, seen = None, noise
+    if len(sure[0]):
+        optics = _measured(
+            _Some(cubes, sure[0]),
+            screened.take(sure[0]),
+            sure[1],
+            hypotheses,
+            noise,
+            (reach, acquisition, voxel_size_A),
+        )
+        seen = with_envelope(noise, optics.b_factor_A2, voxel_size_A)
     done = 0
 
     def told(more: int) -> None:
@@ -220,7 +136,16 @@ def judge(
     )
     evidence = refined.gain() + screened.occam
     spare = _climbed_in_noise(own, hypotheses[: len(own.names)], (noise, seen), shell, options)
-    found = verdicts(hypotheses, evidence, refined, spare=spare, optics=optics, dropped=dropped)
+    best = evidence[:, : len(wanted)].argmax(axis=1)
+    found = verdicts(
+        hypotheses,
+        evidence,
+        refined,
+        leftover=residual_power(cubes, best, refined, hypotheses, seen),
+        spare=spare,
+        optics=optics,
+        dropped=dropped,
+    )
     return replace(found, hand=hand)
 
 
@@ -319,21 +244,10 @@ def _pairs(
     return pairs
 
 
-def _measured(
-    cubes: Cubes,
-    screened: Screened,
-    kinds: NDArray[np.str_],
-    hypotheses: Sequence[Hypothesis],
-    noise: Noise,
-    freedom: float,
-    *,
-    shell: int,
-    reach: float,
-    acquisition: Acquisition | None,
-    voxel_size_A: float,
-) -> tuple[MeasuredOptics | None, Noise]:
-    """The optics that the surest particles show, and the noise with the envelope they show."""
-    evidence = screened.evidence(freedom)
+def _surest(
+    evidence: NDArray[np.float64], kinds: NDArray[np.str_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The particles that are most clearly a wanted structure, and which; none where few are."""
     wanted = np.flatnonzero(kinds == "wanted")
     rivals = np.flatnonzero((kinds != "wanted") & (kinds != "mirror"))
     best = evidence[:, wanted].argmax(axis=1)
@@ -342,31 +256,46 @@ def _measured(
         lead = np.minimum(lead, lead - evidence[:, rivals].max(axis=1) + SURE_NATS)
     sure = np.flatnonzero(lead > SURE_NATS)
     if len(sure) < _FEWEST_SURE:
-        return None, noise
-    chosen = np.sort(sure[np.argsort(-lead[sure], kind="stable")][:SAMPLE])
-    pairs = np.zeros((len(chosen), len(hypotheses)), dtype=bool)
-    pairs[np.arange(len(chosen)), best[chosen]] = True
-    sample = _Some(cubes, chosen)
+        return sure[:0], best[:0]
+    rows = np.sort(sure[np.argsort(-lead[sure], kind="stable")][:SAMPLE])
+    return rows, best[rows]
+
+
+def _measured(
+    sample: Cubes,
+    screened: Screened,
+    columns: NDArray[np.int64],
+    hypotheses: Sequence[Hypothesis],
+    noise: Noise,
+    about: tuple[float, Acquisition | None, float],
+) -> MeasuredOptics:
+    """The optics that some particles show, each with its structure (n,).
+
+    ``about`` holds the reach in voxels, the acquisition and the voxel size.
+    """
+    reach, acquisition, voxel_size_A = about
+    rows = np.arange(len(columns))
+    pairs = np.zeros((len(columns), len(hypotheses)), dtype=bool)
+    pairs[rows, columns] = True
     refined = refine(
         sample,
-        screened.take(chosen),
+        screened,
         pairs,
         hypotheses,
         noise,
-        shell=shell,
+        shell=search_shell(noise.points.n),
         reach_voxels=reach,
     )
-    optics = measure_optics(
+    return measure_optics(
         sample,
-        np.arange(len(chosen)),
-        best[chosen],
+        rows,
+        columns,
         refined,
         hypotheses,
         noise,
         acquisition=acquisition,
         voxel_size_A=voxel_size_A,
     )
-    return optics, with_envelope(noise, optics.b_factor_A2, voxel_size_A)
 
 
 @dataclass(frozen=True, eq=False)
@@ -426,107 +355,3 @@ def _climbed_in_noise(
     )
     evidence = refined.gain() + screened.occam
     return float(np.mean(evidence[np.arange(len(cubes)), best]))
-
-
-def verdicts(
-    hypotheses: Sequence[Hypothesis],
-    evidence: NDArray[np.float64],
-    refined: Refined,
-    *,
-    spare: float,
-    optics: MeasuredOptics | None,
-    dropped: tuple[tuple[str, str], ...] = (),
-) -> Verdicts:
-    """Weigh the evidence: proportions, probabilities, labels and their false-discovery rates.
-
-    Parameters
-    ----------
-    hypotheses
-        The h that were compared.
-    evidence
-        (n, h) nats; −inf where a particle was not compared with a structure.
-    refined
-        Poses and amplitudes.
-    spare
-        What noise alone has of evidence.
-    optics, dropped
-        To be handed on.
-    """
-    kinds = np.array([h.kind for h in hypotheses])
-    wanted = np.flatnonzero(kinds == "wanted")
-    n = len(evidence)
-    # A set of particles has one hand: its mirror images do not compete particle by particle.
-    components = np.flatnonzero(kinds != "mirror")
-    table = np.concatenate([evidence[:, components], np.full((n, 1), spare)], axis=1)
-    trust = temper(
-        table[:, :-1], np.where(table.argmax(axis=1) < len(wanted), table.argmax(axis=1), -1)
-    )
-    mixture = fit_mixture(trust * table)
-    amplitude = _relative_amplitudes(refined, wanted, mixture)
-    table = trust * table
-    table[:, : len(wanted)] -= amplitude.penalty
-    mixture = fit_mixture(table)
-    posterior = mixture.posterior
-    order = np.argsort(-posterior, axis=1, kind="stable")
-    label = np.where(order[:, 0] < len(wanted), order[:, 0], -1)
-    best = table[:, : len(wanted)].argmax(axis=1)
-    of_wanted = posterior[:, : len(wanted)]
-    score = np.where(label >= 0, of_wanted.max(axis=1), 1 - of_wanted.sum(axis=1))
-    fdr = false_discovery_rates(score, label)
-    names = np.array([*kinds[components], "null"])
-    kind = np.where(names[order[:, 0]] == "protein", "other", names[order[:, 0]])
-    unnamed = posterior[:, np.flatnonzero(np.isin(names, UNNAMED))].sum(axis=1)
-    at = np.arange(n), wanted[best]
-    return Verdicts(
-        hypotheses=tuple(hypotheses),
-        label=label.astype(np.int64),
-        kind=kind,
-        score=score,
-        best=best.astype(np.int64),
-        second=order[:, 1].astype(np.int64),
-        fdr=np.where(label >= 0, fdr, 1.0),
-        unknown=unnamed,
-        probabilities=np.concatenate([of_wanted, 1 - of_wanted.sum(axis=1, keepdims=True)], axis=1),
-        evidence=evidence,
-        amplitude=amplitude.relative[np.arange(n), best],
-        rotations=refined.rotations[at],
-        shifts=refined.shifts[at],
-        mixture=mixture,
-        temper=trust,
-        optics=optics,
-        dropped=dropped,
-    )
-
-
-AMPLITUDE_SPREAD = 0.15
-"""Particles of one class in one tomogram scatter at least so much in contrast."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Amplitudes:
-    """(n, w) amplitudes over their class's median, and what that costs in nats."""
-
-    relative: NDArray[np.float64]
-    penalty: NDArray[np.float64]
-
-
-def _relative_amplitudes(
-    refined: Refined, wanted: NDArray[np.integer], mixture: Mixture
-) -> _Amplitudes:
-    amplitude, z = refined.amplitude[:, wanted], refined.z[:, wanted]
-    relative = np.ones_like(amplitude)
-    penalty = np.zeros_like(amplitude)
-    for column in range(len(wanted)):
-        sure = (mixture.posterior[:, column] > 0.5) & np.isfinite(amplitude[:, column])
-        if sure.sum() < _FEWEST_SURE:
-            continue
-        middle = np.median(amplitude[sure, column])
-        ratio = amplitude[:, column] / middle
-        spread = 1.4826 * np.median(np.abs(ratio[sure] - 1))
-        # The error of one amplitude is that of its z, which is 1.
-        error = ratio / np.maximum(z[:, column], 1.0)
-        variance = max(spread, AMPLITUDE_SPREAD) ** 2 + error**2
-        known = np.isfinite(ratio)
-        relative[known, column] = ratio[known]
-        penalty[known, column] = 0.5 * ((ratio - 1) ** 2 / variance)[known]
-    return _Amplitudes(relative, penalty)

@@ -36,7 +36,9 @@ class Mixture:
     proportions: NDArray[np.float64]
 
 
-def fit_mixture(evidence: NDArray[np.float64]) -> Mixture:
+def fit_mixture(
+    evidence: NDArray[np.float64], *, least: NDArray[np.float64] | None = None
+) -> Mixture:
     """Estimate proportions and posterior by EM.
 
     Parameters
@@ -44,6 +46,8 @@ def fit_mixture(evidence: NDArray[np.float64]) -> Mixture:
     evidence
         (n, h) log-evidence of each component; −inf where it is excluded. Each row needs a finite
         one.
+    least
+        (h,) what proportions are at least.
     """
     n, h = evidence.shape
     proportions = np.full(h, 1 / h)
@@ -51,6 +55,9 @@ def fit_mixture(evidence: NDArray[np.float64]) -> Mixture:
         joint = evidence + np.log(proportions)
         posterior = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
         updated = (posterior.sum(axis=0) + PSEUDOCOUNT) / (n + h * PSEUDOCOUNT)
+        if least is not None:
+            updated = np.maximum(updated, least)
+            updated /= updated.sum()
         done = np.abs(updated - proportions).max() < 1e-6
         proportions = updated
         if done:

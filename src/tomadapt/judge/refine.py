@@ -15,12 +15,14 @@ from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.screen import Screened, search_shell
-from tomadapt.recover.climb import climb
+from tomadapt.recover.climb import best_of, climb
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.reference import Reference
 
 _BATCH = 16
 _STEPS = 3
+FINALISTS = 1
+"""Poses that are refined at full resolution."""
 SEARCHED_B_A2 = tuple(float(b) for b in range(0, 12001, 500))
 SEARCHED_DEFOCUS_UM = (
     -5.0,
@@ -113,7 +115,7 @@ def refine(
     low, low_points = points.shell <= shell, points.up_to(shell)
     z = np.full(wanted.shape, np.nan)
     amplitude = np.full(wanted.shape, np.nan)
-    rotations, shifts = screened.rotations.copy(), screened.shifts.copy()
+    rotations, shifts = screened.rotations[:, :, 0].copy(), screened.shifts[:, :, 0].copy()
     energy = np.zeros(len(cubes))
     references = [Reference.of(h.density, device) for h in hypotheses]
     with torch.inference_mode():
@@ -124,8 +126,8 @@ def refine(
             for column in np.flatnonzero(wanted[rows].any(axis=0)):
                 here = np.flatnonzero(wanted[rows, column])
                 at, reference = rows[here], references[column]
-                R = torch.from_numpy(rotations[at, column]).to(device)[:, None]
-                s = torch.from_numpy(shifts[at, column]).to(device)[:, None]
+                R = torch.from_numpy(screened.rotations[at, column]).to(device)  # (b, c, 3, 3)
+                s = torch.from_numpy(screened.shifts[at, column]).to(device)
                 begun = climb(
                     reference,
                     x[here][:, low],
@@ -136,6 +138,7 @@ def refine(
                     reach=reach_voxels,
                     iterations=_STEPS,
                 )
+                begun = best_of(begun, FINALISTS)
                 found = climb(
                     reference,
                     x[here],
@@ -145,6 +148,7 @@ def refine(
                     reach=reach_voxels,
                     iterations=_STEPS,
                 )
+                found = best_of(found, 1)
                 R, s = found[0][:, 0], found[1][:, 0]
                 rotations[at, column], shifts[at, column] = R.cpu(), s.cpu()
                 z[at, column] = found[2][:, 0].clamp_min(0).cpu().numpy() * np.sqrt(energy[at])

@@ -28,6 +28,8 @@ KEPT_POWER = 0.985
 """Of the rotated structures, by the common basis."""
 ALIKE = 0.98
 """Rotations whose whitened structures correlate more than this are kept once."""
+CANDIDATES = 4
+"""Poses of each structure that are kept of the grid."""
 _WORTH_REFINING = 0.5
 _SOME_ROTATIONS = 200
 _CHUNK = 256
@@ -49,7 +51,7 @@ class Screened:
     occam
         (n, h) log of the mean of the likelihood over all poses over its largest, ≤ 0.
     rotations, shifts
-        (n, h, 3, 3) and (n, h, 3) voxels: the best pose.
+        (n, h, c, 3, 3) and (n, h, c, 3) voxels: the best poses, the best first.
     energy
         (n,) whitened energy at the screen's points.
     """
@@ -182,12 +184,15 @@ class Screen:
         for bank, rows, log_count in zip(self.banks, self.rows, self.log_counts, strict=True):
             found = (bank @ moved.T).view(len(bank), len(x), -1)  # (m, b, s)
             best, at_shift = found.max(dim=2)
-            best, at = best.max(dim=0)
+            best, at = best.topk(min(CANDIDATES, len(bank)), dim=0)  # (c, b)
+            if len(best) < CANDIDATES:  # of a sphere: the same pose again
+                fill = [0] * (CANDIDATES - len(best))
+                best, at = torch.cat([best, best[fill]]), torch.cat([at, at[fill]])
             log_mean = found.clamp_min_(0).square_().mul_(0.5).add_(log_count[:, None, None])
-            z.append(best)
-            occam.append(log_mean.logsumexp(dim=(0, 2)) - poses - best.clamp_min(0).square() / 2)
-            rotations.append(self.rotations[rows[at]])
-            shifts.append(self.shifts[at_shift.gather(0, at[None])[0]])
+            z.append(best[0])
+            occam.append(log_mean.logsumexp(dim=(0, 2)) - poses - best[0].clamp_min(0).square() / 2)
+            rotations.append(self.rotations[rows[at.T]])
+            shifts.append(self.shifts[at_shift.gather(0, at).T])
         parts = (torch.stack(t, dim=1).cpu() for t in (z, occam, rotations, shifts))
         first, second, third, fourth = parts
         return Screened(
@@ -216,8 +221,8 @@ class Screen:
                 _, _, scores, _ = climb(
                     self.references[column],
                     seen,
-                    torch.from_numpy(found.rotations[:1, [column]]).to(seen.device),
-                    torch.from_numpy(found.shifts[:1, [column]]).to(seen.device),
+                    torch.from_numpy(found.rotations[:1, column]).to(seen.device),
+                    torch.from_numpy(found.shifts[:1, column]).to(seen.device),
                     points=self.points,
                     weight=self.root.square(),
                     reach=float(self.shifts.abs().max()),

@@ -1,0 +1,274 @@
+"""Where a tomogram's particles may be, and the sign of its density, by the likelihood.
+
+Maxima of the matched filters are looked at once, at low resolution, with all wanted structures;
+those that one of them explains are moved to where it fits. A list of positions is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from tomadapt.classify.matched_source import Geometry
+from tomadapt.classify.options import ClassifyOptions
+from tomadapt.errors import ConfigError, InputError
+from tomadapt.judge.judge import screen_all
+from tomadapt.judge.noise import Noise
+from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.screen import Screen, search_shell
+from tomadapt.progress import progress_bar
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.subtomograms import Indices
+from tomadapt.tomograms.contrast import Sign
+from tomadapt.tomograms.extraction import extract
+from tomadapt.tomograms.matched_filter import Candidates, Level, find_candidates
+from tomadapt.tomograms.picking import Picks
+from tomadapt.tomograms.positions import Positions, listed_positions, picked_positions
+from tomadapt.tomograms.tomogram import Tomogram
+
+FIRST_STEP_DEG = 25.0
+LEAST_NATS = 5.0
+"""A maximum of the matched filter is a pick from this evidence of a wanted structure on."""
+BACKGROUND_CUBES = 300
+_DRAWN = 20_000
+OVERLAP = 0.6
+"""Two particles nearer than this fraction of their radii's sum are one."""
+_SIGN_SAMPLE = 48
+SIGN_RATIO = 1.5
+"""The better sign's summed evidence must be so many times the other's."""
+
+
+@dataclass(frozen=True, eq=False)
+class CleanCubes:
+    """Cubes as the judge sees them: without gold and the like, and clipped.
+
+    Attributes
+    ----------
+    volumes
+        (n, d, d, d), density positive.
+    level
+        Of the tomogram they come from.
+    """
+
+    volumes: NDArray[np.float32]
+    level: Level
+
+    def __len__(self) -> int:
+        """Give the number of cubes."""
+        return len(self.volumes)
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, d, d, d) float32."""
+        rows = np.asarray(indices)
+        return torch.from_numpy(np.stack([self.level.cleaned(v) for v in self.volumes[rows]]))
+
+    def on_gold(self) -> NDArray[np.bool_]:
+        """(n,) whether there is gold or the like within a tenth of the box of the centre."""
+        n = self.volumes.shape[1]
+        reach = max(1, round(n / 10))
+        middle = slice(n // 2 - 2 * reach, n // 2 + 2 * reach + 1)
+        centre = (slice(reach, -reach),) * 3
+        return np.array(
+            [
+                bool(self.level.is_strong(v[middle, middle, middle])[centre].any())
+                for v in self.volumes
+            ],
+            dtype=bool,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Where particles may be, with the sign and the noise of the tomogram."""
+
+    tomogram: Tomogram
+    positions: Positions
+    sign: Sign
+    noise: Noise
+    level: Level
+    n_maxima: int
+
+
+@dataclass(frozen=True, eq=False)
+class Finder:
+    """Finds positions in one tomogram, listed or by itself, and the sign of its density."""
+
+    options: ClassifyOptions
+    tomogram: Tomogram
+    geometry: Geometry
+    structures: list[Hypothesis]
+    points: MeasuredPoints
+    level: Level
+
+    def picked(self) -> Found:
+        """Maxima of the matched filters that a wanted structure explains."""
+        maxima = find_candidates(
+            self.tomogram,
+            {h.name: h.density for h in self.structures},
+            self.geometry.radii_A,
+            density_voxel_A=self.geometry.voxel_size_A,
+            acquisition=self.options.source.acquisition,
+            level=self.level,
+        )
+        occupied = np.concatenate([m.coordinates_A for m in maxima.values()])
+        noise = self._noise(occupied)
+        screen = self._screen(noise)
+        sign = self._sign(screen, noise, {s: m.coordinates_A for s, m in maxima.items()})
+        candidates = maxima[sign.sign]
+        signed, level = self._signed(sign.sign)
+        kept = self._worth_judging(signed, level, screen, noise, candidates)
+        if not len(kept):
+            raise InputError(
+                f"nothing in {self.options.tomogram} looks like a wanted structure",
+                expected="particles that a structure explains better than noise does",
+                got=f"{len(candidates)} maxima of the matched filters, none of which it explains",
+                remedy="check --defocus, --tilt-range, --contrast and the voxel size",
+            )
+        positions = picked_positions(
+            signed, kept, pixel_size_A=self.options.tilt_series_pixel_size_A
+        )
+        return Found(signed, positions, sign, noise, level, len(candidates))
+
+    def listed(self) -> Found:
+        """The user's list."""
+        options = self.options
+        assert options.particles is not None
+        positions = listed_positions(
+            options.particles,
+            self.tomogram,
+            pixel_size_A=options.pixel_size_A,
+            tomograms=options.tomograms_star,
+        )
+        noise = self._noise(positions.coordinates_A)
+        places = positions.coordinates_A
+        sign = self._sign(self._screen(noise), noise, {1: places, -1: places})
+        signed, level = self._signed(sign.sign)
+        return Found(signed, positions, sign, noise, level, 0)
+
+    def _signed(self, sign: int) -> tuple[Tomogram, Level]:
+        return replace(self.tomogram, sign=sign), replace(
+            self.level, median=sign * self.level.median
+        )
+
+    def _screen(self, noise: Noise) -> Screen:
+        return Screen(
+            self.structures,
+            noise,
+            step_deg=FIRST_STEP_DEG,
+            shell=search_shell(self.geometry.box),
+            reach_voxels=self.geometry.box / 16,
+        )
+
+    def _cubes(self, tomogram: Tomogram, level: Level, places_A: NDArray[np.float64]) -> CleanCubes:
+        found = extract(
+            tomogram, places_A, box=self.geometry.box, voxel_size_A=self.geometry.voxel_size_A
+        )
+        return CleanCubes(found.volumes, level)
+
+    def _noise(self, occupied_A: NDArray[np.float64]) -> Noise:
+        """From cubes as far from all maxima, or listed particles, as there is room for."""
+        rng = np.random.default_rng(self.options.source.seed)
+        half = np.minimum(
+            self.geometry.box * self.geometry.voxel_size_A / 2, self.tomogram.last_A / 2
+        )
+        places = rng.uniform(half, self.tomogram.last_A - half, (_DRAWN, 3))
+        distance, _ = cKDTree(occupied_A).query(places)
+        farthest = places[np.argsort(-distance, kind="stable")[:BACKGROUND_CUBES]]
+        return Noise.of(self._cubes(self.tomogram, self.level, farthest), self.points)
+
+    def _sign(
+        self, screen: Screen, noise: Noise, places: Mapping[int, NDArray[np.float64]]
+    ) -> Sign:
+        """The sign under which wanted structures explain the strongest candidates better."""
+        sums = {}
+        for sign, some in places.items():
+            if not len(some):
+                sums[sign] = 0.0
+                continue
+            tomogram, level = self._signed(sign)
+            step = max(1, len(some) // _SIGN_SAMPLE) if self.options.particles else 1
+            cubes = self._cubes(tomogram, level, some[::step][:_SIGN_SAMPLE])
+            evidence = screen_all(cubes, screen, noise).evidence(screen.freedom)
+            sums[sign] = float(np.clip(evidence.max(axis=1), 0, None).sum())
+        better = max(sums, key=lambda s: sums[s])
+        clear = sums[better] > SIGN_RATIO * sums[-better]
+        words = {1: "particles bright", -1: "particles dark"}
+        text = (
+            f"{words[better] if clear else 'undecided'}: summed evidence of the strongest "
+            f"candidates {sums[1]:.0f} nats bright, {sums[-1]:.0f} dark"
+        )
+        stated = {"positive": 1, "negative": -1}.get(self.options.contrast)
+        if stated is not None:
+            warning = None
+            if clear and better != stated:
+                warning = (
+                    f"the contrast was stated to be {self.options.contrast}, but the likelihood "
+                    f"says otherwise: {text}"
+                )
+            return Sign(stated, f"stated {self.options.contrast}; {text}", warning)
+        if not clear:
+            raise ConfigError(
+                f"the contrast of {self.options.tomogram} cannot be measured",
+                expected="structures that explain the density with one sign better than the other",
+                got=text,
+                remedy="state it: --contrast negative where particles are dark, or positive; and "
+                "check --defocus and --tilt-range",
+            )
+        return Sign(better, f"measured; {text}")
+
+    def _worth_judging(
+        self,
+        tomogram: Tomogram,
+        level: Level,
+        screen: Screen,
+        noise: Noise,
+        candidates: Candidates,
+    ) -> Picks:
+        """The maxima that a wanted structure explains, moved there, without overlaps."""
+        places = candidates.coordinates_A
+        extraction = extract(
+            tomogram, places, box=self.geometry.box, voxel_size_A=self.geometry.voxel_size_A
+        )
+        places = places[extraction.kept]
+        if not len(places):
+            return Picks(places, np.zeros(0), LEAST_NATS)
+        with progress_bar("look at candidates", len(places), unit="candidates") as advance:
+            found = screen_all(CleanCubes(extraction.volumes, level), screen, noise, advance)
+        evidence = found.evidence(screen.freedom)
+        best = evidence.argmax(axis=1)
+        rows = np.arange(len(best))
+        top = evidence[rows, best]
+        moved = places + found.shifts[rows, best, 0].astype(np.float64) * self.geometry.voxel_size_A
+        inside = ((moved >= 0) & (moved <= tomogram.last_A)).all(axis=1)
+        radii = np.array([self.geometry.radii_A[name] for name in screen.names])[best]
+        order = np.argsort(-top, kind="stable")
+        order = order[(top[order] >= LEAST_NATS) & inside[order]]
+        kept = order[_not_overlapping(moved[order], radii[order])]
+        return Picks(moved[kept], top[kept], LEAST_NATS)
+
+
+def overlaps(places_A: NDArray[np.float64], radii_A: NDArray[np.float64]) -> dict[int, int]:
+    """Which of some places, the best first, overlap with a better one that stays."""
+    gone: dict[int, int] = {}
+    if not len(places_A):
+        return gone
+    tree = cKDTree(places_A)
+    for i, place in enumerate(places_A):
+        for j in sorted(tree.query_ball_point(place, OVERLAP * (radii_A[i] + radii_A.max()))):
+            near = np.linalg.norm(places_A[j] - place) < OVERLAP * (radii_A[i] + radii_A[j])
+            if j < i and j not in gone and near:
+                gone[i] = j
+                break
+    return gone
+
+
+def _not_overlapping(
+    places_A: NDArray[np.float64], radii_A: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    gone = overlaps(places_A, radii_A)
+    return np.array([i for i in range(len(places_A)) if i not in gone], dtype=np.int64)

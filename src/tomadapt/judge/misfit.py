@@ -1,0 +1,172 @@
+"""How well the best structure fits: its contrast, and what it leaves unexplained.
+
+Particles of one class in one data set have about the same contrast. What a structure explains in
+part (a homologue, a larger complex that holds it) has less, and leaves more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from tomadapt.judge.mixture import Mixture, fit_mixture
+from tomadapt.judge.noise import Cubes, Noise
+from tomadapt.judge.refine import Refined
+from tomadapt.judge.rivals import Hypothesis
+from tomadapt.recover.reference import Reference
+from tomadapt.structures.resampling import radius_A
+
+MARGIN_VOXELS = 2.0
+LEAST_SPREAD = 0.08
+"""Contrasts of a class, and residuals, scatter at least so much, relative to their medians."""
+AMPLITUDE_RANGE, LEFTOVER_RANGE = 1.3, 3.0
+"""Widths of the uniform distributions of what a structure explains in part."""
+_ROUNDS = 4
+_FEWEST = 8
+_BATCH = 16
+
+
+def fit_with_fits(
+    evidence: NDArray[np.float64],
+    amplitude: NDArray[np.float64],
+    leftover: NDArray[np.float64],
+    decoys: NDArray[np.bool_],
+) -> tuple[Mixture, NDArray[np.float64]]:
+    """EM in which each wanted structure competes with particles that it explains only in part.
+
+    The contrast of a class's particles is normal about their median, the residual power a Student t
+    with two degrees of freedom (neighbours make it large at times); medians and spreads are those
+    of the particles that the mixture itself gives to the class. Of what is explained in part both
+    are uniform. Against all else a class gains nothing by them on average: contrast is no evidence
+    beside that of the likelihood, which contains it.
+
+    How many particles are explained in part cannot be less than competition with decoys says
+    (Elias & Gygi 2007, Nat. Methods 4, 207): to a protein that nobody named a wanted structure is
+    one of many that it happens to resemble, so each gets as many of them as a decoy does.
+
+    Parameters
+    ----------
+    evidence
+        (n, w + r) nats of the w wanted structures and r others.
+    amplitude
+        (n, w) of each wanted structure; NaN where it was not compared.
+    leftover
+        (n,) residual power.
+    decoys
+        (r,) which of the others are proteins or globular shapes that nobody named.
+
+    Returns
+    -------
+    mixture
+        Over w structures, w in part, and r others.
+    relative
+        (n, w) amplitudes over their class's median; 1 where that is not known.
+    """
+    w = amplitude.shape[1]
+    of_wanted, others = evidence[:, :w], evidence[:, w:]
+    uniform = np.log(AMPLITUDE_RANGE * LEFTOVER_RANGE)
+    mixture = fit_mixture(evidence)
+    unnamed = float(mixture.proportions[w:][decoys].sum())
+    relative = np.ones_like(amplitude)
+    in_part = of_wanted.copy()
+    for _ in range(_ROUNDS):
+        whole = of_wanted.copy()
+        for column in range(w):
+            known = np.isfinite(amplitude[:, column])
+            weights = mixture.posterior[known, column]
+            if weights.sum() < _FEWEST:
+                continue
+            middle, spread = _median_and_spread(amplitude[known, column], weights)
+            relative[known, column] = amplitude[known, column] / middle
+            left, scatter = _median_and_spread(leftover[known], weights)
+            fits = stats.norm.logpdf(relative[known, column], 1, spread)
+            fits += stats.t.logpdf(leftover[known] / left, 2, 1, scatter)
+            usual_fit = float(np.average(fits, weights=weights))
+            whole[known, column] = of_wanted[known, column] + fits - usual_fit
+            in_part[:, column] = of_wanted[:, column] - uniform - usual_fit
+        least = np.zeros(2 * w + others.shape[1])
+        least[w : 2 * w] = unnamed / max(1, int(decoys.sum()))
+        table = np.concatenate([whole, in_part, others], axis=1)
+        mixture = fit_mixture(table, least=least)
+        unnamed = float(mixture.proportions[2 * w :][decoys].sum())
+    return mixture, relative
+
+
+def _median_and_spread(
+    values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Weighted median, and the robust standard deviation relative to it."""
+    middle = _weighted_median(values, weights)
+    deviation = 1.4826 * _weighted_median(np.abs(values / middle - 1), weights)
+    return middle, max(deviation, LEAST_SPREAD)
+
+
+def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][np.searchsorted(below, 0.5)])
+
+
+def residual_power(
+    cubes: Cubes,
+    columns: NDArray[np.integer],
+    refined: Refined,
+    hypotheses: Sequence[Hypothesis],
+    noise: Noise,
+) -> NDArray[np.float64]:
+    """Power of the whitened residual in a ball around each particle, over that of noise.
+
+    Parameters
+    ----------
+    cubes, refined, hypotheses, noise
+        As they were refined.
+    columns
+        (n,) the structure that is subtracted from each particle.
+
+    Returns
+    -------
+    ndarray
+        (n,) 1 on average where the structure explains all.
+    """
+    n, points = noise.points.n, noise.points
+    device = noise.power.device
+    root = noise.power.rsqrt()
+    r = torch.arange(n, device=device) - n // 2
+    # Whitened noise that fills the box has this variance in each voxel.
+    expected = float(points.multiplicity.sum()) / n**3
+    found = np.ones(len(cubes))
+    with torch.inference_mode():
+        for column in np.unique(columns):
+            rows = np.flatnonzero(columns == column)
+            reference = Reference.of(hypotheses[column].density, device)
+            radius = radius_A(hypotheses[column].density, 1.0) + MARGIN_VOXELS
+            for first in range(0, len(rows), _BATCH):
+                some = rows[first : first + _BATCH]
+                x = noise.transforms(cubes.read(some)) * root
+                R = torch.from_numpy(refined.rotations[some, column]).to(device)
+                s = torch.from_numpy(refined.shifts[some, column]).to(device)
+                seen = reference.at(R, points) * points.phases(s) * root
+                # The whitened norm counts each point with its multiplicity.
+                norm = (seen.abs().square() @ points.multiplicity).sqrt()[:, None]
+                z = (x * seen.conj()).real @ points.multiplicity
+                left = x - seen * (z[:, None] / norm.square())
+                spectrum = torch.zeros(
+                    len(some), n * n * (n // 2 + 1), dtype=left.dtype, device=device
+                )
+                spectrum[:, points.index] = left
+                spectrum = spectrum.view(-1, n, n, n // 2 + 1)
+                real = torch.fft.irfftn(spectrum, s=(n, n, n), dim=(1, 2, 3), norm="ortho")
+                real = torch.fft.fftshift(real, dim=(1, 2, 3))  # (b, z, x, y)
+                for i, row in enumerate(some.tolist()):
+                    sx, sy, sz = refined.shifts[row, column].tolist()
+                    near = (
+                        (r[:, None, None] - sz) ** 2
+                        + (r[None, :, None] - sx) ** 2
+                        + (r[None, None, :] - sy) ** 2
+                    ) <= radius**2
+                    found[row] = float(real[i][near].square().mean()) / expected
+    return found

@@ -1,0 +1,173 @@
+"""What the judge says of particles: labels, kinds, probabilities and false-discovery rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.judge.misfit import fit_with_fits
+from tomadapt.judge.mixture import Mixture, false_discovery_rates, temper
+from tomadapt.judge.refine import MeasuredOptics, Refined
+from tomadapt.judge.rivals import Hypothesis
+
+JUNK_KINDS = ("gold", "membrane", "filament", "edge", "sphere", "shell")
+UNNAMED = ("unknown", "protein", "sphere", "shell")
+"""Kinds that may be particles of a structure that was not named."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What the judge says of each particle.
+
+    Attributes
+    ----------
+    hypotheses
+        What was compared: wanted structures first, then mirror images, then rivals.
+    label
+        (n,) the wanted structure, or −1 for none.
+    kind
+        (n,) ``wanted``, ``null`` (noise), ``other`` (a protein that was not named), ``unknown``
+        (a wanted structure explains it in part), or the kind of junk.
+    score
+        (n,) posterior probability of the label where there is one, else that of being none.
+    best
+        (n,) the wanted structure with the largest evidence, label or not.
+    second
+        (n,) the second most probable, as an index into :attr:`component_names`.
+    fdr
+        (n,) q-value among the particles of the same label; 1 without a label.
+    unknown
+        (n,) 0 … 1, how probably it is a particle of no wanted structure.
+    probabilities
+        (n, w + 1) of the wanted structures, and of everything else.
+    evidence
+        (n, h) nats against noise; −inf where it was not compared at full resolution.
+    amplitude
+        (n,) of the best wanted structure over the median of its particles.
+    rotations, shifts
+        (n, 3, 3) and (n, 3) voxels, of the best wanted structure.
+    mixture
+        Over :attr:`component_names`.
+    temper
+        What evidence was multiplied by, see :func:`~tomadapt.judge.mixture.temper`.
+    optics
+        As measured; None where no particle was sure.
+    dropped
+        Rivals that cannot be told from a wanted structure, with that structure.
+    hand
+        −1 where the particles are mirror images of the structures: then these were compared, and
+        poses are those of the mirror images.
+    """
+
+    hypotheses: tuple[Hypothesis, ...]
+    label: NDArray[np.int64]
+    kind: NDArray[np.str_]
+    score: NDArray[np.float64]
+    best: NDArray[np.int64]
+    second: NDArray[np.int64]
+    fdr: NDArray[np.float64]
+    unknown: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    evidence: NDArray[np.float64]
+    amplitude: NDArray[np.float64]
+    rotations: NDArray[np.float32]
+    shifts: NDArray[np.float32]
+    mixture: Mixture
+    temper: float
+    optics: MeasuredOptics | None
+    dropped: tuple[tuple[str, str], ...]
+    hand: int = 1
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the wanted structures."""
+        return tuple(h.name for h in self.hypotheses if h.kind == "wanted")
+
+    @property
+    def component_names(self) -> tuple[str, ...]:
+        """Wanted structures, each of them in part, rivals and, last, ``null``."""
+        parts = tuple(f"part of {name}" for name in self.wanted)
+        others = tuple(h.name for h in self.hypotheses if h.kind not in ("wanted", "mirror"))
+        return (*self.wanted, *parts, *others, "null")
+
+    def with_gold(self, on_gold: NDArray[np.bool_]) -> Verdicts:
+        """The same, but particles (n,) that are on gold have no label, whatever explains them."""
+        label = np.where(on_gold, -1, self.label)
+        return replace(
+            self,
+            label=label,
+            kind=np.where(on_gold, "gold", self.kind),
+            score=np.where(on_gold, 1.0, self.score),
+            unknown=np.where(on_gold, 0.0, self.unknown),
+            fdr=np.where(on_gold, 1.0, self.fdr),
+        )
+
+
+def verdicts(
+    hypotheses: Sequence[Hypothesis],
+    evidence: NDArray[np.float64],
+    refined: Refined,
+    *,
+    leftover: NDArray[np.float64],
+    spare: float,
+    optics: MeasuredOptics | None,
+    dropped: tuple[tuple[str, str], ...] = (),
+) -> Verdicts:
+    """Weigh the evidence: proportions, probabilities, labels and their false-discovery rates.
+
+    Parameters
+    ----------
+    hypotheses
+        The h that were compared.
+    evidence
+        (n, h) nats; −inf where a particle was not compared with a structure.
+    refined
+        Poses and amplitudes.
+    leftover
+        (n,) from :func:`~tomadapt.judge.misfit.residual_power`, of the best wanted structure.
+    spare
+        What noise alone has of evidence.
+    optics, dropped
+        To be handed on.
+    """
+    kinds = np.array([h.kind for h in hypotheses])
+    wanted = np.flatnonzero(kinds == "wanted")
+    n, w = len(evidence), len(wanted)
+    # A set of particles has one hand: its mirror images do not compete particle by particle.
+    components = np.flatnonzero(kinds != "mirror")
+    table = np.concatenate([evidence[:, components], np.full((n, 1), spare)], axis=1)
+    first = table.argmax(axis=1)
+    trust = temper(table[:, :-1], np.where(first < w, first, -1))
+    decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED)
+    mixture, relative = fit_with_fits(trust * table, refined.amplitude[:, wanted], leftover, decoys)
+    posterior = mixture.posterior  # wanted, the same in part, rivals, noise
+    names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
+    order = np.argsort(-posterior, axis=1, kind="stable")
+    label = np.where(order[:, 0] < w, order[:, 0], -1)
+    best = table[:, :w].argmax(axis=1)
+    of_wanted = posterior[:, :w]
+    score = np.where(label >= 0, of_wanted.max(axis=1), 1 - of_wanted.sum(axis=1))
+    first_kind = names[order[:, 0]]
+    at = np.arange(n), wanted[best]
+    return Verdicts(
+        hypotheses=tuple(hypotheses),
+        label=label.astype(np.int64),
+        kind=np.where(first_kind == "protein", "other", first_kind),
+        score=score,
+        best=best.astype(np.int64),
+        second=order[:, 1].astype(np.int64),
+        fdr=np.where(label >= 0, false_discovery_rates(score, label), 1.0),
+        unknown=posterior[:, np.isin(names, UNNAMED)].sum(axis=1),
+        probabilities=np.concatenate([of_wanted, 1 - of_wanted.sum(axis=1, keepdims=True)], axis=1),
+        evidence=evidence,
+        amplitude=relative[np.arange(n), best],
+        rotations=refined.rotations[at],
+        shifts=refined.shifts[at],
+        mixture=mixture,
+        temper=trust,
+        optics=optics,
+        dropped=dropped,
+    )
