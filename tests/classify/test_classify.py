@@ -22,7 +22,20 @@ pytestmark = pytest.mark.slow
 VOXEL_A = 15.0
 CLASSES = ("ribosome_80s", "apoferritin")
 STATED = ("--structures", ",".join(CLASSES), "--defocus", 4, "--tilt-range", -60, 60)
-QUICK = ("--per-class", 24, "--epochs", 14, "--adapt-epochs", 2, "--box", 28, "--defocus-spread", 0)
+QUICK = (
+    "--method",
+    "ada",
+    "--per-class",
+    24,
+    "--epochs",
+    14,
+    "--adapt-epochs",
+    2,
+    "--box",
+    28,
+    "--defocus-spread",
+    0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +244,7 @@ def test_bad_options_before_any_work(
         options = []
     given |= dict(zip(options[::2], options[1::2], strict=True))
     words = [word for pair in given.items() for word in pair]
-    assert call("classify", found, *words, *tilt, "--cache", tmp_path, "--out", out) == code
+    assert call("classify", found, *words, *tilt, "--out", out) == code
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,13 +19,18 @@ from tomadapt.classify.judged_summary import (
     label_warnings,
     write_labels_csv,
 )
-from tomadapt.errors import ConfigError
+from tomadapt.classify.matched_source import choose_geometry, matched_source
+from tomadapt.classify.networks import predict_by_networks
+from tomadapt.classify.options import Method, SourceOptions
+from tomadapt.classify.run import FEWEST_PARTICLES
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import write_json
 from tomadapt.io.volumes import Contrast, open_target
 from tomadapt.judge.judge import STEP_DEG, JudgeOptions, judge, screen_all
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.screen import Screen, search_shell
+from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.progress import StageBars
@@ -64,6 +69,11 @@ class CubesOptions(BaseModel):
         See :class:`~tomadapt.classify.options.ClassifyOptions`: beyond it the label is ``null``.
     seed
         Of everything random.
+    method
+        See :class:`~tomadapt.classify.options.ClassifyOptions`.
+    source, adapt
+        Of networks: what is simulated and trained, and how it is adapted. Its box and voxels are
+        those of the cubes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,7 +87,9 @@ class CubesOptions(BaseModel):
     reach_voxels: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
     fdr: Annotated[float | None, Field(gt=0, lt=1)] = None
     seed: Annotated[int, Field(ge=0, lt=2**30)] = 0
-    method: Literal["likelihood"] = "likelihood"
+    method: Method = "likelihood"
+    source: SourceOptions | None = None
+    adapt: AdversarialOptions = AdversarialOptions(batch_size=32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +133,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     MismatchError
         When voxel sizes differ, or the folder holds another run.
     """
-    wanted = options.model_dump(mode="json", exclude={"fdr"})  # may be changed afterwards
+    # What may be changed afterwards, or concerns networks, tells no runs apart.
+    wanted = options.model_dump(mode="json", exclude={"fdr", "source", "adapt"})
     require_own(out, wanted, needed_bytes=0)
     clock = StageClock(out / "stages.json")
     where = make_fabric(device).device
@@ -208,8 +221,86 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     return summary
 
 
-def _opened(options: CubesOptions, out: Path) -> tuple[Subtomograms, StatedRecording]:
-    """The cubes as the file has them, their sign left open, and what is stated of them."""
+def classify_cubes_by_network(
+    options: CubesOptions, out: Path, *, cache: Path, device: str = "auto"
+) -> dict[str, Any]:
+    """Label cubes by a network that is trained on a source simulated for them.
+
+    Parameters
+    ----------
+    options
+        What is asked for; it must have a ``source``.
+    out
+        Where ``labels.csv``, the adapted model and ``summary.json`` go.
+    cache
+        Where source models are kept between runs.
+    device
+        See :func:`tomadapt.learn.engine.make_fabric`.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    ConfigError
+        When the density seems inverted and no contrast is stated, or options do not fit.
+    InputError
+        When a file is missing or damaged, or there are too few cubes.
+    MismatchError
+        When voxel sizes differ, or the folder holds another run.
+    """
+    if options.source is None:
+        raise ConfigError("a network needs a source", remedy="state what is simulated")
+    wanted = options.model_dump(mode="json", exclude={"fdr"})
+    require_own(out, wanted, needed_bytes=0)
+    clock = StageClock(out / "stages.json")
+    fabric = make_fabric(device)
+    with clock.stage("cubes"):
+        data, _ = _opened(options, out, contrast=options.contrast)
+        if len(data) < FEWEST_PARTICLES:
+            raise InputError(
+                f"too few cubes in {options.cubes} for a network",
+                expected=f"at least {FEWEST_PARTICLES}",
+                got=len(data),
+                remedy="use --method likelihood",
+            )
+        settings = options.source.model_copy(
+            update={"box": data.box, "voxel_size_A": data.voxel_size_A}
+        )
+        geometry = choose_geometry(settings, data.voxel_size_A)
+    write_json(out / "config.json", wanted)
+    with clock.stage("source"):
+        source = matched_source(settings, geometry, cache, fabric=fabric)
+    adapt = options.adapt.model_copy(update={"seed": settings.seed})
+    labelled = predict_by_networks(source, data, adapt, out, fabric=fabric, clock=clock)
+    prediction = labelled.predictions[options.method]
+    prediction.write_csv(out / "labels.csv")
+    counts = np.bincount(prediction.labels, minlength=len(prediction.class_names))
+    guard = labelled.adapted.card.training["guard"]
+    told = [text for text in (labelled.adapted.card.training.get("adaptation_warning"),) if text]
+    summary = {
+        "cubes": str(options.cubes),
+        "method": options.method,
+        "n_particles": len(data),
+        "n_labelled": int(counts.sum() - counts[prediction.class_names.index(NULL_CLASS)]),
+        "classes": dict(zip(prediction.class_names, counts.tolist(), strict=True)),
+        "guard": guard,
+        "warnings": told,
+        "seconds": {name: record["seconds"] for name, record in clock.records.items()},
+        "versions": versions(),
+    }
+    write_json(out / "summary.json", summary)
+    for text in told:
+        warnings.warn(text, stacklevel=2)
+    return summary
+
+
+def _opened(
+    options: CubesOptions, out: Path, *, contrast: Contrast | None = None
+) -> tuple[Subtomograms, StatedRecording]:
+    """The cubes and what is stated of them; without a contrast their sign is left open."""
     path, recording = options.cubes, options.recording
     if path.suffix == ".star":
         path = out / "subtomograms"
@@ -218,6 +309,8 @@ def _opened(options: CubesOptions, out: Path) -> tuple[Subtomograms, StatedRecor
             tilts = made.acquisition.tilt_angles_deg
             step = (tilts[-1] - tilts[0]) / (len(tilts) - 1)
             recording = replace(recording, tilt_range_deg=(tilts[0], tilts[-1]), tilt_step_deg=step)
+    if contrast is not None:
+        return open_target(path, voxel_size_A=options.voxel_size_A, contrast=contrast), recording
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
         data = open_target(path, voxel_size_A=options.voxel_size_A, contrast="positive")

@@ -75,6 +75,16 @@ class Findings:
     target: Subtomograms
 
     @property
+    def prediction(self) -> Prediction:
+        """That of the method that was asked for."""
+        return self.predictions[self.options.method]
+
+    @property
+    def chosen(self) -> str:
+        """The method whose model labels: with ``ada`` the one that the guard chose."""
+        return self.guard["chosen"] if self.options.method == "ada" else self.options.method
+
+    @property
     def guard(self) -> dict[str, Any]:
         """What :mod:`tomadapt.learn.guard` recorded."""
         record: dict[str, Any] = self.adapted.card.training["guard"]
@@ -112,7 +122,7 @@ def write_results(
     dict
         The content of ``summary.json``.
     """
-    prediction = findings.predictions["ada"]
+    prediction = findings.prediction
     names = [prediction.class_names[label] for label in prediction.labels]
     score = prediction.confidence
     empty = {
@@ -135,7 +145,7 @@ def write_results(
         columns[CLASS_NAME][row] = names[place]
         columns[SCORE][row] = round(float(score[place]), 4)
         columns[SUBTOMOGRAM][row] = place + 1
-        columns[REASON][row] = _reason(prediction, place, findings.guard["chosen"])
+        columns[REASON][row] = _reason(prediction, place, findings.chosen)
     write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
     shared = {name: columns[name] for name in (CLASS_NUMBER, CLASS_NAME, SCORE)}
     write_rejected(out / "rejected.star", labelled, shared)
@@ -237,7 +247,7 @@ def _recording(findings: Findings, labelled: Positions) -> dict[str, str]:
         + ("picked" if findings.options.particles is None else "listed")
         + f", {len(labelled.rows)} labelled, {len(labelled.rejected)} rejected with a reason each",
         "cubes": f"{findings.geometry.box}³ voxels of {findings.geometry.voxel_size_A:g} Å",
-        "model that labels": method_title(choice["chosen"])
+        "model that labels": method_title(findings.chosen)
         + (f" (against the adapted one: {against})" if against else ""),
         "source model": "from the cache" if findings.source.reused else "trained in this run",
     }
@@ -246,7 +256,7 @@ def _recording(findings: Findings, labelled: Positions) -> dict[str, str]:
 def _summary(
     findings: Findings, labelled: Positions, seconds: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    prediction = findings.predictions["ada"]
+    prediction = findings.prediction
     counts = np.bincount(prediction.labels, minlength=len(prediction.class_names))
     return {
         "tomogram": str(findings.options.tomogram),
@@ -271,6 +281,7 @@ def _summary(
             "axis": findings.wedge.axis,
             "clarity": round(findings.wedge.clarity, 3),
         },
+        "method": findings.options.method,
         "guard": findings.guard,
         "warnings": findings.warnings,
         "source_model": {"reused": findings.source.reused, "file": findings.source.path.name},

@@ -12,29 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric import Fabric
 
 from tomadapt.classify.matched_source import (
     Geometry,
-    MatchedSource,
     choose_geometry,
     matched_source,
 )
+from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.results import Findings, write_results
-from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
 from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.io.volumes import ArrayVolumes
-from tomadapt.learn.adversarial import AdversarialAdaptation
 from tomadapt.learn.engine import make_fabric
-from tomadapt.learn.model import Model
-from tomadapt.learn.proportions import corrected, estimate_proportions, with_proportions
-from tomadapt.learn.statistics import TargetStatistics
-from tomadapt.pipeline import StageClock, adapted_model, require_own
-from tomadapt.prediction import Prediction, predict
+from tomadapt.pipeline import StageClock, require_own
 from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.background import random_background
 from tomadapt.tomograms.contrast import Sign, blob_contrast, contrast_at, decide_sign
@@ -138,35 +132,21 @@ def classify(
             fabric=fabric,
             like=_background(tomogram, positions, geometry) if options.match_noise else None,
         )
-    with clock.stage("adapt"):
-        adapt_options = options.adapt.model_copy(update={"seed": options.source.seed})
-        method = AdversarialAdaptation(source.model, adapt_options, fabric)
-        statistics = TargetStatistics(source.model, fabric).fit(source.data, target).model
-        first = predict(statistics, target, fabric=fabric)
-        proportions = estimate_proportions(first.probabilities)
-        alike = with_proportions(source.data, proportions)
-        adapted = adapted_model(out, method, alike, target)
-        _require_adapted_from(source.model, adapted, out)
-    with clock.stage("predict"):
-        models = {"source_only": source.model, "target_statistics": statistics, "ada": adapted}
-        predictions = {name: predict(m, target, fabric=fabric) for name, m in models.items()}
-        found = predictions["ada"]
-        settled = estimate_proportions(found.probabilities)
-        predictions["ada"] = replace(found, probabilities=corrected(found.probabilities, settled))
-        preference = _preferred_sign(source, target, predictions["target_statistics"], fabric)
+    adapt = options.adapt.model_copy(update={"seed": options.source.seed})
+    labelled = predict_by_networks(source, target, adapt, out, fabric=fabric, clock=clock)
     findings = Findings(
         options=options,
         tomogram=tomogram,
         geometry=geometry,
         contrast=contrast,
-        preference=preference,
+        preference=labelled.preference,
         wedge=wedge,
         wedge_warning=wedge_warning,
         positions=positions,
-        proportions=settled,
-        predictions=predictions,
+        proportions=labelled.proportions,
+        predictions=labelled.predictions,
         source=source,
-        adapted=adapted,
+        adapted=labelled.adapted,
         target=target,
     )
     with clock.stage("report"):
@@ -175,18 +155,6 @@ def classify(
         if text not in early:
             warnings.warn(text, stacklevel=2)
     return summary
-
-
-def _require_adapted_from(source: Model, adapted: Model, out: Path) -> None:
-    """Refuse an adapted model of an earlier run whose source model was another one."""
-    found = adapted.card.training.get("adapted_from")
-    if found is not None and found != source.fingerprint:
-        raise MismatchError(
-            f"the model in {out} was adapted from another source model",
-            expected="the source model that structures and options give now",
-            got="one of other densities, or of another version",
-            remedy="choose another --out, or delete that folder",
-        )
 
 
 def find_positions(
@@ -269,18 +237,3 @@ def _background(tomogram: Tomogram, positions: Positions, geometry: Geometry) ->
                 raise
     cubes = extract(tomogram, places, box=geometry.box, voxel_size_A=geometry.voxel_size_A)
     return Subtomograms(ArrayVolumes(cubes.volumes, geometry.voxel_size_A))
-
-
-def _preferred_sign(
-    source: MatchedSource, target: Subtomograms, upright: Prediction, fabric: Fabric
-) -> float:
-    """By how much the source model is surer of the particles as they are than of them inverted.
-
-    Mean probability of the class that it names, with statistics re-estimated on either.
-    """
-    volumes = target.source
-    assert isinstance(volumes, ArrayVolumes)
-    inverted = Subtomograms(replace(volumes, sign=-volumes.sign), target.rows)
-    model = TargetStatistics(source.model, fabric).fit(source.data, inverted).model
-    turned = predict(model, inverted, fabric=fabric)
-    return float(np.mean(upright.confidence) - np.mean(turned.confidence))

@@ -126,6 +126,7 @@ def classify(
     """Label the particles of a tomogram, or cubes: by likelihood, or by an adapted network."""
     from tomadapt.classify.options import METHODS
     from tomadapt.errors import ConfigError
+    from tomadapt.structures.lookup import cache_folder
 
     require_one_process()
     chosen = one_of("--method", method, ("auto", *METHODS))
@@ -168,8 +169,43 @@ def classify(
         "fdr": fdr,
         "seed": seed,
     }
+    source = {
+        "classes": classes,
+        "folder": folder,
+        "defocus_spread_um": defocus_spread,
+        "snr_range": snr_range,
+        "per_class": per_class,
+        "box": box,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    training = {
+        "--per-class": per_class != 60,
+        "--epochs": epochs != 20,
+        "--adapt-epochs": adapt_epochs != 10,
+        "--snr-range": tuple(snr_range) != (0.01, 0.3),
+        "--defocus-spread": defocus_spread != 0.5,
+        "--match-noise": match_noise,
+        "--cache": cache is not None,
+    }
+    if chosen == "likelihood":
+        given = {name: True if asked_for else None for name, asked_for in training.items()}
+        _refuse(tuple(given), given, "a network's --method: the likelihood is not trained")
+    adapt = {"epochs": adapt_epochs, "batch_size": 32}
+    models = cache or cache_folder() / "models"
     if holds_cubes(tomogram):
-        _cubes(tomogram, classes, stated, common, asked, chosen, out, checked_device(device))
+        _refuse(tuple(asked), asked, f"options of a tomogram, and {tomogram} holds cubes")
+        values: dict[str, Any] = {
+            "cubes": tomogram,
+            "classes": classes,
+            "recording": stated,
+            "method": chosen,
+            "adapt": adapt,
+            **common,
+        }
+        if chosen != "likelihood":
+            values["source"] = source | {"acquisition": _acquisition(stated, "a network")}
+        _cubes(values, out, models, checked_device(device))
         return
     summary = _tomogram(
         {
@@ -184,24 +220,14 @@ def classify(
             "pixel_size_A": pixel_size,
             "tomograms_star": tomograms,
             "match_noise": match_noise,
-            "adapt": {"epochs": adapt_epochs, "batch_size": 32},
+            "adapt": adapt,
             "method": chosen,
             "fdr": fdr,
-            "source": {
-                "classes": classes,
-                "folder": folder,
-                "acquisition": _acquisition(stated),
-                "defocus_spread_um": defocus_spread,
-                "snr_range": snr_range,
-                "per_class": per_class,
-                "box": box,
-                "epochs": epochs,
-                "seed": seed,
-            },
+            "source": source | {"acquisition": _acquisition(stated, "a tomogram")},
         },
         asked,
         out,
-        cache,
+        models,
         checked_device(device),
     )
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
@@ -210,17 +236,12 @@ def classify(
 
 
 def _tomogram(
-    values: dict[str, Any],
-    asked: dict[str, Any],
-    out: Path,
-    cache: Path | None,
-    device: str,
+    values: dict[str, Any], asked: dict[str, Any], out: Path, cache: Path, device: str
 ) -> dict[str, Any]:
     from tomadapt.classify.judged import classify_by_likelihood
     from tomadapt.classify.options import ClassifyOptions
     from tomadapt.classify.run import classify as by_network
     from tomadapt.config import parse
-    from tomadapt.structures.lookup import cache_folder
 
     listed = asked["--particles"] is not None
     idle = ("--sigma-nm", "--threshold") if listed else ("--pixel-size", "--tomograms")
@@ -228,29 +249,23 @@ def _tomogram(
     options = parse(values, ClassifyOptions, where="classify")
     if options.method == "likelihood":
         return classify_by_likelihood(options, out, device=device)
-    return by_network(options, out, cache=cache or cache_folder() / "models", device=device)
+    return by_network(options, out, cache=cache, device=device)
 
 
-def _cubes(
-    path: Path,
-    classes: dict[str, str],
-    stated: dict[str, Any],
-    common: dict[str, Any],
-    asked: dict[str, Any],
-    method: str,
-    out: Path,
-    device: str,
-) -> None:
-    from tomadapt.classify.cubes import CubesOptions, classify_cubes
+def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
+    from tomadapt.classify.cubes import CubesOptions, classify_cubes, classify_cubes_by_network
     from tomadapt.config import parse
 
-    _refuse(tuple(asked), asked, f"options of a tomogram, and {path} holds cubes")
-    values = {"cubes": path, "classes": classes, "recording": stated, "method": method, **common}
-    summary = classify_cubes(parse(values, CubesOptions, where="classify"), out, device=device)
-    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
+    options = parse(values, CubesOptions, where="classify")
+    if options.method == "likelihood":
+        summary = classify_cubes(options, out, device=device)
+    else:
+        summary = classify_cubes_by_network(options, out, cache=cache, device=device)
+    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
     typer.echo(f"{summary['n_labelled']} of {summary['n_particles']} cubes labelled ({counts})")
     typer.echo(out / "labels.csv")
-    typer.echo(out / "report.html")
+    if (out / "report.html").exists():
+        typer.echo(out / "report.html")
 
 
 def _refuse(names: tuple[str, ...], asked: dict[str, Any], expected: str) -> None:
@@ -294,8 +309,8 @@ def _picking(
     return picking_config(sigma_nm, ratio, threshold, None).model_dump()
 
 
-def _acquisition(stated: dict[str, Any]) -> dict[str, Any]:
-    """What is stated of a tomogram; tilts and defocus must be."""
+def _acquisition(stated: dict[str, Any], what: str) -> dict[str, Any]:
+    """What is stated of the acquisition; tilts and defocus must be."""
     from tomadapt.errors import ConfigError
 
     missing = [
@@ -305,7 +320,7 @@ def _acquisition(stated: dict[str, Any]) -> dict[str, Any]:
     ]
     if missing:
         raise ConfigError(
-            f"a tomogram needs {' and '.join(missing)}",
+            f"{what} needs {' and '.join(missing)}",
             expected="--tilt-range FIRST LAST in degrees, --defocus in µm",
             got="neither" if len(missing) == 2 else f"no {missing[0]}",
             remedy="state them; a defocus that is off by 1 µm does little harm",
