@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from classify.conftest import CLASSES, VOXEL_A
 from command_line import call
-from tomadapt.acquisition import Acquisition
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.learn.model import Model
-from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
 
 pytestmark = pytest.mark.slow
-VOXEL_A = 15.0
-CLASSES = ("ribosome_80s", "apoferritin")
 STATED = ("--structures", ",".join(CLASSES), "--defocus", 4, "--tilt-range", -60, 60)
 QUICK = (
     "--method",
@@ -36,24 +33,6 @@ QUICK = (
     "--defocus-spread",
     0,
 )
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("planted")
-    config = TomogramConfig(
-        classes=list(CLASSES),  # type: ignore[arg-type]
-        counts={"ribosome_80s": 24, "apoferritin": 40},
-        acquisition=Acquisition(name="true", defocus_um=4.2),
-        shape_zyx=(48, 140, 141),
-        snr=0.1,
-        seed=5,
-        box=28,
-        voxel_size_A=VOXEL_A,
-        resolution_A=VOXEL_A,
-    )
-    write_planted(simulate_tomogram(config), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import Acquisition, tilt_range
-from tomadapt.judge.noise import Noise
+from tomadapt.judge.noise import Noise, window
+from tomadapt.judge.refine import Refined
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.subtomograms import Indices
@@ -71,17 +72,18 @@ def measured(acquisition: Acquisition = STATED, *, box: int = BOX) -> MeasuredPo
 
 def white(points: MeasuredPoints, sigma: float = 1.0) -> Noise:
     """White noise of this standard deviation, as it is known without measuring it."""
-    return Noise.from_power(torch.full((len(points.index),), sigma**2 * points.n**3), points)
+    power = torch.full((len(points.index),), sigma**2 * points.n**3)
+    return Noise(points, power, window(points.n))
 
 
 def whitened_norm(volume: Floats, noise: Noise) -> float:
-    """The norm of a volume in standard deviations of noise."""
-    x = noise.points.transforms(torch.from_numpy(np.asarray(volume, np.float32))[None])[0]
+    """The norm of a volume in standard deviations of noise, as it is seen in the window."""
+    x = noise.transforms(torch.from_numpy(np.asarray(volume, np.float32))[None])[0]
     return float((x.abs().square() @ noise.weight).sqrt())
 
 
 def seen(volume: Floats, points: MeasuredPoints) -> NDArray[np.float32]:
-    """What an acquisition leaves of a volume: the transfer at measured points, nothing elsewhere."""
+    """What an acquisition leaves of a volume: the transfer where it measured, nothing elsewhere."""
     n = points.n
     spectrum = torch.zeros(n * n * (n // 2 + 1), dtype=torch.complex64)
     volumes = torch.from_numpy(np.asarray(volume, np.float32))[None]
@@ -134,3 +136,12 @@ def planted(
     cubes = [cube * np.float32(z / whitened_norm(cube, noise)) for cube in cubes]
     volumes = torch.from_numpy(np.stack(cubes)) + noise.sample(count, seed=seed + 1)
     return Planted(Held(volumes), rotations, shifts)
+
+
+def at_the_truth(particles: Planted, structures: int = 2) -> Refined:
+    """Poses as they are, for each of some structures."""
+    n = len(particles.cubes)
+    empty = np.zeros((n, structures))
+    rotations = particles.rotations.astype(np.float32)[:, None].repeat(structures, axis=1)
+    shifts = particles.shifts.astype(np.float32)[:, None].repeat(structures, axis=1)
+    return Refined(empty, empty, rotations, shifts, np.zeros(n), 1.0)

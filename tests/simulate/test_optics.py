@@ -151,3 +151,32 @@ def test_delocalisation_may_peak_inside_the_band() -> None:
     k = np.linspace(0, 0.5, 100001)
     exact = np.abs(wavelength * 5e3 * k - 2.7e7 * wavelength**3 * k**3).max()
     assert optics.delocalisation_px(fine, pixel_size_A=1.0) == pytest.approx(exact, rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [128, 129])
+@pytest.mark.parametrize("acquisition", ACQUISITIONS)
+def test_the_curve_is_the_image_along_a_line(acquisition: Acquisition, n: int) -> None:
+    pixel_A = 4.0
+    k = radius(n) / pixel_A
+    image = optics.contrast_transfer(acquisition, n=n, pixel_size_A=pixel_A).numpy()
+    curve = optics.contrast_transfer_curve(acquisition, k[0])
+    assert curve.shape == (n,)
+    assert np.abs(curve).max() > 0.9
+    np.testing.assert_allclose(curve, image[0], atol=5e-3)
+    # Any shape; without astigmatism all directions are alike.
+    np.testing.assert_allclose(optics.contrast_transfer_curve(acquisition, k), image, atol=5e-3)
+
+
+@pytest.mark.parametrize("amplitude_contrast", [0.0, 0.07, 1.0])
+def test_the_curve_begins_with_the_amplitude_contrast(amplitude_contrast: float) -> None:
+    under = Acquisition(defocus_um=4.0, amplitude_contrast=amplitude_contrast)
+    at_zero = optics.contrast_transfer_curve(under, np.zeros(1))
+    assert at_zero == pytest.approx(amplitude_contrast)
+
+
+def test_the_curve_leaves_astigmatism_out() -> None:
+    astigmatic = TYPICAL.model_copy(update={"astigmatism_um": 1.0})
+    k = np.linspace(0, 0.1, 50)
+    np.testing.assert_array_equal(
+        optics.contrast_transfer_curve(astigmatic, k), optics.contrast_transfer_curve(TYPICAL, k)
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tomadapt.classify.find import SIGN_RATIO
+from tomadapt.classify.find import sign_by_evidence
 from tomadapt.classify.judged_summary import (
     acquisition_warnings,
     judged_content,
@@ -40,6 +40,7 @@ from tomadapt.simulate.dataset import versions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.structures import template
 from tomadapt.subtomograms import Indices, Subtomograms
+from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import reconstruct_to_folder
 
 _SIGN_SAMPLE = 64
@@ -71,9 +72,11 @@ class CubesOptions(BaseModel):
         Of everything random.
     method
         See :class:`~tomadapt.classify.options.ClassifyOptions`.
+    rivals
+        Whether anything but noise competes with the structures; without, for experiments.
     source, adapt
-        Of networks: what is simulated and trained, and how it is adapted. Its box and voxels are
-        those of the cubes.
+        Of networks: what is simulated and trained, and how it is adapted. Acquisition, box and
+        voxels are those of the cubes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,6 +91,7 @@ class CubesOptions(BaseModel):
     fdr: Annotated[float | None, Field(gt=0, lt=1)] = None
     seed: Annotated[int, Field(ge=0, lt=2**30)] = 0
     method: Method = "likelihood"
+    rivals: bool = True
     source: SourceOptions | None = None
     adapt: AdversarialOptions = AdversarialOptions(batch_size=32)
 
@@ -160,16 +164,17 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         noise = Noise.of(data, points)
     settings = JudgeOptions(
         reach_voxels=data.box / 12 if options.reach_voxels is None else options.reach_voxels,
+        rivals=options.rivals,
         seed=options.seed,
     )
     with clock.stage("contrast"):
-        sign, contrast, warning = _sign(data, structures, noise, settings, options)
+        sign = _sign(data, structures, noise, settings, options)
     write_json(out / "config.json", wanted)
-    told = [text for text in (warning, contradiction(data, recording)) if text]
+    told = [text for text in (sign.warning, contradiction(data, recording)) if text]
     acquisition = None if recording.flat_transfer else recording.acquisition
     with clock.stage("judge"):
         verdicts = judge(
-            _Signed(data, sign),
+            _Signed(data, sign.sign),
             structures,
             noise,
             acquisition=acquisition,
@@ -192,8 +197,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             "n_labelled": int(kept.sum()),
             "box": data.box,
             "cube_voxel_size_A": data.voxel_size_A,
-            **judged_summary(verdicts, acquisition, contrast, kept),
-            "contrast": {"sign": sign, "text": contrast},
+            **judged_summary(verdicts, acquisition, sign.text, kept),
+            "contrast": {"sign": sign.sign, "text": sign.text},
             "recording": recording.summary,
             "warnings": told,
             "seconds": {name: record["seconds"] for name, record in clock.records.items()},
@@ -205,7 +210,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             summary,
             kept,
             acquisition=acquisition,
-            read=lambda rows: sign * data.read(rows).numpy(),
+            read=lambda rows: sign.sign * data.read(rows).numpy(),
             title=f"tomadapt: {options.cubes.name}",
             recording={
                 "file": str(options.cubes),
@@ -251,14 +256,20 @@ def classify_cubes_by_network(
     MismatchError
         When voxel sizes differ, or the folder holds another run.
     """
-    if options.source is None:
-        raise ConfigError("a network needs a source", remedy="state what is simulated")
     wanted = options.model_dump(mode="json", exclude={"fdr"})
     require_own(out, wanted, needed_bytes=0)
     clock = StageClock(out / "stages.json")
     fabric = make_fabric(device)
     with clock.stage("cubes"):
-        data, _ = _opened(options, out, contrast=options.contrast)
+        data, stated = _opened(options, out, contrast=options.contrast)
+        recording = recording_of(data, stated)
+        if options.source is None or recording.flat_transfer:
+            raise ConfigError(
+                f"a network cannot be trained for {options.cubes}",
+                expected="the acquisition that its source is simulated with",
+                got="no defocus: the CTF of these cubes is taken as corrected",
+                remedy="state --defocus, or use --method likelihood",
+            )
         if len(data) < FEWEST_PARTICLES:
             raise InputError(
                 f"too few cubes in {options.cubes} for a network",
@@ -267,7 +278,11 @@ def classify_cubes_by_network(
                 remedy="use --method likelihood",
             )
         settings = options.source.model_copy(
-            update={"box": data.box, "voxel_size_A": data.voxel_size_A}
+            update={
+                "acquisition": recording.acquisition,
+                "box": data.box,
+                "voxel_size_A": data.voxel_size_A,
+            }
         )
         geometry = choose_geometry(settings, data.voxel_size_A)
     write_json(out / "config.json", wanted)
@@ -323,8 +338,8 @@ def _sign(
     noise: Noise,
     settings: JudgeOptions,
     options: CubesOptions,
-) -> tuple[int, str, str | None]:
-    """The density's sign, how it was found, and a warning where that contradicts what is stated."""
+) -> Sign:
+    """The density's sign and how it was found."""
     screen = Screen(
         structures,
         noise,
@@ -338,28 +353,4 @@ def _sign(
         found = screen_all(_Signed(data.subset(rows), sign), screen, noise)
         evidence = found.evidence(screen.freedom).max(axis=1)
         sums[sign] = float(np.clip(evidence, 0, None).sum())
-    better = max(sums, key=lambda s: sums[s])
-    clear = sums[better] > SIGN_RATIO * sums[-better]
-    words = {1: "particles bright", -1: "particles dark"}
-    text = (
-        f"{words[better] if clear else 'undecided'}: summed evidence of {len(rows)} cubes "
-        f"{sums[1]:.0f} nats bright, {sums[-1]:.0f} dark"
-    )
-    if options.contrast == "measure":
-        if not clear:
-            raise ConfigError(
-                f"the contrast of {options.cubes} cannot be measured",
-                expected="structures that explain the cubes with one sign better than the other",
-                got=text,
-                remedy="state it: --contrast positive where particles are bright, or negative; "
-                "and check --defocus and --tilt-range",
-            )
-        return better, f"measured; {text}", None
-    stated = 1 if options.contrast == "positive" else -1
-    warning = None
-    if clear and better != stated:
-        warning = (
-            f"the contrast was stated to be {options.contrast}, but the likelihood says "
-            f"otherwise: {text}"
-        )
-    return stated, f"stated {options.contrast}; {text}", warning
+    return sign_by_evidence(sums, options.contrast, options.cubes, of=f"{len(rows)} cubes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from scipy.spatial import cKDTree
 from tomadapt.classify.matched_source import Geometry
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.volumes import Contrast
 from tomadapt.judge.judge import screen_all
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
@@ -80,6 +82,49 @@ class CleanCubes:
             ],
             dtype=bool,
         )
+
+
+def sign_by_evidence(sums: Mapping[int, float], contrast: Contrast, path: Path, *, of: str) -> Sign:
+    """The sign of a density under which wanted structures explain particles better.
+
+    Parameters
+    ----------
+    sums
+        +1 (bright) and −1 → summed evidence in nats.
+    contrast
+        ``measure``, or what is stated.
+    path, of
+        The file and whose evidence it is, for messages.
+
+    Raises
+    ------
+    ConfigError
+        When it is to be measured and neither sign is clearly better.
+    """
+    better = max(sums, key=lambda sign: sums[sign])
+    clear = sums[better] > SIGN_RATIO * sums[-better]
+    words = {1: "particles bright", -1: "particles dark"}
+    text = (
+        f"{words[better] if clear else 'undecided'}: summed evidence of {of} "
+        f"{sums[1]:.0f} nats bright, {sums[-1]:.0f} dark"
+    )
+    if contrast == "measure":
+        if clear:
+            return Sign(better, f"measured; {text}")
+        raise ConfigError(
+            f"the contrast of {path} cannot be measured",
+            expected="structures that explain the density with one sign better than the other",
+            got=text,
+            remedy="state it: --contrast negative where particles are dark, or positive; and "
+            "check --defocus and --tilt-range",
+        )
+    stated = 1 if contrast == "positive" else -1
+    warning = None
+    if clear and better != stated:
+        warning = (
+            f"the contrast was stated to be {contrast}, but the likelihood says otherwise: {text}"
+        )
+    return Sign(stated, f"stated {contrast}; {text}", warning)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,31 +240,9 @@ class Finder:
             cubes = self._cubes(tomogram, level, some[::step][:_SIGN_SAMPLE])
             evidence = screen_all(cubes, screen, noise).evidence(screen.freedom)
             sums[sign] = float(np.clip(evidence.max(axis=1), 0, None).sum())
-        better = max(sums, key=lambda s: sums[s])
-        clear = sums[better] > SIGN_RATIO * sums[-better]
-        words = {1: "particles bright", -1: "particles dark"}
-        text = (
-            f"{words[better] if clear else 'undecided'}: summed evidence of the strongest "
-            f"candidates {sums[1]:.0f} nats bright, {sums[-1]:.0f} dark"
+        return sign_by_evidence(
+            sums, self.options.contrast, self.options.tomogram, of="the strongest candidates"
         )
-        stated = {"positive": 1, "negative": -1}.get(self.options.contrast)
-        if stated is not None:
-            warning = None
-            if clear and better != stated:
-                warning = (
-                    f"the contrast was stated to be {self.options.contrast}, but the likelihood "
-                    f"says otherwise: {text}"
-                )
-            return Sign(stated, f"stated {self.options.contrast}; {text}", warning)
-        if not clear:
-            raise ConfigError(
-                f"the contrast of {self.options.tomogram} cannot be measured",
-                expected="structures that explain the density with one sign better than the other",
-                got=text,
-                remedy="state it: --contrast negative where particles are dark, or positive; and "
-                "check --defocus and --tilt-range",
-            )
-        return Sign(better, f"measured; {text}")
 
     def _worth_judging(
         self,

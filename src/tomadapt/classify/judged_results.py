@@ -176,7 +176,9 @@ def pose_columns(result: JudgedTomogram) -> dict[str, list[Any]]:
     """
     verdicts, positions = result.verdicts, result.positions
     n = len(positions.particles)
-    angles = np.zeros((n, 3))
+    # Rows without a cube keep what angles the list has.
+    known = positions.particles.rotations
+    angles = np.zeros((n, 3)) if known is None else relion_angles_deg(known)
     turned = Rotation.from_matrix(verdicts.rotations.astype(np.float64))
     angles[positions.rows] = relion_angles_deg(turned)
     columns: dict[str, list[Any]] = {

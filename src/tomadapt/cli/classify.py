@@ -194,6 +194,8 @@ def classify(
     adapt = {"epochs": adapt_epochs, "batch_size": 32}
     models = cache or cache_folder() / "models"
     if holds_cubes(tomogram):
+        asked |= {"--border": None if border == "pad" else border, "--box": box}
+        asked["--match-noise"] = match_noise or None
         _refuse(tuple(asked), asked, f"options of a tomogram, and {tomogram} holds cubes")
         values: dict[str, Any] = {
             "cubes": tomogram,
@@ -204,7 +206,7 @@ def classify(
             **common,
         }
         if chosen != "likelihood":
-            values["source"] = source | {"acquisition": _acquisition(stated, "a network")}
+            values["source"] = source | {"acquisition": {"defocus_um": defocus or 0.0}}
         _cubes(values, out, models, checked_device(device))
         return
     summary = _tomogram(
@@ -223,7 +225,7 @@ def classify(
             "adapt": adapt,
             "method": chosen,
             "fdr": fdr,
-            "source": source | {"acquisition": _acquisition(stated, "a tomogram")},
+            "source": source | {"acquisition": _acquisition(stated)},
         },
         asked,
         out,
@@ -309,7 +311,7 @@ def _picking(
     return picking_config(sigma_nm, ratio, threshold, None).model_dump()
 
 
-def _acquisition(stated: dict[str, Any], what: str) -> dict[str, Any]:
+def _acquisition(stated: dict[str, Any]) -> dict[str, Any]:
     """What is stated of the acquisition; tilts and defocus must be."""
     from tomadapt.errors import ConfigError
 
@@ -320,7 +322,7 @@ def _acquisition(stated: dict[str, Any], what: str) -> dict[str, Any]:
     ]
     if missing:
         raise ConfigError(
-            f"{what} needs {' and '.join(missing)}",
+            f"a tomogram needs {' and '.join(missing)}",
             expected="--tilt-range FIRST LAST in degrees, --defocus in µm",
             got="neither" if len(missing) == 2 else f"no {missing[0]}",
             remedy="state them; a defocus that is off by 1 µm does little harm",

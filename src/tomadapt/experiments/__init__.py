@@ -13,6 +13,8 @@ EXPERIMENTS = {
     "augmentation": "accuracy with and without augmentation",
     "alignment": "planted poses found again, beside other programs",
     "recovery": "structures averaged from random poses, beside the truth",
+    "third_party": "labels by likelihood on a tomogram, cubes and ribosomes that others made",
+    "limits": "where labels by likelihood end: rivals, CTF, defocus, homologues, shifts, SNR",
     "planted": "a tomogram's planted particles found and named by the one command",
     "ribosomes": "recall of real ribosomes, and their scores against decoys'",
 }

@@ -27,11 +27,13 @@ Shape = tuple[int, int, int]
 
 FINEST_A = 25.0
 """Frequencies up to 1 / this are compared: a spherical average has little to say beyond."""
+BELOW_NYQUIST = 0.95
 THRESHOLD = 5.0
 """In robust standard deviations of the filter's answer over the tomogram."""
 APART_VOXELS = 4.0
-STRONG = 12.0
-"""Smoothed voxels so many robust deviations from the median are gold or the like."""
+STRONG, USUAL = 12.0, 4.0
+"""Gold and the like are smoothed voxels so many robust deviations from the median, and so many
+times as far as all but a hundredth of the voxels: strong particles are not gold."""
 CLIP = 5.0
 """Other voxels are clipped at so many robust deviations."""
 QUIET = 0.5
@@ -51,13 +53,13 @@ class Level:
     ----------
     median, deviation
         Of voxels; the deviation is robust (1.4826 × median absolute deviation).
-    smooth_deviation
-        Of voxels smoothed with σ = 1 voxel.
+    strong
+        How far voxels smoothed with σ = 1 voxel may lie from the median.
     """
 
     median: float
     deviation: float
-    smooth_deviation: float
+    strong: float
 
     @classmethod
     def of(cls, tomogram: Tomogram) -> Level:
@@ -82,22 +84,23 @@ class Level:
         median = float(np.median(values))
         smooth = [ndimage.gaussian_filter(slab - median, 1.0)[len(slab) // 2] for slab in slabs]
         deviation = _MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
-        blurred = np.concatenate([part.ravel() for part in smooth])
-        smooth_deviation = _MAD_TO_SIGMA * float(np.median(np.abs(blurred - np.median(blurred))))
-        if not deviation > 0 or not smooth_deviation > 0:
+        blurred = np.abs(np.concatenate([part.ravel() for part in smooth]))
+        robust = _MAD_TO_SIGMA * float(np.median(blurred))
+        strong = max(STRONG * robust, USUAL * float(np.quantile(blurred, 0.99)))
+        if not deviation > 0 or not strong > 0:
             raise InputError(
                 f"tomogram {tomogram.name or 'given'} is constant",
                 expected="voxels that vary",
                 got="equal voxels",
                 remedy="check that this is the file that was meant",
             )
-        return cls(median, deviation, smooth_deviation)
+        return cls(median, deviation, strong)
 
     def cleaned(self, block: Volume) -> Volume:
         """A block less the median, without gold and the like, and clipped."""
         block = block - np.float32(self.median)
         smooth = ndimage.gaussian_filter(block, 1.0)
-        strong = ndimage.binary_dilation(np.abs(smooth) > STRONG * self.smooth_deviation)
+        strong = ndimage.binary_dilation(np.abs(smooth) > self.strong)
         block[strong] = 0
         limit = CLIP * self.deviation
         return np.asarray(block.clip(-limit, limit), dtype=np.float32)
@@ -105,7 +108,7 @@ class Level:
     def is_strong(self, block: Volume) -> NDArray[np.bool_]:
         """Voxels of gold and the like."""
         smooth = ndimage.gaussian_filter(block - np.float32(self.median), 1.0)
-        return np.asarray(np.abs(smooth) > STRONG * self.smooth_deviation)
+        return np.asarray(np.abs(smooth) > self.strong)
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,8 +263,10 @@ def _filters(
     radius = np.sqrt(kz**2 + ky**2 + kx**2) / voxel_A  # 1/Å
     tilt = np.degrees(np.arctan2(kz, np.maximum(kx, 1e-12)))
     first, last = acquisition.tilt_angles_deg[0], acquisition.tilt_angles_deg[-1]
-    seen = (tilt >= first) & (tilt <= last) & (radius > 0) & (radius < 1 / FINEST_A)
-    curve = np.linspace(0, 1 / FINEST_A, 2000)
+    # In the corners beyond Nyquist tomograms hold next to nothing, which whitening would blow up.
+    finest = min(1 / FINEST_A, BELOW_NYQUIST * 0.5 / voxel_A)
+    seen = (tilt >= first) & (tilt <= last) & (radius > 0) & (radius < finest)
+    curve = np.linspace(0, finest, 2000)
     optics = np.interp(radius, curve, contrast_transfer_curve(acquisition, curve))
     smooth = _interpolated(power, shape)
     weight = np.where(seen, optics / smooth, 0.0)

@@ -1,0 +1,92 @@
+"""Labels by likelihood on data that this package did not simulate; the paper has nothing like it.
+
+A tomogram by other code with its own script of evaluation (in the data folder), cubes made by
+cryoJAX (``scripts/third_party_cubes.py`` writes them into ``STORE/third_party``), real ribosomes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tomadapt.errors import InputError
+from tomadapt.experiments.grid import commit
+from tomadapt.experiments.judged_sets import Judged, judge_ribosomes, judge_set, judge_tomogram
+from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.scales import Setting
+from tomadapt.experiments.tables import markdown
+from tomadapt.io.atomic import output_folder, write_text
+
+SETS = tuple(f"cryojax_{kind}snr{snr}" for kind in ("", "imbalanced_") for snr in ("0.1", "0.05"))
+LEFT_OUT = ("hsp90", "groel", "rubisco", "ribosome_30s")
+DOSES, RATES = ("3", "0.8"), (None, 0.05)
+TOMOGRAM: tuple[str, ...] = ("dose", "fdr", "detected", "recall", "precision")
+TOMOGRAM += ("precision_without_homologue", "label_accuracy", "junk_named")
+TOMOGRAM += ("fdr_stated", "fdr_true", "cpu_seconds")
+CUBES = ("set", "left out", "n", "accuracy", "null right", "ece", "unknown_auroc", "cpu_seconds")
+
+RIBOSOMES = ("set", "n", "called 70S", "others", "hand, nats")
+
+
+def run(setting: Setting) -> list[Path]:
+    """Label everything that is at hand, and compare with the truth."""
+    if setting.data is None:
+        raise InputError(
+            "the data that others made are not at hand",
+            expected="--data with the folders independent and real_ribosomes",
+            got="no --data",
+            remedy="name the folder that holds them",
+        )
+    smoke = setting.scale.name == "smoke"
+    store = output_folder(setting.store / "third_party")
+    output_folder(setting.out)
+    there = [name for name in SETS if (store / name / "truth.csv").is_file()]
+    cases: list[tuple[str, str | None]] = [(name, None) for name in there[: 1 if smoke else None]]
+    if there and not smoke:
+        cases += [(there[0], name) for name in LEFT_OUT]
+    rows: list[Row] = []
+    for name, left_out in cases:
+        rows.append(_cubes_row(judge_set(store / name, setting.data, left_out=left_out), name))
+    for dose in () if smoke else DOSES:
+        rows += [judge_tomogram(setting.data / "independent", dose, rate, store) for rate in RATES]
+    rows += judge_ribosomes(setting.data, setting.store)
+    about = {"experiment": "third_party", "scale": setting.scale.name, "commit": commit()}
+    records, table = setting.file("third_party.jsonl"), setting.file("third_party.md")
+    write_rows(records, [about | row for row in rows])
+    write_text(table, _table(rows, there))
+    return [records, table]
+
+
+def _cubes_row(found: Judged, name: str) -> Row:
+    null = found.truth == "null"
+    return {
+        "kind": "cubes",
+        "set": name,
+        "left out": found.left_out or "",
+        "n": len(found.truth),
+        "accuracy": float(np.mean(found.right)),
+        "null right": float(np.mean(found.right[null])),
+        "ece": found.calibration_error(),
+        "unknown_auroc": found.unknown_auroc(),
+        "cpu_seconds": found.seconds,
+    }
+
+
+def _table(rows: list[Row], there: list[str]) -> str:
+    parts = ["# Labels by likelihood on data that others made\n"]
+    for kind, columns in (("tomogram", TOMOGRAM), ("cubes", CUBES)):
+        lines = [[_text(row[c]) for c in columns] for row in rows if row["kind"] == kind]
+        parts.append(markdown(columns, lines))
+    lines = [[_text(row[c]) for c in RIBOSOMES] for row in rows if row["kind"] == "ribosomes"]
+    parts.append("Real ribosomes; 70S, 80S and 50S are named.\n\n" + markdown(RIBOSOMES, lines))
+    missing = [name for name in SETS if name not in there]
+    if missing:
+        parts.append(f"Not at hand: {', '.join(missing)} (scripts/third_party_cubes.py).\n")
+    return "\n".join(parts)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,162 @@
+"""Misfit: what is left over is seen, and what fits only in part is told from what fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from planted_cubes import (
+    STRUCTURES,
+    Held,
+    at_the_truth,
+    balls,
+    measured,
+    planted,
+    seen,
+    wanted,
+    white,
+)
+
+from tomadapt.judge.misfit import fit_with_fits, residual_power
+from tomadapt.judge.rivals import Hypothesis
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+POINTS = measured()
+NOISE = white(POINTS)
+HYPOTHESES = wanted("alpha", "beta")
+Doubles = NDArray[np.float64]
+
+
+class TestResidualPower:
+    particles = planted(STRUCTURES["alpha"], 24, NOISE, z=25.0)
+    found = at_the_truth(particles)
+    alpha = np.zeros(24, dtype=int)
+
+    def power(self, cubes: Held, columns: NDArray[np.int64] | None = None) -> Doubles:
+        columns = self.alpha if columns is None else columns
+        return residual_power(cubes, columns, self.found, HYPOTHESES, NOISE)
+
+    def test_what_is_explained_leaves_the_noise(self) -> None:
+        """In a box with room around the structure: the window takes none of the noise near it."""
+        small = ((2.0, 0.0, 0.0, 1.0, 1.0), (-1.0, 1.5, 1.0, 1.0, 0.8))
+        noise = white(measured(box=28))
+        particles = planted(small, 24, noise, z=25.0)
+        structure = [Hypothesis("small", "wanted", balls(small, box=28))]
+        left = residual_power(
+            particles.cubes, self.alpha, at_the_truth(particles, 1), structure, noise
+        )
+        assert left.mean() == pytest.approx(1.0, abs=0.05)
+        assert left.std() < 0.15
+
+    def test_a_ball_beside_it_is_left(self) -> None:
+        ball = ((-4.0, -1.0, -3.0, 1.3, 1.0),)
+        extra = [
+            seen(balls(ball, R, s), POINTS)
+            for R, s in zip(self.particles.rotations, self.particles.shifts, strict=True)
+        ]
+        cubes = self.particles.cubes.volumes + 30 * torch.from_numpy(np.stack(extra))
+        more = self.power(Held(cubes))
+        assert (more > self.power(self.particles.cubes) + 0.2).all()
+
+    def test_far_away_counts_little(self) -> None:
+        """A ball in the corner of the box is a neighbour's."""
+        corner = seen(balls(((8.0, 8.0, 8.0, 1.0, 1.0),)), POINTS)
+        cubes = self.particles.cubes.volumes + 30 * torch.from_numpy(corner)
+        rise = self.power(Held(cubes)) - self.power(self.particles.cubes)
+        assert np.abs(rise).max() < 0.1
+
+    def test_the_wrong_structure_leaves_more(self) -> None:
+        right, wrong = (self.power(self.particles.cubes, self.alpha + c) for c in (0, 1))
+        assert (wrong > right).all()
+        assert wrong.mean() > right.mean() + 0.3
+
+    def test_each_particle_has_its_own_structure(self) -> None:
+        mixed = self.alpha.copy()
+        mixed[::2] = 1
+        right, wrong = (self.power(self.particles.cubes, self.alpha + c) for c in (0, 1))
+        np.testing.assert_allclose(
+            self.power(self.particles.cubes, mixed), np.where(mixed == 1, wrong, right), rtol=1e-4
+        )
+
+    def test_it_does_not_depend_on_the_scale_of_the_structure(self) -> None:
+        """The amplitude is fitted."""
+        larger = [replace(h, density=np.float32(50) * h.density) for h in HYPOTHESES]
+        again = residual_power(self.particles.cubes, self.alpha, self.found, larger, NOISE)
+        np.testing.assert_allclose(again, self.power(self.particles.cubes), rtol=1e-3)
+
+
+NO_DECOYS = np.array([False])
+
+
+def scattered(middle: float, count: int, seed: int, spread: float = 0.06) -> Doubles:
+    return middle * (1 + spread * np.random.default_rng(seed).normal(size=count))
+
+
+class TestFits:
+    """One wanted structure beside noise; all particles are clearly more than noise."""
+
+    def fitted(
+        self, contrast: Doubles, leftover: Doubles, decoys: NDArray[np.bool_] = NO_DECOYS
+    ) -> tuple[Doubles, Doubles]:
+        n = len(contrast)
+        evidence = np.repeat([[100.0, 0.0]], n, axis=0)
+        mixture, relative = fit_with_fits(evidence, contrast[:, None], leftover, decoys)
+        np.testing.assert_allclose(mixture.posterior.sum(axis=1), 1)
+        return mixture.posterior, relative[:, 0]
+
+    def test_weak_contrast_is_in_part(self) -> None:
+        """Thirty define the contrast; of sixteen others half have less."""
+        contrast = np.concatenate([scattered(5.0, 38, 0), scattered(3.0, 8, 1)])
+        posterior, relative = self.fitted(contrast, scattered(1.0, 46, 2))
+        assert posterior[:38].argmax(axis=1).tolist() == [0] * 38
+        assert posterior[38:].argmax(axis=1).tolist() == [1] * 8
+        assert np.median(relative[:38]) == pytest.approx(1.0, abs=0.03)
+        assert np.median(relative[38:]) == pytest.approx(0.6, abs=0.05)
+
+    def test_a_large_residual_is_in_part(self) -> None:
+        contrast = scattered(1.0, 40, 0)
+        leftover = np.concatenate([scattered(1.0, 34, 1), scattered(4.0, 6, 2)])
+        usual, _ = self.fitted(contrast, scattered(1.0, 40, 1))
+        posterior, _ = self.fitted(contrast, leftover)
+        assert (posterior[34:, 1] > 10 * usual[34:, 1]).all()
+        assert posterior[:34, 0].min() > 0.5
+
+    def test_all_alike_fit(self) -> None:
+        posterior, _ = self.fitted(scattered(2.0, 40, 3), scattered(1.3, 40, 4))
+        assert posterior[:, 0].min() > 0.5
+        assert posterior[:, 0].mean() > 0.95
+
+    @pytest.mark.parametrize("scale", [0.01, 30.0])
+    def test_the_unit_of_contrast_does_not_matter(self, scale: float) -> None:
+        contrast = np.concatenate([scattered(1.0, 30, 0), scattered(0.6, 8, 1)])
+        leftover = scattered(1.0, 38, 2)
+        one, other = (self.fitted(s * contrast, leftover) for s in (1.0, scale))
+        np.testing.assert_allclose(one[0], other[0], atol=1e-6)
+        np.testing.assert_allclose(one[1], other[1], rtol=1e-6)
+
+    def test_decoys_raise_what_is_in_part(self) -> None:
+        """As many explained in part as a decoy explains: a structure is one more decoy to them."""
+        n = 60
+        evidence = np.zeros((n, 4))  # wanted, two decoys, noise
+        evidence[:30, 0] = 40.0
+        evidence[30:50, 1:3] = [[40.0, 0.0], [0.0, 40.0]] * 10
+        evidence[50:, 3] = 40.0
+        contrast, leftover = scattered(1.0, n, 0)[:, None], scattered(1.0, n, 1)
+        with_them, without = (
+            fit_with_fits(evidence, contrast, leftover, np.array(decoys))[0].proportions
+            for decoys in ([True, True, False], [False, False, False])
+        )
+        assert without[1] < 0.02
+        assert 0.6 * 10 / n < with_them[1] < 1.2 * 10 / n
+
+    def test_a_structure_that_no_particle_was_compared_with(self) -> None:
+        evidence = np.repeat([[100.0, -np.inf, 0.0]], 20, axis=0)
+        amplitude = np.stack([scattered(1.0, 20, 0), np.full(20, np.nan)], axis=1)
+        mixture, relative = fit_with_fits(evidence, amplitude, np.ones(20), NO_DECOYS)
+        assert np.isfinite(mixture.posterior).all()
+        np.testing.assert_array_equal(relative[:, 1], 1.0)
+        assert mixture.posterior[:, 0].min() > 0.5

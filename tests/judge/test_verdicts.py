@@ -1,0 +1,223 @@
+"""Verdicts: labels, kinds and rates follow the evidence they are given."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from planted_cubes import balls, wanted
+
+from tomadapt.judge.misfit import fit_with_fits
+from tomadapt.judge.mixture import false_discovery_rates
+from tomadapt.judge.refine import Refined
+from tomadapt.judge.rivals import Hypothesis, mirrors
+from tomadapt.judge.verdicts import Verdicts, verdicts
+
+TWO = wanted("alpha", "beta")
+BALL = balls(((0.0, 0.0, 0.0, 2.0, 1.0),))
+OTHERS = [
+    Hypothesis("protein x", "protein", BALL),
+    Hypothesis("flat membrane", "membrane", BALL),
+    Hypothesis("sphere of 60 Å", "sphere", BALL),
+]
+HYPOTHESES = [*TWO, *mirrors(TWO), *OTHERS]
+KINDS = ("alpha", "beta", "protein", "membrane", "sphere", "null")
+COLUMN = {"alpha": 0, "beta": 1, "protein": 4, "membrane": 5, "sphere": 6}
+EACH = 12
+TRUE = np.repeat(KINDS, EACH)
+
+
+@cache
+def table(seed: int = 0, lead: float = 80.0) -> tuple[np.ndarray, Refined]:
+    """Twelve particles of each kind, of which the evidence leaves no doubt, and their poses."""
+    rng = np.random.default_rng(seed)
+    n = len(TRUE)
+    evidence = rng.normal(scale=1.0, size=(n, 7))
+    for row, kind in enumerate(TRUE):
+        if kind != "null":
+            evidence[row, COLUMN[kind]] += lead
+    evidence[:, 2:4] = evidence[:, :2] + 5.0  # mirror images: they do not compete
+    amplitude = 3.0 * (1 + 0.05 * rng.normal(size=(n, 7)))
+    amplitude[~np.isin(TRUE, KINDS[:2])] *= 0.3
+    rotations = rng.normal(size=(n, 7, 3, 3)).astype(np.float32)
+    shifts = rng.normal(size=(n, 7, 3)).astype(np.float32)
+    return evidence, Refined(evidence, amplitude, rotations, shifts, np.ones(n), 1.0)
+
+
+@cache
+def usual() -> Verdicts:
+    evidence, refined = table()
+    leftover = np.random.default_rng(1).normal(1, 0.05, size=len(TRUE))
+    return verdicts(HYPOTHESES, evidence, refined, leftover=leftover, spare=6.0, optics=None)
+
+
+def test_labels_and_kinds() -> None:
+    found = usual()
+    expected = np.select([TRUE == "alpha", TRUE == "beta"], [0, 1], -1)
+    np.testing.assert_array_equal(found.label, expected)
+    for kind, name in (
+        ("alpha", "wanted"),
+        ("beta", "wanted"),
+        ("protein", "other"),
+        ("membrane", "membrane"),
+        ("sphere", "sphere"),
+        ("null", "null"),
+    ):
+        assert set(found.kind[kind == TRUE]) == {name}
+
+
+def test_mirror_images_do_not_compete() -> None:
+    assert (usual().evidence[:, 2] > usual().evidence[:, 0]).all()
+    assert not any("mirror" in name for name in usual().component_names)
+
+
+def test_names_of_components() -> None:
+    found = usual()
+    assert found.wanted == ("alpha", "beta")
+    assert found.component_names == (
+        "alpha",
+        "beta",
+        "part of alpha",
+        "part of beta",
+        "protein x",
+        "flat membrane",
+        "sphere of 60 Å",
+        "null",
+    )
+    assert found.mixture.posterior.shape == (len(TRUE), 8)
+    assert 0 <= found.second.min() <= found.second.max() < 8
+
+
+def test_the_second_is_not_the_first() -> None:
+    found = usual()
+    first = found.mixture.posterior.argmax(axis=1)
+    assert (found.second != first).all()
+    rows = np.arange(len(TRUE))
+    others = found.mixture.posterior.copy()
+    others[rows, first] = -1
+    np.testing.assert_allclose(others.max(axis=1), found.mixture.posterior[rows, found.second])
+
+
+def test_probabilities() -> None:
+    found = usual()
+    assert found.probabilities.shape == (len(TRUE), 3)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+    labelled = found.label >= 0
+    rows = np.arange(len(TRUE))
+    np.testing.assert_allclose(
+        found.score, found.probabilities[rows, np.where(labelled, found.label, 2)]
+    )
+    assert found.score.min() > 0.9
+
+
+def test_rates_are_those_of_each_label() -> None:
+    found = usual()
+    np.testing.assert_array_equal(found.fdr[found.label < 0], 1.0)
+    for label in (0, 1):
+        rows = found.label == label
+        expected = false_discovery_rates(found.score[rows], np.zeros(rows.sum(), dtype=int))
+        np.testing.assert_allclose(found.fdr[rows], expected)
+    assert found.fdr[found.label >= 0].max() < 0.1
+
+
+def test_unknown_is_what_may_be_a_particle() -> None:
+    unknown = usual().unknown
+    assert unknown[np.isin(TRUE, ["protein", "sphere"])].min() > 0.9
+    assert unknown[np.isin(TRUE, ["alpha", "beta", "membrane", "null"])].max() < 0.1
+
+
+def test_poses_and_contrast_are_the_best_structures() -> None:
+    found, (_, refined) = usual(), table()
+    rows = np.arange(len(TRUE))
+    np.testing.assert_array_equal(found.best[: 2 * EACH], np.repeat([0, 1], EACH))
+    np.testing.assert_array_equal(found.rotations, refined.rotations[rows, found.best])
+    np.testing.assert_array_equal(found.shifts, refined.shifts[rows, found.best])
+    for label in (0, 1):
+        assert np.median(found.amplitude[found.label == label]) == pytest.approx(1.0, abs=0.03)
+
+
+def test_spare_evidence_is_noises() -> None:
+    """What noise has by climbing must be beaten."""
+    evidence, refined = table(lead=25.0)
+    ones = np.ones(len(TRUE))
+    low, high = (
+        verdicts(HYPOTHESES, evidence, refined, leftover=ones, spare=spare, optics=None)
+        for spare in (6.0, 60.0)
+    )
+    assert (low.kind == "null").mean() == pytest.approx(1 / 6, abs=0.03)
+    assert (high.kind == "null").all()
+    assert (high.label == -1).all()
+
+
+def test_what_was_not_compared_is_not_chosen() -> None:
+    evidence, refined = table()
+    some = evidence.copy()
+    some[TRUE == "alpha", 4:] = -np.inf
+    some[TRUE == "alpha", 1] = -np.inf
+    ones = np.ones(len(TRUE))
+    found = verdicts(HYPOTHESES, some, refined, leftover=ones, spare=6.0, optics=None)
+    assert (found.label[TRUE == "alpha"] == 0).all()
+    assert np.isfinite(found.probabilities).all()
+    np.testing.assert_array_equal(found.probabilities[TRUE == "alpha", 1], 0.0)
+
+
+def test_order_of_particles() -> None:
+    evidence, refined = table()
+    rows = np.random.default_rng(3).permutation(len(TRUE))
+    turned = Refined(
+        refined.z[rows],
+        refined.amplitude[rows],
+        refined.rotations[rows],
+        refined.shifts[rows],
+        refined.energy[rows],
+        1.0,
+    )
+    leftover = np.random.default_rng(1).normal(1, 0.05, size=len(TRUE))[rows]
+    found = verdicts(HYPOTHESES, evidence[rows], turned, leftover=leftover, spare=6.0, optics=None)
+    np.testing.assert_array_equal(found.label, usual().label[rows])
+    np.testing.assert_array_equal(found.kind, usual().kind[rows])
+    np.testing.assert_allclose(found.score, usual().score[rows], atol=1e-6)
+
+
+def test_evidence_is_tempered_before_it_is_mixed() -> None:
+    """Leads that scatter four times as much as they should are halved and halved again."""
+    evidence, refined = table()
+    rng = np.random.default_rng(7)
+    scattered = evidence.copy()
+    rows = np.isin(TRUE, ["alpha", "beta"])
+    lead = rng.normal(60, (4 * 120) ** 0.5, size=rows.sum())
+    scattered[rows, np.where(TRUE[rows] == "alpha", 0, 1)] = lead
+    ones = np.ones(len(TRUE))
+    found = verdicts(HYPOTHESES, scattered, refined, leftover=ones, spare=6.0, optics=None)
+    assert 0.1 < found.temper < 0.6
+    others = np.r_[0, 1, 4:7]
+    mixed = np.concatenate([scattered[:, others], np.full((len(TRUE), 1), 6.0)], axis=1)
+    decoys = np.array([True, False, True, False])
+    expected, _ = fit_with_fits(found.temper * mixed, refined.amplitude[:, :2], ones, decoys)
+    np.testing.assert_allclose(found.mixture.posterior, expected.posterior)
+
+
+class TestGold:
+    on_gold = np.arange(len(TRUE)) % 3 == 0
+
+    def test_no_label_on_gold(self) -> None:
+        found, before = usual().with_gold(self.on_gold), usual()
+        assert (found.label[self.on_gold] == -1).all()
+        assert set(found.kind[self.on_gold]) == {"gold"}
+        np.testing.assert_array_equal(found.score[self.on_gold], 1.0)
+        np.testing.assert_array_equal(found.fdr[self.on_gold], 1.0)
+        np.testing.assert_array_equal(found.unknown[self.on_gold], 0.0)
+        assert (before.label[self.on_gold] >= 0).any()
+
+    def test_the_others_stay(self) -> None:
+        found, before = usual().with_gold(self.on_gold), usual()
+        for name in ("label", "kind", "score", "fdr", "unknown"):
+            np.testing.assert_array_equal(
+                getattr(found, name)[~self.on_gold], getattr(before, name)[~self.on_gold]
+            )
+
+    def test_none(self) -> None:
+        found = usual().with_gold(np.zeros(len(TRUE), dtype=bool))
+        np.testing.assert_array_equal(found.label, usual().label)
+        np.testing.assert_array_equal(found.kind, usual().kind)
