@@ -115,7 +115,7 @@ class TestOccam:
         """Against all rotations, none left out for being alike, without the basis."""
         screen = made(wanted("gamma"), reach=0.0)
         x = NOISE.transforms(planted(STRUCTURES["gamma"], 3, NOISE, z=9.0).cubes.volumes)
-        rows = screen._whitened(screen.references[0], screen.rotations)
+        rows = screen._whitened(screen._reference(0), screen.rotations)
         rows /= rows.norm(dim=1, keepdim=True)
         z = torch.view_as_real(x[:, screen.inside] * screen.root).flatten(1) @ rows.T
         half = z.clamp_min(0).square() / 2

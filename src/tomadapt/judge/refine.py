@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,45 +117,46 @@ def refine(
     amplitude = np.full(wanted.shape, np.nan)
     rotations, shifts = screened.rotations[:, :, 0].copy(), screened.shifts[:, :, 0].copy()
     energy = np.zeros(len(cubes))
-    references = [Reference.of(h.density, device) for h in hypotheses]
     with torch.inference_mode():
-        for first in range(0, len(cubes), _BATCH):
-            rows = np.arange(first, min(first + _BATCH, len(cubes)))
+        for rows in _batches(np.arange(len(cubes))):
             x = noise.transforms(cubes.read(rows))
             energy[rows] = (x.abs().square() @ weight).cpu().numpy()
-            for column in np.flatnonzero(wanted[rows].any(axis=0)):
-                here = np.flatnonzero(wanted[rows, column])
-                at, reference = rows[here], references[column]
-                R = torch.from_numpy(screened.rotations[at, column]).to(device)  # (b, c, 3, 3)
-                s = torch.from_numpy(screened.shifts[at, column]).to(device)
+        # One structure after another: of its transforms only one is in memory.
+        for column in np.flatnonzero(wanted.any(axis=0)).tolist():
+            reference = Reference.of(hypotheses[column].density, device)
+            for at in _batches(np.flatnonzero(wanted[:, column])):
+                x = noise.transforms(cubes.read(at))
                 begun = climb(
                     reference,
-                    x[here][:, low],
-                    R,
-                    s,
+                    x[:, low],
+                    torch.from_numpy(screened.rotations[at, column]).to(device),  # (b, c, 3, 3)
+                    torch.from_numpy(screened.shifts[at, column]).to(device),
                     points=low_points,
                     weight=weight[low],
                     reach=reach_voxels,
                     iterations=_STEPS,
                 )
-                begun = best_of(begun, FINALISTS)
                 found = climb(
                     reference,
-                    x[here],
-                    *begun[:2],
+                    x,
+                    *best_of(begun, FINALISTS)[:2],
                     points=points,
                     weight=weight,
                     reach=reach_voxels,
                     iterations=_STEPS,
                 )
-                found = best_of(found, 1)
-                R, s = found[0][:, 0], found[1][:, 0]
+                R, s, score, _ = (part[:, 0] for part in best_of(found, 1))
                 rotations[at, column], shifts[at, column] = R.cpu(), s.cpu()
-                z[at, column] = found[2][:, 0].clamp_min(0).cpu().numpy() * np.sqrt(energy[at])
+                z[at, column] = score.clamp_min(0).cpu().numpy() * np.sqrt(energy[at])
                 seen = reference.at(R, points) * weight.sqrt()
                 amplitude[at, column] = z[at, column] / seen.norm(dim=1).cpu().numpy()
-                progress(len(here))
+                progress(len(at))
     return Refined(z, amplitude, rotations, shifts, energy, noise.freedom(points))
+
+
+def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, len(rows), _BATCH):
+        yield rows[first : first + _BATCH]
 
 
 @dataclass(frozen=True)
