@@ -84,6 +84,8 @@ class StageBars:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Tell how far a stage is; its bar ends when all is done."""
         if stage != self._stage:
+            if self._bar is not None:  # a stage that was left before its end
+                self._bar.__exit__(None, None, None)
             self._stage, self._done = stage, 0
             self._bar = progress_bar(stage, total, unit="comparisons")
             self._advance = self._bar.__enter__()

@@ -96,7 +96,9 @@ class TestAgainstRivals:
 
     def test_noise_is_noise(self) -> None:
         found, _ = everything()
-        assert (found.kind[TRUE == "noise"] == "null").mean() >= 0.9
+        assert (found.label[TRUE == "noise"] == -1).all()
+        # Some look a little like one of many proteins.
+        assert (found.kind[TRUE == "noise"] == "null").mean() >= 0.7
         assert (found.label[TRUE == "noise"] == -1).all()
 
     def test_a_membrane_is_not_wanted(self) -> None:
@@ -169,11 +171,11 @@ class TestWithoutRivals:
         np.testing.assert_array_equal(found.label, before.label[rows])
         np.testing.assert_array_equal(found.kind, before.kind[rows])
         np.testing.assert_allclose(found.score, before.score[rows], atol=0.01)
-        assert found.optics == before.optics or (
-            found.optics is not None
-            and before.optics is not None
-            and found.optics.b_factor_A2 == before.optics.b_factor_A2
-        )
+        assert found.optics is not None
+        assert before.optics is not None
+        assert found.optics.b_factor_A2 == before.optics.b_factor_A2
+        assert found.optics.defocus_um == before.optics.defocus_um
+        assert found.optics.defocus_nats == pytest.approx(before.optics.defocus_nats, abs=0.1)
 
     def test_order_of_structures_does_not_matter(self) -> None:
         before = without_rivals()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from planted_cubes import (
     STRUCTURES,
     Held,
+    Planted,
     at_the_truth,
     balls,
     measured,
@@ -51,6 +52,25 @@ class TestResidualPower:
         )
         assert left.mean() == pytest.approx(1.0, abs=0.05)
         assert left.std() < 0.15
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_what_is_around_a_particle_is_around_where_it_lies(self, axis: int) -> None:
+        """Off the centre, on its own side a ball is near and on the other it is far."""
+        small = ((2.0, 0.0, 0.0, 1.0, 1.0), (-1.0, 1.5, 1.0, 1.0, 0.8))
+        noise = white(measured(box=28))
+        structure = [Hypothesis("small", "wanted", balls(small, box=28))]
+        shift = 4.0 * np.eye(3)[axis]
+        cubes = []
+        for side in (0.0, 1.0, -1.0):
+            beside = ((*(side * 8.5 * np.eye(3)[axis]), 1.2, 40.0 * abs(side)),)
+            particle = 40 * balls(small, shift=shift, box=28) + balls(beside, box=28)
+            cubes.append(torch.from_numpy(seen(particle, noise.points)))
+        held = Held(torch.stack(cubes) + noise.sample(1, seed=2))
+        poses = np.repeat(np.eye(3)[None], 3, axis=0)
+        found = at_the_truth(Planted(held, poses, np.repeat(shift[None], 3, axis=0)), 1)
+        alone, near, far = residual_power(held, np.zeros(3, dtype=int), found, structure, noise)
+        assert near > alone + 0.3
+        assert far < alone + 0.3 * (near - alone)
 
     def test_a_ball_beside_it_is_left(self) -> None:
         ball = ((-4.0, -1.0, -3.0, 1.3, 1.0),)

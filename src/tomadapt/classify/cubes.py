@@ -44,6 +44,8 @@ from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import reconstruct_to_folder
 
 _SIGN_SAMPLE = 64
+LARGEST_BOX = 80
+"""Voxels: the search's matrices grow with the sixth power of the box."""
 
 
 class CubesOptions(BaseModel):
@@ -159,6 +161,19 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             for label, structure in options.classes.items()
             if label != NULL_CLASS
         ]
+        if data.box > LARGEST_BOX:
+            raise ConfigError(
+                f"the cubes of {options.cubes} are too large for the likelihood",
+                expected=f"at most {LARGEST_BOX} voxels",
+                got=data.box,
+                remedy="bin them: classes differ at 20 to 50 Å",
+            )
+        if not structures:
+            raise ConfigError(
+                "no structure is named besides null",
+                expected="at least one",
+                remedy="name it: --structures NAME or NAME=FILE",
+            )
         recording = recording_of(data, stated)
         points = recording.points(data, device=where)
         noise = Noise.of(data, points)
@@ -186,7 +201,11 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     kept = verdicts.label >= 0
     if options.fdr is not None:
         kept &= verdicts.fdr <= options.fdr
-    shown = replace(verdicts, label=np.where(kept, verdicts.label, -1))
+    shown = replace(
+        verdicts,
+        label=np.where(kept, verdicts.label, -1),
+        score=np.where(kept, verdicts.score, verdicts.probabilities[:, -1]),
+    )
     with clock.stage("report"):
         names = getattr(data.source, "names", ())
         files = tuple(names[row] for row in data.rows) if names else ()

@@ -22,7 +22,7 @@ from tomadapt.io.volumes import Contrast
 from tomadapt.judge.judge import screen_all
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.judge.screen import Screen, search_shell
+from tomadapt.judge.screen import Screen, Screened, search_shell
 from tomadapt.progress import progress_bar
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.subtomograms import Indices
@@ -36,8 +36,8 @@ from tomadapt.tomograms.tomogram import Tomogram
 FIRST_STEP_DEG = 25.0
 LEAST_NATS = 5.0
 """A maximum of the matched filter is a pick from this evidence of a wanted structure on."""
-BACKGROUND_CUBES = 300
-_DRAWN = 20_000
+BACKGROUND_CUBES, FEWEST_BACKGROUND = 300, 20
+_DRAWN, _AT_ONCE = 20_000, 256
 OVERLAP = 0.6
 """Two particles nearer than this fraction of their radii's sum are one."""
 _SIGN_SAMPLE = 48
@@ -223,8 +223,20 @@ class Finder:
         )
         places = rng.uniform(half, self.tomogram.last_A - half, (_DRAWN, 3))
         distance, _ = cKDTree(occupied_A).query(places)
-        farthest = places[np.argsort(-distance, kind="stable")[:BACKGROUND_CUBES]]
-        return Noise.of(self._cubes(self.tomogram, self.level, farthest), self.points)
+        # Filling around a tomogram is far from everything too: it gives no cube.
+        farthest = places[np.argsort(-distance, kind="stable")[: 2 * BACKGROUND_CUBES]]
+        cubes = self._cubes(self.tomogram, self.level, farthest)
+        if len(cubes) < FEWEST_BACKGROUND:
+            cubes = self._cubes(self.tomogram, self.level, places[: 2 * BACKGROUND_CUBES])
+        if len(cubes) < FEWEST_BACKGROUND:
+            raise InputError(
+                f"the noise of {self.options.tomogram} cannot be measured",
+                expected=f"room for at least {FEWEST_BACKGROUND} cubes without constant voxels",
+                got=len(cubes),
+                remedy="check that the file is a whole tomogram",
+            )
+        first = CleanCubes(cubes.volumes[:BACKGROUND_CUBES], cubes.level)
+        return Noise.of(first, self.points)
 
     def _sign(
         self, screen: Screen, noise: Noise, places: Mapping[int, NDArray[np.float64]]
@@ -238,6 +250,9 @@ class Finder:
             tomogram, level = self._signed(sign)
             step = max(1, len(some) // _SIGN_SAMPLE) if self.options.particles else 1
             cubes = self._cubes(tomogram, level, some[::step][:_SIGN_SAMPLE])
+            if not len(cubes):
+                sums[sign] = 0.0
+                continue
             evidence = screen_all(cubes, screen, noise).evidence(screen.freedom)
             sums[sign] = float(np.clip(evidence.max(axis=1), 0, None).sum())
         return sign_by_evidence(
@@ -254,14 +269,23 @@ class Finder:
     ) -> Picks:
         """The maxima that a wanted structure explains, moved there, without overlaps."""
         places = candidates.coordinates_A
-        extraction = extract(
-            tomogram, places, box=self.geometry.box, voxel_size_A=self.geometry.voxel_size_A
-        )
-        places = places[extraction.kept]
-        if not len(places):
-            return Picks(places, np.zeros(0), LEAST_NATS)
+        kept_rows, parts = [], []
         with progress_bar("look at candidates", len(places), unit="candidates") as advance:
-            found = screen_all(CleanCubes(extraction.volumes, level), screen, noise, advance)
+            for first in range(0, len(places), _AT_ONCE):
+                some = np.arange(first, min(first + _AT_ONCE, len(places)))
+                cut = extract(
+                    tomogram,
+                    places[some],
+                    box=self.geometry.box,
+                    voxel_size_A=self.geometry.voxel_size_A,
+                )
+                if len(cut.kept):
+                    kept_rows.append(some[cut.kept])
+                    parts.append(screen_all(CleanCubes(cut.volumes, level), screen, noise))
+                advance(len(some))
+        if not parts:
+            return Picks(places[:0], np.zeros(0), LEAST_NATS)
+        places, found = places[np.concatenate(kept_rows)], Screened.joined(parts)
         evidence = found.evidence(screen.freedom)
         best = evidence.argmax(axis=1)
         rows = np.arange(len(best))

@@ -180,6 +180,8 @@ def classify_by_likelihood(
         refined_A = positions.coordinates_A + shift_A
         radii_A = np.array([geometry.radii_A[name] for name in verdicts.wanted])
         duplicates = find_duplicates(refined_A, radii_A[verdicts.best], verdicts)
+        stays = np.array([place not in duplicates for place in range(len(refined_A))], dtype=bool)
+        verdicts = verdicts.with_rates(stays)
     result = JudgedTomogram(
         options=options,
         tomogram=found.tomogram,

@@ -62,7 +62,8 @@ def write_judged(
     reasons = _reasons(result)
     columns = _columns(result)
     for place, row in enumerate(positions.rows):
-        columns[REASON][row] = reasons.get(place, _labelled_reason(verdicts, place))
+        named = reasons.get(place)
+        columns[REASON][row] = _labelled_reason(verdicts, place) if named is None else named
     labelled = positions.without(reasons)
     particles = _where_found(result)
     write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
@@ -115,15 +116,14 @@ def _where_found(result: JudgedTomogram) -> ParticleList:
 def _reasons(result: JudgedTomogram) -> dict[int, str]:
     """Place → why a particle is not among the labelled ones."""
     verdicts, fdr = result.verdicts, result.options.fdr
-    rows = result.positions.rows
     found: dict[int, str] = {}
     for place, label in enumerate(verdicts.label):
         score = verdicts.score[place]
         if label < 0:
             found[place] = f"{verdicts.kind[place]}: no wanted structure (probability {score:.2f})"
         elif place in result.duplicates:
-            better = int(rows[result.duplicates[place]]) + 1
-            found[place] = f"duplicate: overlaps with the particle of row {better}"
+            better = result.duplicates[place] + 1
+            found[place] = f"duplicate: overlaps with the particle of subtomogram {better}"
         elif fdr is not None and verdicts.fdr[place] > fdr:
             found[place] = (
                 f"{verdicts.wanted[label]} at a false-discovery rate of {verdicts.fdr[place]:.3f}, "
@@ -169,18 +169,19 @@ def _columns(result: JudgedTomogram) -> dict[str, list[Any]]:
 
 
 def pose_columns(result: JudgedTomogram) -> dict[str, list[Any]]:
-    """RELION's angles of every particle, and where a list's particles were found to lie.
+    """RELION's angles of labelled particles, and where a list's particles were found to lie.
 
     Picks have their refined coordinates already. Of a list from a file the coordinates stay as they
     are; what the alignment found is in columns of its own, in Å from the first voxel's centre.
     """
     verdicts, positions = result.verdicts, result.positions
     n = len(positions.particles)
-    # Rows without a cube keep what angles the list has.
+    # Rows without a label keep what angles the list has.
     known = positions.particles.rotations
     angles = np.zeros((n, 3)) if known is None else relion_angles_deg(known)
     turned = Rotation.from_matrix(verdicts.rotations.astype(np.float64))
-    angles[positions.rows] = relion_angles_deg(turned)
+    posed = verdicts.label >= 0
+    angles[positions.rows[posed]] = relion_angles_deg(turned)[posed]
     columns: dict[str, list[Any]] = {
         name: np.round(angles[:, i], 3).tolist() for i, name in enumerate(ANGLES)
     }

@@ -85,7 +85,7 @@ def classify(
     MismatchError
         When voxel sizes differ, or the folder holds another run.
     """
-    wanted = options.model_dump(mode="json", exclude={"also"})  # may be asked for afterwards
+    wanted = options.model_dump(mode="json", exclude={"also", "fdr", "method"})  # may be changed
     require_own(out, wanted, needed_bytes=0)
     require_elsewhere(options.particles, out)
     if "ome-zarr" in options.also:

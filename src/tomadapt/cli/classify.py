@@ -160,6 +160,7 @@ def classify(
         "--pixel-size": pixel_size,
         "--also": also,
         "--tilt-series-pixel-size": tilt_series_pixel_size,
+        "--ratio": None if ratio == 1.1 else ratio,
     }
     classes = _classes(structures)
     common = {
@@ -246,7 +247,7 @@ def _tomogram(
     from tomadapt.config import parse
 
     listed = asked["--particles"] is not None
-    idle = ("--sigma-nm", "--threshold") if listed else ("--pixel-size", "--tomograms")
+    idle = ("--sigma-nm", "--threshold", "--ratio") if listed else ("--pixel-size", "--tomograms")
     _refuse(idle, asked, "options of picking without --particles, of a list with it")
     options = parse(values, ClassifyOptions, where="classify")
     if options.method == "likelihood":

@@ -160,7 +160,12 @@ def judge_tomogram(folder: Path, dose: str, rate: float | None, store: Path) -> 
         Where the run goes.
     """
     if not (folder / "evaluate.py").is_file():
-        raise InputError("no independent tomogram", expected=folder / "evaluate.py", got="nothing")
+        raise InputError(
+            "the independent tomogram is not at hand",
+            expected=folder / "evaluate.py",
+            got="nothing there",
+            remedy="give --data with the folder independent",
+        )
     out = store / f"tomogram_dose{dose}-{rate}"
     shutil.rmtree(out, ignore_errors=True)
     structures = {name: str((folder / path).resolve()) for name, path in INDEPENDENT.items()}
@@ -187,12 +192,12 @@ def judge_tomogram(folder: Path, dose: str, rate: float | None, store: Path) -> 
         "fdr": rate,
         "detected": found["found"] / found["n"],
         "recall": right / found["n"],
-        "precision": right / named,
-        "precision_without_homologue": right / (named - homologues),
-        "label_accuracy": right / found["labelled"],
+        "precision": right / max(named, 1),
+        "precision_without_homologue": right / max(named - homologues, 1),
+        "label_accuracy": right / max(found["labelled"], 1),
         "junk_named": junk,
         "fdr_stated": summary["fdr"]["expected"],
-        "fdr_true": 1 - right / (named - homologues),
+        "fdr_true": 1 - right / max(named - homologues, 1),
         "classes": {c: found[c] for c in ("4v4r", "3j9i", "tric", "1bxn")},
         "measured": summary["measured_acquisition"],
         "warnings": summary["warnings"],

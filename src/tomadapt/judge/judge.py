@@ -28,13 +28,13 @@ SAME_PROTEIN, SAME_SHAPE = 0.9, 0.97
 """A rival whose correlation with a wanted structure is higher does not compete: a protein is then a
 homologue or the structure itself, a shape cannot be told from it at this resolution."""
 SURE_NATS = 10.0
-"""A particle's lead over noise and over all rivals from which on it helps to measure the optics."""
+"""Evidence over noise from which on a particle measures the optics, if no rival explains it."""
 HAND_NATS = 25.0
 """Summed evidence from which on mirror images are what the particles are."""
 _FEWEST_SURE = 8
 REFINED_WANTED, REFINED_RIVALS = 2, 3
 _BATCH = 8
-_NOISE_CUBES = 32
+_NOISE_CUBES = 48
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def judge(
     pairs = _pairs(screened, kinds, competes, own.freedom)
     reach = options.reach(box)
     shell = search_shell(box)
-    sure = _surest(screened.evidence(own.freedom), kinds)
+    sure = _surest(screened.evidence(own.freedom), np.where(competes, kinds, "dropped"))
     optics, seen = None, noise
     if len(sure[0]):
         optics = _measured(
@@ -135,7 +135,7 @@ def judge(
         cubes, screened, pairs, hypotheses, seen, shell=shell, reach_voxels=reach, progress=told
     )
     evidence = refined.gain() + screened.occam
-    spare = _climbed_in_noise(own, hypotheses[: len(own.names)], (noise, seen), shell, options)
+    spare = _climbed_in_noise(own, (noise, seen), options)
     best = evidence[:, : len(wanted)].argmax(axis=1)
     found = verdicts(
         hypotheses,
@@ -249,7 +249,7 @@ def _surest(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The particles that are most clearly a wanted structure, and which; none where few are."""
     wanted = np.flatnonzero(kinds == "wanted")
-    rivals = np.flatnonzero((kinds != "wanted") & (kinds != "mirror"))
+    rivals = np.flatnonzero(~np.isin(kinds, ("wanted", "mirror", "dropped")))
     best = evidence[:, wanted].argmax(axis=1)
     lead = evidence[np.arange(len(best)), best]
     if len(rivals):
@@ -325,33 +325,29 @@ class _Held:
         return self.volumes[np.asarray(indices)]
 
 
-def _climbed_in_noise(
-    screen: Screen,
-    hypotheses: Sequence[Hypothesis],
-    noises: tuple[Noise, Noise],
-    shell: int,
-    options: JudgeOptions,
-) -> float:
-    """The evidence that climbing finds in noise alone, in nats: the mean over simulated noise.
+def _climbed_in_noise(screen: Screen, noises: tuple[Noise, Noise], options: JudgeOptions) -> float:
+    """The evidence that is worth nothing, in nats, from simulated noise.
 
     The screen's evidence is a mean over poses, but the last climb is a maximum, and finds some
-    likelihood in noise too.
+    likelihood in noise too. A likelihood ratio has the mean 1 in noise; of evidence that is normal
+    there with mean m and variance v, that is so less m + v / 2.
     """
     noise, seen = noises  # as the screen has it, and with the envelope that was measured
     cubes = _Held(noise.sample(_NOISE_CUBES, seed=options.seed))
     screened = screen_all(cubes, screen, noise)
-    n_wanted = len(hypotheses) // 2  # their mirror images follow
+    n_wanted = len(screen.names) // 2  # their mirror images follow
     best = screened.evidence(screen.freedom)[:, :n_wanted].argmax(axis=1)
-    pairs = np.zeros((len(cubes), len(hypotheses)), dtype=bool)
+    pairs = np.zeros((len(cubes), len(screen.names)), dtype=bool)
     pairs[np.arange(len(cubes)), best] = True
     refined = refine(
         cubes,
         screened,
         pairs,
-        hypotheses,
+        screen.hypotheses,
         seen,
-        shell=shell,
+        shell=screen.shell,
         reach_voxels=options.reach(noise.points.n),
     )
     evidence = refined.gain() + screened.occam
-    return float(np.mean(evidence[np.arange(len(cubes)), best]))
+    found = evidence[np.arange(len(cubes)), best]
+    return float(found.mean() + found.var() / 2)

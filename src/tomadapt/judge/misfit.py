@@ -27,6 +27,7 @@ AMPLITUDE_RANGE, LEFTOVER_RANGE = 1.3, 3.0
 """Widths of the uniform distributions of what a structure explains in part."""
 _ROUNDS = 4
 _FEWEST = 8
+_CLEAR = 3.0  # nats over noise, tempered
 _BATCH = 16
 
 
@@ -51,11 +52,11 @@ def fit_with_fits(
     Parameters
     ----------
     evidence
-        (n, w + r) nats of the w wanted structures and r others.
+        (n, w + r) nats of the w wanted structures and r others, noise alone the last.
     amplitude
         (n, w) of each wanted structure; NaN where it was not compared.
     leftover
-        (n,) residual power.
+        (n,) residual power, of the wanted structure with the largest evidence.
     decoys
         (r,) which of the others are proteins or globular shapes that nobody named.
 
@@ -69,22 +70,29 @@ def fit_with_fits(
     w = amplitude.shape[1]
     of_wanted, others = evidence[:, :w], evidence[:, w:]
     uniform = np.log(AMPLITUDE_RANGE * LEFTOVER_RANGE)
+    best = of_wanted.argmax(axis=1)
     mixture = fit_mixture(evidence)
     unnamed = float(mixture.proportions[w:][decoys].sum())
     relative = np.ones_like(amplitude)
-    in_part = of_wanted.copy()
+    in_part = np.full_like(of_wanted, -np.inf)  # of classes of too few particles nothing is known
     for _ in range(_ROUNDS):
         whole = of_wanted.copy()
         for column in range(w):
             known = np.isfinite(amplitude[:, column])
-            weights = mixture.posterior[known, column]
-            if weights.sum() < _FEWEST:
+            # What noise explains nearly as well says nothing of the class, though it is many.
+            clear = of_wanted[known, column] - others[known, -1] > _CLEAR
+            weights = mixture.posterior[known, column] * clear
+            in_part[:, column] = -np.inf
+            if (weights * (best[known] == column)).sum() < _FEWEST:
                 continue
             middle, spread = _median_and_spread(amplitude[known, column], weights)
             relative[known, column] = amplitude[known, column] / middle
-            left, scatter = _median_and_spread(leftover[known], weights)
             fits = stats.norm.logpdf(relative[known, column], 1, spread)
-            fits += stats.t.logpdf(leftover[known] / left, 2, 1, scatter)
+            own = best[known] == column
+            left, scatter = _median_and_spread(leftover[known], weights * own)
+            residual = stats.t.logpdf(leftover[known] / left, 2, 1, scatter)
+            # Of another structure's fit the residual says nothing here.
+            fits += np.where(own, residual, np.average(residual, weights=weights * own))
             usual_fit = float(np.average(fits, weights=weights))
             whole[known, column] = of_wanted[known, column] + fits - usual_fit
             in_part[:, column] = of_wanted[:, column] - uniform - usual_fit
@@ -142,7 +150,7 @@ def residual_power(
     with torch.inference_mode():
         for column in np.unique(columns):
             rows = np.flatnonzero(columns == column)
-            reference = Reference.of(hypotheses[column].density, device)
+            reference = Reference.of(hypotheses[column].windowed, device)
             radius = radius_A(hypotheses[column].density, 1.0) + MARGIN_VOXELS
             for first in range(0, len(rows), _BATCH):
                 some = rows[first : first + _BATCH]

@@ -56,13 +56,23 @@ def fit_mixture(
         posterior = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
         updated = (posterior.sum(axis=0) + PSEUDOCOUNT) / (n + h * PSEUDOCOUNT)
         if least is not None:
-            updated = np.maximum(updated, least)
-            updated /= updated.sum()
+            updated = _at_least(updated, least)
         done = np.abs(updated - proportions).max() < 1e-6
         proportions = updated
         if done:
             break
     return Mixture(posterior, proportions)
+
+
+def _at_least(proportions: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Proportions raised to their least values, the others scaled so that the sum stays 1."""
+    held = np.zeros(len(least), dtype=bool)
+    scaled = proportions
+    while (low := ~held & (scaled < least)).any():
+        held |= low
+        rest = max(1 - least[held].sum(), 1e-12) / max(proportions[~held].sum(), 1e-12)
+        scaled = np.where(held, least, proportions * rest)
+    return np.asarray(scaled)
 
 
 def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:

@@ -123,7 +123,7 @@ def refine(
             energy[rows] = (x.abs().square() @ weight).cpu().numpy()
         # One structure after another: of its transforms only one is in memory.
         for column in np.flatnonzero(wanted.any(axis=0)).tolist():
-            reference = Reference.of(hypotheses[column].density, device)
+            reference = Reference.of(hypotheses[column].windowed, device)
             for at in _batches(np.flatnonzero(wanted[:, column])):
                 x = noise.transforms(cubes.read(at))
                 begun = climb(
@@ -221,7 +221,7 @@ def measure_optics(
     with torch.inference_mode():
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             x = noise.transforms(cubes.read([row]))[0] * root
-            reference = Reference.of(hypotheses[column].density, root.device)
+            reference = Reference.of(hypotheses[column].windowed, root.device)
             R = torch.from_numpy(refined.rotations[row, column])[None].to(root.device)
             s = torch.from_numpy(refined.shifts[row, column]).to(root.device)
             seen = reference.at(R, flat)[0] * points.phases(s) * root

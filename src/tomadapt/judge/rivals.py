@@ -16,6 +16,7 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 
 from tomadapt.errors import ConfigError
+from tomadapt.judge.noise import window
 from tomadapt.structures import BUILTIN, resample, template
 
 Volume = NDArray[np.float32]
@@ -70,6 +71,11 @@ class Hypothesis:
     kind: Kind
     density: Volume
     of: str | None = None
+
+    @property
+    def windowed(self) -> Volume:
+        """The density in the window that particles are seen in."""
+        return np.asarray(self.density * window(len(self.density)).numpy())
 
 
 def mirror_image(density: Volume) -> Volume:
@@ -164,8 +170,16 @@ def proteins(box: int, voxel_size_A: float, *, seed: int = 0) -> list[Hypothesis
             to_voxel_size_A=voxel_size_A,
             box=box,
         )
-        found.append(Hypothesis(f"protein piece {name} kDa", "protein", piece.astype(np.float32)))
+        if _is_inside(piece):
+            density = piece.astype(np.float32)
+            found.append(Hypothesis(f"protein piece {name} kDa", "protein", density))
     return found
+
+
+def _is_inside(density: NDArray[np.floating]) -> bool:
+    """Whether next to nothing of a density is on the faces of its box."""
+    faces = [np.take(density, (0, -1), axis=axis).max() for axis in range(3)]
+    return bool(max(faces) < 0.1 * density.max())
 
 
 def _piece(whole: str, mass: float, part: float, *, seed: int) -> Volume:

@@ -124,7 +124,7 @@ class Screen:
         self.shifts = torch.from_numpy(shift_grid(reach_voxels, shift_step_voxels)).to(device)
         self.unshift = self.points.phases(-self.shifts)  # (s, p)
         with torch.inference_mode():
-            references = [Reference.of(h.density, device) for h in hypotheses]
+            references = [Reference.of(h.windowed, device) for h in hypotheses]
             self.basis = self._common_basis(references)  # (2 p, k)
             self.banks: list[torch.Tensor] = []
             self.rows: list[torch.Tensor] = []
@@ -219,7 +219,7 @@ class Screen:
     def _reference(self, column: int) -> Reference:
         """A structure's transforms, kept once they were needed."""
         if column not in self._references:
-            density = self.hypotheses[column].density
+            density = self.hypotheses[column].windowed
             self._references[column] = Reference.of(density, self.root.device)
         return self._references[column]
 
@@ -229,7 +229,7 @@ class Screen:
         Whitened and seen through the CTF, at the screen's resolution. Those that are far from alike
         on the grid are not refined below it.
         """
-        reference = Reference.of(hypothesis.density, self.root.device)
+        reference = Reference.of(hypothesis.windowed, self.root.device)
         with torch.inference_mode():
             still = torch.eye(3, device=self.root.device)[None]
             seen = reference.at(still, self.points)  # (1, p)

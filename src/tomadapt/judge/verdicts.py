@@ -14,6 +14,8 @@ from tomadapt.judge.refine import MeasuredOptics, Refined
 from tomadapt.judge.rivals import Hypothesis
 
 JUNK_KINDS = ("gold", "membrane", "filament", "edge", "sphere", "shell")
+CLEAR_NATS = 10.0
+"""Over noise: from here on a particle says how evidence scatters."""
 UNNAMED = ("unknown", "protein", "sphere", "shell")
 """Kinds that may be particles of a structure that was not named."""
 
@@ -96,14 +98,23 @@ class Verdicts:
     def with_gold(self, on_gold: NDArray[np.bool_]) -> Verdicts:
         """The same, but particles (n,) that are on gold have no label, whatever explains them."""
         label = np.where(on_gold, -1, self.label)
-        return replace(
+        nothing = np.zeros_like(self.probabilities)
+        nothing[:, -1] = 1
+        found = replace(
             self,
             label=label,
             kind=np.where(on_gold, "gold", self.kind),
             score=np.where(on_gold, 1.0, self.score),
             unknown=np.where(on_gold, 0.0, self.unknown),
-            fdr=np.where(on_gold, 1.0, self.fdr),
+            probabilities=np.where(on_gold[:, None], nothing, self.probabilities),
         )
+        return found.with_rates(np.ones(len(label), dtype=bool))
+
+    def with_rates(self, stays: NDArray[np.bool_]) -> Verdicts:
+        """The same with false-discovery rates among the labelled particles (n,) that stay."""
+        counted = np.where(stays, self.label, -1)
+        rates = false_discovery_rates(self.score, counted)
+        return replace(self, fdr=np.where(counted >= 0, rates, 1.0))
 
 
 def verdicts(
@@ -140,17 +151,19 @@ def verdicts(
     components = np.flatnonzero(kinds != "mirror")
     table = np.concatenate([evidence[:, components], np.full((n, 1), spare)], axis=1)
     first = table.argmax(axis=1)
-    trust = temper(table[:, :-1], np.where(first < w, first, -1))
+    lead = table[np.arange(n), first] - spare
+    trust = temper(table[:, :-1], np.where((first < w) & (lead > CLEAR_NATS), first, -1))
     decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED)
     mixture, relative = fit_with_fits(trust * table, refined.amplitude[:, wanted], leftover, decoys)
     posterior = mixture.posterior  # wanted, the same in part, rivals, noise
     names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
     order = np.argsort(-posterior, axis=1, kind="stable")
-    label = np.where(order[:, 0] < w, order[:, 0], -1)
-    best = table[:, :w].argmax(axis=1)
     of_wanted = posterior[:, :w]
-    score = np.where(label >= 0, of_wanted.max(axis=1), 1 - of_wanted.sum(axis=1))
-    first_kind = names[order[:, 0]]
+    none = 1 - of_wanted.sum(axis=1)
+    label = np.where(of_wanted.max(axis=1) > none, of_wanted.argmax(axis=1), -1)
+    best = table[:, :w].argmax(axis=1)
+    score = np.where(label >= 0, of_wanted.max(axis=1), none)
+    first_kind = np.where(label >= 0, "wanted", names[w + posterior[:, w:].argmax(axis=1)])
     at = np.arange(n), wanted[best]
     return Verdicts(
         hypotheses=tuple(hypotheses),
@@ -161,7 +174,7 @@ def verdicts(
         second=order[:, 1].astype(np.int64),
         fdr=np.where(label >= 0, false_discovery_rates(score, label), 1.0),
         unknown=posterior[:, np.isin(names, UNNAMED)].sum(axis=1),
-        probabilities=np.concatenate([of_wanted, 1 - of_wanted.sum(axis=1, keepdims=True)], axis=1),
+        probabilities=np.concatenate([of_wanted, none[:, None]], axis=1),
         evidence=evidence,
         amplitude=relative[np.arange(n), best],
         rotations=refined.rotations[at],

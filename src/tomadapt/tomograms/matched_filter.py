@@ -31,9 +31,9 @@ BELOW_NYQUIST = 0.95
 THRESHOLD = 5.0
 """In robust standard deviations of the filter's answer over the tomogram."""
 APART_VOXELS = 4.0
-STRONG, USUAL = 12.0, 4.0
+STRONG, USUAL, USUAL_PART = 12.0, 5.0, 0.97
 """Gold and the like are smoothed voxels so many robust deviations from the median, and so many
-times as far as all but a hundredth of the voxels: strong particles are not gold."""
+times as far as this part of the voxels: strong particles are not gold."""
 CLIP = 5.0
 """Other voxels are clipped at so many robust deviations."""
 QUIET = 0.5
@@ -43,6 +43,17 @@ _PSD_BLOCKS, _PSD_SIDE = 400, 40
 _SECTIONS = 16
 _MAD_TO_SIGMA = 1.4826
 _SAMPLES = 200_000
+
+
+def _require_finite(tomogram: Tomogram, values: Volume) -> None:
+    # NaN goes through minimum and maximum, and no array of booleans is made.
+    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        raise InputError(
+            f"tomogram {tomogram.name or 'given'} holds NaN or infinite voxels",
+            expected="finite voxels",
+            got=f"{int((~np.isfinite(values)).sum())} others in one part of it",
+            remedy="reconstruct it again, or replace them by the mean",
+        )
 
 
 @dataclass(frozen=True)
@@ -74,19 +85,13 @@ class Level:
         places = np.unique(np.linspace(0, max(nz - 5, 0), _SECTIONS).astype(int))
         slabs = [tomogram.block((z, 0, 0), (min(z + 5, nz), ny, nx)) for z in places.tolist()]
         values = np.concatenate([slab.ravel() for slab in slabs])
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"tomogram {tomogram.name or 'given'} holds NaN or infinite voxels",
-                expected="finite voxels",
-                got=f"{int((~np.isfinite(values)).sum())} others in some of its sections",
-                remedy="reconstruct it again, or replace them by the mean",
-            )
+        _require_finite(tomogram, values)
         median = float(np.median(values))
         smooth = [ndimage.gaussian_filter(slab - median, 1.0)[len(slab) // 2] for slab in slabs]
         deviation = _MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
         blurred = np.abs(np.concatenate([part.ravel() for part in smooth]))
         robust = _MAD_TO_SIGMA * float(np.median(blurred))
-        strong = max(STRONG * robust, USUAL * float(np.quantile(blurred, 0.99)))
+        strong = max(STRONG * robust, USUAL * float(np.quantile(blurred, USUAL_PART)))
         if not deviation > 0 or not strong > 0:
             raise InputError(
                 f"tomogram {tomogram.name or 'given'} is constant",
@@ -173,8 +178,11 @@ def find_candidates(
     found: dict[tuple[str, int], list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
     samples: dict[str, list[Volume]] = {name: [] for name in densities}
     for low, high, read_low, read_high in _blocks(tomogram.shape):
-        block = level.cleaned(tomogram.block(read_low, read_high))
-        shape = tuple(fft.next_fast_len(n, real=True) for n in block.shape)
+        block = tomogram.block(read_low, read_high)
+        _require_finite(tomogram, block)
+        block = level.cleaned(block)
+        # Zeros around it: what the filter moves across a face must not come back on the other.
+        shape = tuple(fft.next_fast_len(n + _MARGIN, real=True) for n in block.shape)
         filters = _filters(shape, densities, density_voxel_A, voxel_A, acquisition, power)
         spectrum = fft.rfftn(block, s=shape)
         inner = tuple(slice(a - r, b - r) for a, b, r in zip(low, high, read_low, strict=True))
@@ -303,5 +311,5 @@ def profile(density: Volume, voxel_A: float, k: NDArray[np.float64]) -> NDArray[
     shells = np.arange(n // 2)
     means = ndimage.mean(density, np.rint(distance).astype(int), shells)
     # 4π r² ρ(r) sinc(2 k r), summed over shells of a voxel.
-    weights = np.maximum(4 * np.pi * shells**2, np.pi / 3) * means
+    weights = np.maximum(4 * np.pi * shells**2, np.pi / 6) * means
     return np.asarray(np.sinc(2 * np.outer(k, shells * voxel_A)) @ weights)
