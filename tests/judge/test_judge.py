@@ -219,3 +219,28 @@ class TestWithoutRivals:
 )
 def test_reach(box: int, given: float | None, reach: float) -> None:
     assert JudgeOptions(reach_voxels=given).reach(box) == reach
+
+
+class TestMostlyNoise:
+    """Noise that outnumbered the particles once taught a class what its contrast is."""
+
+    @pytest.mark.parametrize("rivals", [False, True])
+    def test_regression_many_empty_positions(self, rivals: bool) -> None:
+        particles = [PARTICLES[name].cubes.volumes for name in ("alpha", "beta")]
+        cubes = torch.cat([*particles, NOISE.sample(70, seed=5)])
+        found = judged(cubes, wanted("alpha", "beta"), rivals=rivals)
+        np.testing.assert_array_equal(found.label[: 2 * EACH], np.repeat([0, 1], EACH))
+        assert (found.label[2 * EACH :] >= 0).sum() <= 1
+
+    def test_regression_nothing_but_noise(self) -> None:
+        found = judged(NOISE.sample(60, seed=4), wanted("alpha", "beta"), rivals=False)
+        assert ((found.label >= 0) & (found.fdr <= 0.05)).sum() <= 1
+        assert (found.label >= 0).sum() <= 6
+
+    def test_regression_a_class_of_few(self) -> None:
+        """Fewer than eight particles say nothing of a class's contrast, and are labelled still."""
+        few = PARTICLES["beta"].cubes.volumes[:4]
+        cubes = torch.cat([PARTICLES["alpha"].cubes.volumes, few, NOISE.sample(10, seed=6)])
+        found = judged(cubes, wanted("alpha", "beta"))
+        np.testing.assert_array_equal(found.label[EACH : EACH + 4], 1)
+        assert (found.score[EACH : EACH + 4] > 0.9).all()

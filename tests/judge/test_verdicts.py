@@ -212,10 +212,19 @@ class TestGold:
 
     def test_the_others_stay(self) -> None:
         found, before = usual().with_gold(self.on_gold), usual()
-        for name in ("label", "kind", "score", "fdr", "unknown"):
+        for name in ("label", "kind", "score", "unknown"):
             np.testing.assert_array_equal(
                 getattr(found, name)[~self.on_gold], getattr(before, name)[~self.on_gold]
             )
+
+    def test_rates_are_of_those_that_stay(self) -> None:
+        found = usual().with_gold(self.on_gold)
+        rates = false_discovery_rates(found.score, found.label)
+        labelled = found.label >= 0
+        np.testing.assert_array_equal(found.fdr[labelled], rates[labelled])
+        stays = np.arange(len(TRUE)) % 2 == 0
+        fewer = usual().with_rates(stays)
+        np.testing.assert_array_equal(fewer.fdr[~stays], 1.0)
 
     def test_none(self) -> None:
         found = usual().with_gold(np.zeros(len(TRUE), dtype=bool))

@@ -46,7 +46,6 @@ def run(setting: Setting) -> list[Path]:
         )
     data, folder = setting.data, store / SET
     output_folder(setting.out)
-    stated = STATED.defocus_um or 0.0
     cases = _cases(folder, data, store)
     about = {"experiment": "limits", "scale": setting.scale.name, "commit": commit()}
     records, table = setting.file("limits.jsonl"), setting.file("limits.md")
