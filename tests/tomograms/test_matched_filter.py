@@ -207,7 +207,8 @@ class TestBlocks:
     def test_each_voxel_is_in_one_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_CORE", 24)
         covered = np.zeros((40, 64, 72), int)
-        for low, high, read_low, read_high in module._blocks((40, 64, 72)):
+        for low, high in module.blocks_of((40, 64, 72), module._CORE):
+            read_low, read_high = module._read_around(low, high, (40, 64, 72))
             covered[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] += 1
             for i, n in enumerate(covered.shape):
                 assert read_low[i] == max(low[i] - module._MARGIN, 0)

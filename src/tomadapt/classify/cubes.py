@@ -28,7 +28,7 @@ from tomadapt.io.atomic import write_json
 from tomadapt.io.volumes import Contrast, open_target
 from tomadapt.judge.judge import STEP_DEG, JudgeOptions, judge, screen_all
 from tomadapt.judge.noise import Noise
-from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.screen import Screen, search_shell
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
@@ -38,7 +38,6 @@ from tomadapt.recover.recording import StatedRecording, contradiction, recording
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.simulate.dataset import versions
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.structures import template
 from tomadapt.subtomograms import Indices, Subtomograms
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import reconstruct_to_folder
@@ -146,21 +145,6 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     where = make_fabric(device).device
     with clock.stage("cubes"):
         data, stated = _opened(options, out)
-        structures = [
-            Hypothesis(
-                label,
-                "wanted",
-                template(
-                    structure,
-                    voxel_size_A=data.voxel_size_A,
-                    box=data.box,
-                    resolution_A=max(data.voxel_size_A, 8.0),
-                    folder=options.folder,
-                ).density,
-            )
-            for label, structure in options.classes.items()
-            if label != NULL_CLASS
-        ]
         if data.box > LARGEST_BOX:
             raise ConfigError(
                 f"the cubes of {options.cubes} are too large for the likelihood",
@@ -168,6 +152,12 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
                 got=data.box,
                 remedy="bin them: classes differ at 20 to 50 Å",
             )
+        structures = wanted_structures(
+            options.classes,
+            box=data.box,
+            voxel_size_A=data.voxel_size_A,
+            folder=options.folder,
+        )
         if not structures:
             raise ConfigError(
                 "no structure is named besides null",

@@ -1,4 +1,4 @@
-"""A tomogram or a set of cubes, labelled by the likelihood: candidates, cubes, verdicts, files."""
+"""A tomogram, labelled by the likelihood: candidates, cubes, verdicts, files."""
 
 from __future__ import annotations
 
@@ -13,32 +13,25 @@ from numpy.typing import NDArray
 
 from tomadapt.classify.find import CleanCubes, Finder, overlaps
 from tomadapt.classify.matched_source import Geometry, choose_geometry
-from tomadapt.classify.options import ClassifyOptions, SourceOptions
-from tomadapt.errors import InputError
+from tomadapt.classify.options import ClassifyOptions
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
 from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
-from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.progress import StageBars
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.structures import template
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import extract_to_folder
 from tomadapt.tomograms.matched_filter import Level
-from tomadapt.tomograms.positions import (
-    Positions,
-    require_elsewhere,
-)
-from tomadapt.tomograms.spectrum import tomogram_power
+from tomadapt.tomograms.positions import Positions, require_elsewhere
 from tomadapt.tomograms.tomogram import Tomogram
-from tomadapt.tomograms.wedge import WedgeEstimate, compare_with_stated, estimate_wedge
+from tomadapt.tomograms.wedge import WedgeEstimate, compare_with_stated, tomogram_wedge
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,26 +72,6 @@ class JudgedTomogram:
     duplicates: Mapping[int, int]
     refined_A: NDArray[np.float64]
     n_maxima: int
-
-
-def wanted_structures(options: SourceOptions, geometry: Geometry) -> list[Hypothesis]:
-    """The named structures as densities on the cubes' grid."""
-    size = geometry.voxel_size_A
-    return [
-        Hypothesis(
-            label,
-            "wanted",
-            template(
-                structure,
-                voxel_size_A=size,
-                box=geometry.box,
-                resolution_A=max(size, 8.0),
-                folder=options.folder,
-            ).density,
-        )
-        for label, structure in options.all_classes.items()
-        if label != NULL_CLASS
-    ]
 
 
 def classify_by_likelihood(
@@ -144,8 +117,13 @@ def classify_by_likelihood(
             options.tomogram, contrast="positive", voxel_size_A=options.voxel_size_A
         )
         geometry = choose_geometry(options.source, tomogram.voxel_size_A)
-        structures = wanted_structures(options.source, geometry)
-        wedge = _wedge(tomogram)
+        structures = wanted_structures(
+            options.source.classes,
+            box=geometry.box,
+            voxel_size_A=geometry.voxel_size_A,
+            folder=options.source.folder,
+        )
+        wedge = tomogram_wedge(tomogram)
         wedge_warning = compare_with_stated(wedge, acquisition)
         level = Level.of(tomogram)
         points = MeasuredPoints.of(
@@ -222,13 +200,6 @@ def _judged(
         options=JudgeOptions(reach_voxels=reach, seed=options.source.seed),
         progress=StageBars(),
     )
-
-
-def _wedge(tomogram: Tomogram) -> WedgeEstimate:
-    try:
-        return estimate_wedge(tomogram_power(tomogram))
-    except InputError:
-        return WedgeEstimate(None, None, None, 0.0)
 
 
 def find_duplicates(

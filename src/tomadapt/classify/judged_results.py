@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from tomadapt.classify.judged_summary import (
     label_warnings,
     second_names,
 )
+from tomadapt.classify.results import CLASS_NUMBER, NO_CLASS, SCORE, write_also
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
-from tomadapt.io.label_zarr import write_label_zarr
-from tomadapt.io.particle_lists import ParticleList, write_copick, write_csv, write_star
+from tomadapt.io.particle_lists import ParticleList, write_star
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.report.judged_content import JudgedContent, Marker, Slice
@@ -32,10 +31,8 @@ from tomadapt.simulate.dataset import versions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.positions import REASON, write_rejected
 
-CLASS_NUMBER, SCORE = "rlnClassNumber", "tomadaptScore"
 FDR, UNKNOWN, SECOND, KIND = "tomadaptFDR", "tomadaptUnknown", "tomadaptSecond", "tomadaptKind"
 REFINED = ("tomadaptRefinedXAngst", "tomadaptRefinedYAngst", "tomadaptRefinedZAngst")
-NO_CLASS = "none"
 _SLICES = 3
 
 
@@ -69,7 +66,16 @@ def write_judged(
     write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
     shared = {name: values for name, values in columns.items() if name not in (REASON, SUBTOMOGRAM)}
     write_rejected(out / "rejected.star", replace(labelled, particles=particles), shared)
-    _write_also(result, particles, labelled.rows.tolist(), columns, out)
+    write_also(
+        out,
+        particles,
+        labelled.rows.tolist(),
+        columns,
+        options=result.options,
+        tomogram=result.tomogram,
+        radii_A=result.geometry.radii_A,
+        classes=(*verdicts.wanted, NULL_CLASS),
+    )
     warnings = [t for t in (result.contrast.warning, result.wedge_warning) if t]
     acquisition = result.options.source.acquisition
     warnings += acquisition_warnings(verdicts, acquisition) + label_warnings(verdicts)
@@ -190,40 +196,6 @@ def pose_columns(result: JudgedTomogram) -> dict[str, list[Any]]:
         refined[positions.rows] = result.refined_A
         columns |= {name: np.round(refined[:, i], 2).tolist() for i, name in enumerate(REFINED)}
     return columns
-
-
-def _write_also(
-    result: JudgedTomogram,
-    particles: ParticleList,
-    rows: list[int],
-    columns: dict[str, list[Any]],
-    out: Path,
-) -> None:
-    """The labelled particles in the other formats that were asked for."""
-    also = result.options.also
-    names = [str(name) for name in columns[CLASS_NAME]]
-    size_A = result.tomogram.voxel_size_A
-    if "csv" in also:
-        write_csv(out / "particles.csv", particles, columns=columns, rows=rows)
-    if "copick" in also:
-        scores = np.array(columns[SCORE], dtype=np.float64).tolist()
-        write_copick(
-            out / "copick", particles, names, scores=scores, rows=rows, voxel_size_A=size_A
-        )
-    if "ome-zarr" in also:
-        classes = (*result.verdicts.wanted, NULL_CLASS)
-        radii_A = result.geometry.radii_A
-        # A run that goes on has written it before.
-        shutil.rmtree(out / "particles.zarr", ignore_errors=True)
-        write_label_zarr(
-            out / "particles.zarr",
-            result.tomogram.shape,
-            size_A,
-            particles.coordinates_A[rows],
-            np.array([classes.index(names[row]) for row in rows]),
-            np.array([radii_A[names[row]] for row in rows]),
-            classes,
-        )
 
 
 def _content(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tomadapt.classify.options import ClassifyOptions
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
 from tomadapt.io.label_zarr import write_label_zarr
-from tomadapt.io.particle_lists import write_copick, write_csv, write_star
+from tomadapt.io.particle_lists import ParticleList, write_copick, write_csv, write_star
 from tomadapt.learn.model import Model
 from tomadapt.prediction import Prediction
 from tomadapt.report.collect import EXAMPLES, report_content
@@ -149,7 +150,16 @@ def write_results(
     write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
     shared = {name: columns[name] for name in (CLASS_NUMBER, CLASS_NAME, SCORE)}
     write_rejected(out / "rejected.star", labelled, shared)
-    _write_also(findings, labelled, columns, out)
+    write_also(
+        out,
+        particles,
+        labelled.rows.tolist(),
+        columns,
+        options=findings.options,
+        tomogram=findings.tomogram,
+        radii_A=findings.geometry.radii_A,
+        classes=findings.adapted.card.class_names,
+    )
     summary = _summary(findings, labelled, seconds)
     content = report_content(
         findings.source.model,
@@ -183,29 +193,50 @@ def _examples(domain: Domain, data: Subtomograms, prediction: Prediction) -> Dom
     return replace(domain, examples=examples, named_by_model=True)
 
 
-def _write_also(
-    findings: Findings, labelled: Positions, columns: dict[str, list[object]], out: Path
+def write_also(
+    out: Path,
+    particles: ParticleList,
+    rows: list[int],
+    columns: Mapping[str, Sequence[object]],
+    *,
+    options: ClassifyOptions,
+    tomogram: Tomogram,
+    radii_A: Mapping[str, float],
+    classes: Sequence[str],
 ) -> None:
-    """The labelled particles in the other formats that were asked for."""
-    particles, rows = findings.positions.particles, labelled.rows.tolist()
+    """Write labelled particles in the other formats that were asked for.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    particles, rows, columns
+        The list, which of its rows have a label, and a value of each column for each of its rows.
+    options
+        Which formats.
+    tomogram
+        The particles' own.
+    radii_A
+        Class → radius in Å.
+    classes
+        In the order of their numbers in an OME-Zarr label volume.
+    """
     names = [str(name) for name in columns[CLASS_NAME]]
-    if "csv" in findings.options.also:
+    if "csv" in options.also:
         write_csv(out / "particles.csv", particles, columns=columns, rows=rows)
-    if "copick" in findings.options.also:
+    if "copick" in options.also:
         scores = np.array(columns[SCORE], dtype=np.float64).tolist()
-        size_A = findings.tomogram.voxel_size_A
+        size_A = tomogram.voxel_size_A
         write_copick(
             out / "copick", particles, names, scores=scores, rows=rows, voxel_size_A=size_A
         )
-    if "ome-zarr" in findings.options.also:
-        classes = findings.adapted.card.class_names
-        radii_A = findings.geometry.radii_A
+    if "ome-zarr" in options.also:
         # A run that goes on has written it before.
         shutil.rmtree(out / "particles.zarr", ignore_errors=True)
         write_label_zarr(
             out / "particles.zarr",
-            findings.tomogram.shape,
-            findings.tomogram.voxel_size_A,
+            tomogram.shape,
+            tomogram.voxel_size_A,
             particles.coordinates_A[rows],
             np.array([classes.index(names[row]) for row in rows]),
             np.array([radii_A[names[row]] for row in rows]),

@@ -21,7 +21,7 @@ from tomadapt.classify.matched_source import (
 from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.results import Findings, write_results
-from tomadapt.errors import ConfigError, InputError
+from tomadapt.errors import ConfigError
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
@@ -41,9 +41,8 @@ from tomadapt.tomograms.positions import (
     picked_positions,
     require_elsewhere,
 )
-from tomadapt.tomograms.spectrum import tomogram_power
 from tomadapt.tomograms.tomogram import Tomogram
-from tomadapt.tomograms.wedge import WedgeEstimate, compare_with_stated, estimate_wedge
+from tomadapt.tomograms.wedge import compare_with_stated, tomogram_wedge
 
 BACKGROUND_CUBES = 64
 """Positions between particles whose mean power is that of noise."""
@@ -97,7 +96,7 @@ def classify(
             options.tomogram, contrast="positive", voxel_size_A=options.voxel_size_A
         )
         geometry = choose_geometry(options.source, tomogram.voxel_size_A)
-        wedge = _wedge(tomogram)
+        wedge = tomogram_wedge(tomogram)
         wedge_warning = compare_with_stated(wedge, options.source.acquisition)
     with clock.stage("positions"):
         tomogram, positions, contrast = find_positions(tomogram, options, geometry)
@@ -195,14 +194,6 @@ def find_positions(
     measured = contrast_at(tomogram, positions.coordinates_A, radius_A=geometry.mean_diameter_A / 2)
     sign = decide_sign(options.contrast, measured, options.tomogram)
     return replace(tomogram, sign=sign.sign), positions, sign
-
-
-def _wedge(tomogram: Tomogram) -> WedgeEstimate:
-    """The tilts that the spectrum shows; unclear where no part of the tomogram has one."""
-    try:
-        return estimate_wedge(tomogram_power(tomogram))
-    except InputError:  # bad voxels are told of where they matter: by picking and extraction
-        return WedgeEstimate(None, None, None, 0.0)
 
 
 def _picked(tomogram: Tomogram, config: PickingConfig, options: ClassifyOptions) -> Positions:

@@ -124,13 +124,7 @@ def judge(
             (reach, acquisition, voxel_size_A),
         )
         seen = with_envelope(noise, optics.b_factor_A2, voxel_size_A)
-    done = 0
-
-    def told(more: int) -> None:
-        nonlocal done
-        done += more
-        progress("refine", done, int(pairs.sum()))
-
+    told = _counter(progress, "refine", int(pairs.sum()))
     refined = refine(
         cubes, screened, pairs, hypotheses, seen, shell=shell, reach_voxels=reach, progress=told
     )
@@ -210,19 +204,27 @@ def screen_all(
     return Screened.joined(parts)
 
 
+def _counter(
+    progress: Callable[[str, int, int], None], stage: str, total: int
+) -> Callable[[int], None]:
+    """What adds up how much of a stage is done, and tells it."""
+    done = 0
+
+    def told(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(stage, done, total)
+
+    return told
+
+
 def _screened(
     cubes: Cubes,
     screens: Sequence[Screen],
     noise: Noise,
     progress: Callable[[str, int, int], None],
 ) -> Screened:
-    done = 0
-
-    def told(more: int) -> None:
-        nonlocal done
-        done += more
-        progress("screen", done, len(cubes) * len(screens))
-
+    told = _counter(progress, "screen", len(cubes) * len(screens))
     return Screened.joined([screen_all(cubes, s, noise, told) for s in screens], axis=1)
 
 

@@ -98,7 +98,7 @@ class Noise:
         ----------
         cubes
             From between the particles; or the particles themselves, whose signal then counts as
-            noise until :meth:`from_power` is given what they leave unexplained.
+            noise.
         points
             Where they were measured.
         at_most

@@ -7,8 +7,10 @@ fitted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from sklearn.cluster import KMeans
 
 from tomadapt.errors import ConfigError
 from tomadapt.judge.noise import window
+from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.structures import BUILTIN, resample, template
 
 Volume = NDArray[np.float32]
@@ -76,6 +79,29 @@ class Hypothesis:
     def windowed(self) -> Volume:
         """The density in the window that particles are seen in."""
         return np.asarray(self.density * window(len(self.density)).numpy())
+
+
+def wanted_structures(
+    classes: Mapping[str, str], *, box: int, voxel_size_A: float, folder: Path | None = None
+) -> list[Hypothesis]:
+    """The structures that a user named, on the cubes' grid.
+
+    Parameters
+    ----------
+    classes
+        Label → structure, see :func:`~tomadapt.structures.template`; ``null`` is passed over.
+    box, voxel_size_A
+        Side in voxels; Å.
+    folder
+        Where PDB IDs are looked up first.
+    """
+    grid: dict[str, Any] = {"box": box, "voxel_size_A": voxel_size_A}
+    grid |= {"resolution_A": max(voxel_size_A, 8.0), "folder": folder}
+    return [
+        Hypothesis(label, "wanted", template(structure, **grid).density)
+        for label, structure in classes.items()
+        if label != NULL_CLASS
+    ]
 
 
 def mirror_image(density: Volume) -> Volume:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from tomadapt.io.atomic import write_text
 from tomadapt.report.judged_content import Example, JudgedContent
 from tomadapt.report.judged_figures import classes_shown, marked_slice, score_curves, tile_uri
-from tomadapt.report.page import duration_text
+from tomadapt.report.page import duration_text, page_template
 from tomadapt.report.style import class_style, png_uri, svg_uri
 
 CAVEAT = (
@@ -72,17 +71,10 @@ def write_judged_report(content: JudgedContent, path: Path) -> None:
 
 def render_judged(content: JudgedContent) -> str:
     """Give the page as text; the same text for the same content."""
-    environment = Environment(
-        loader=PackageLoader("tomadapt", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = classes_shown(content)
     keys = [_key(index, name) for index, name in enumerate(names)]
     marked = {marker.label for one in content.slices for marker in one.markers}
-    return environment.get_template("judged.html.j2").render(
+    return page_template("judged.html.j2").render(
         content=content,
         caveat=CAVEAT,
         count_rows=[(key, *count_row(content, key.name)) for key in keys],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from tomadapt.acquisition import Acquisition
@@ -45,8 +45,8 @@ def write_report(content: ReportContent, path: Path) -> None:
     write_text(path, render(content))
 
 
-def render(content: ReportContent) -> str:
-    """Give the page as text; the same text for the same content."""
+def page_template(name: str) -> Template:
+    """A page's template, in which all that is not markup is escaped and nothing may be missing."""
     environment = Environment(
         loader=PackageLoader("tomadapt", "report"),
         autoescape=True,
@@ -54,10 +54,15 @@ def render(content: ReportContent) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template(name)
+
+
+def render(content: ReportContent) -> str:
+    """Give the page as text; the same text for the same content."""
     evaluation = judged(content)
     methods = content.transductive.predictions
     adapted = adaptation_method(methods)
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         content=content,
         pictures={name: draw() for name, draw in _pictures(content).items()},
         headlines=headlines(content),

@@ -8,7 +8,6 @@ is left to the likelihood.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,11 +18,10 @@ from scipy import fft, ndimage
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import InputError
 from tomadapt.simulate.optics import contrast_transfer_curve
-from tomadapt.tomograms.picking import thinned
+from tomadapt.tomograms.picking import Box, Index, blocks_of, require_finite, thinned
 from tomadapt.tomograms.tomogram import Tomogram
 
 Volume = NDArray[np.float32]
-Shape = tuple[int, int, int]
 
 FINEST_A = 25.0
 """Frequencies up to 1 / this are compared: a spherical average has little to say beyond."""
@@ -43,17 +41,6 @@ _PSD_BLOCKS, _PSD_SIDE = 400, 40
 _SECTIONS = 16
 _MAD_TO_SIGMA = 1.4826
 _SAMPLES = 200_000
-
-
-def _require_finite(tomogram: Tomogram, values: Volume) -> None:
-    # NaN goes through minimum and maximum, and no array of booleans is made.
-    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        raise InputError(
-            f"tomogram {tomogram.name or 'given'} holds NaN or infinite voxels",
-            expected="finite voxels",
-            got=f"{int((~np.isfinite(values)).sum())} others in one part of it",
-            remedy="reconstruct it again, or replace them by the mean",
-        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,7 @@ class Level:
         places = np.unique(np.linspace(0, max(nz - 5, 0), _SECTIONS).astype(int))
         slabs = [tomogram.block((z, 0, 0), (min(z + 5, nz), ny, nx)) for z in places.tolist()]
         values = np.concatenate([slab.ravel() for slab in slabs])
-        _require_finite(tomogram, values)
+        require_finite(tomogram, values)
         median = float(np.median(values))
         smooth = [ndimage.gaussian_filter(slab - median, 1.0)[len(slab) // 2] for slab in slabs]
         deviation = _MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
@@ -103,9 +90,8 @@ class Level:
 
     def cleaned(self, block: Volume) -> Volume:
         """A block less the median, without gold and the like, and clipped."""
+        strong = ndimage.binary_dilation(self.is_strong(block))
         block = block - np.float32(self.median)
-        smooth = ndimage.gaussian_filter(block, 1.0)
-        strong = ndimage.binary_dilation(np.abs(smooth) > self.strong)
         block[strong] = 0
         limit = CLIP * self.deviation
         return np.asarray(block.clip(-limit, limit), dtype=np.float32)
@@ -177,16 +163,19 @@ def find_candidates(
     power = noise_power(tomogram, level)
     found: dict[tuple[str, int], list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
     samples: dict[str, list[Volume]] = {name: [] for name in densities}
-    for low, high, read_low, read_high in _blocks(tomogram.shape):
+    made: dict[tuple[int, ...], dict[str, Volume]] = {}  # of the last block's shape
+    for low, high in blocks_of(tomogram.shape, _CORE):
+        read_low, read_high = _read_around(low, high, tomogram.shape)
         block = tomogram.block(read_low, read_high)
-        _require_finite(tomogram, block)
+        require_finite(tomogram, block)
         block = level.cleaned(block)
         # Zeros around it: what the filter moves across a face must not come back on the other.
         shape = tuple(fft.next_fast_len(n + _MARGIN, real=True) for n in block.shape)
-        filters = _filters(shape, densities, density_voxel_A, voxel_A, acquisition, power)
+        if shape not in made:
+            made = {shape: _filters(shape, densities, density_voxel_A, voxel_A, acquisition, power)}
         spectrum = fft.rfftn(block, s=shape)
         inner = tuple(slice(a - r, b - r) for a, b, r in zip(low, high, read_low, strict=True))
-        for name, transfer in filters.items():
+        for name, transfer in made[shape].items():
             answer = fft.irfftn(spectrum * transfer, s=shape)[inner]
             step = max(1, round((answer.size / _SAMPLES) ** (1 / 3)))
             samples[name].append(answer[::step, ::step, ::step].ravel())
@@ -222,15 +211,11 @@ def _merged(
     return Candidates(places[order].astype(np.float64), scores[order], names[order])
 
 
-def _blocks(shape: Shape) -> list[tuple[Shape, Shape, Shape, Shape]]:
-    """Cores that fill the volume, each with what is read around it."""
-    found = []
-    for low in itertools.product(*(range(0, n, _CORE) for n in shape)):
-        high = tuple(min(a + _CORE, n) for a, n in zip(low, shape, strict=True))
-        read_low = tuple(max(a - _MARGIN, 0) for a in low)
-        read_high = tuple(min(b + _MARGIN, n) for b, n in zip(high, shape, strict=True))
-        found.append((low, high, read_low, read_high))
-    return found  # type: ignore[return-value]
+def _read_around(low: Index, high: Index, shape: Index) -> Box:
+    """What is read of the volume around a block: a margin on each side, as far as there is one."""
+    z, y, x = (max(a - _MARGIN, 0) for a in low)
+    last_z, last_y, last_x = (min(b + _MARGIN, n) for b, n in zip(high, shape, strict=True))
+    return (z, y, x), (last_z, last_y, last_x)
 
 
 def noise_power(tomogram: Tomogram, level: Level, *, seed: int = 0) -> NDArray[np.float64]:

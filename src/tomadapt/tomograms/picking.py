@@ -229,7 +229,7 @@ def _all_maxima(tomogram: Tomogram, config: PickingConfig, *, chunk: int, worker
     def work(core: Box) -> _Maxima:
         return _maxima(tomogram, config, core, offset=offset, step=step)
 
-    cores = list(_cores(tomogram.shape, chunk))
+    cores = list(blocks_of(tomogram.shape, chunk))
     with ThreadPoolExecutor(workers) as pool:
         # Only the maxima are kept of a block, so all the results may wait.
         parts = list(pool.map(work, cores)) if workers > 1 else [work(core) for core in cores]
@@ -242,7 +242,7 @@ def _all_maxima(tomogram: Tomogram, config: PickingConfig, *, chunk: int, worker
     )
 
 
-def _cores(shape: Index, side: int) -> Iterator[Box]:
+def blocks_of(shape: Index, side: int) -> Iterator[Box]:
     """The blocks that fill a volume: their first indices, and those after their last."""
     for z, y, x in itertools.product(*(range(0, n, side) for n in shape)):
         high = (min(z + side, shape[0]), min(y + side, shape[1]), min(x + side, shape[2]))
@@ -255,12 +255,19 @@ def _typical(tomogram: Tomogram) -> np.float32:
     means = []
     for z in np.unique(np.linspace(0, nz - 1, _SECTIONS).astype(int)).tolist():
         section = tomogram.block((z, 0, 0), (z + 1, ny, nx))
-        _require_finite(tomogram, section)
+        require_finite(tomogram, section)
         means.append(section.mean(dtype=np.float64))
     return np.float32(np.median(means))
 
 
-def _require_finite(tomogram: Tomogram, values: NDArray[np.float32]) -> None:
+def require_finite(tomogram: Tomogram, values: NDArray[np.float32]) -> None:
+    """Refuse voxels of a tomogram that are NaN or infinite.
+
+    Raises
+    ------
+    InputError
+        With their number.
+    """
     # NaN goes through minimum and maximum, and no array of booleans is made.
     if not (np.isfinite(values.min()) and np.isfinite(values.max())):
         raise InputError(
@@ -316,7 +323,7 @@ def _difference_of_gaussians(
     read_low = tuple(max(a - reach, 0) for a in low)
     read_high = tuple(min(b + reach, n) for b, n in zip(high, tomogram.shape, strict=True))
     block = tomogram.block(read_low, read_high)
-    _require_finite(tomogram, block)
+    require_finite(tomogram, block)
     block -= offset
     keep = tuple(slice(a - r, b - r) for a, b, r in zip(low, high, read_low, strict=True))
     return _smoothed(block, narrow, keep) - _smoothed(block, wide, keep)

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.tomograms.spectrum import Doubles, MeanPower
+from tomadapt.errors import InputError
+from tomadapt.tomograms.spectrum import Doubles, MeanPower, tomogram_power
+from tomadapt.tomograms.tomogram import Tomogram
 
 Axis = Literal["y", "x"]
 AXES: tuple[Axis, ...] = get_args(Axis)
@@ -100,6 +102,14 @@ def estimate_wedge(spectrum: MeanPower) -> WedgeEstimate:
     if clarity < CLEAR:
         return WedgeEstimate(None, None, None, clarity)
     return WedgeEstimate(first, last, axis, clarity)
+
+
+def tomogram_wedge(tomogram: Tomogram) -> WedgeEstimate:
+    """The tilts that a tomogram's spectrum shows; unclear where no part of it has a spectrum."""
+    try:
+        return estimate_wedge(tomogram_power(tomogram))
+    except InputError:  # bad voxels are told of where they matter: by picking and extraction
+        return WedgeEstimate(None, None, None, 0.0)
 
 
 def compare_with_stated(estimate: WedgeEstimate, acquisition: Acquisition) -> str | None:
