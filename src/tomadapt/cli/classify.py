@@ -190,14 +190,15 @@ def classify(
         "--cache": cache is not None,
     }
     if chosen == "likelihood":
-        given = {name: True if asked_for else None for name, asked_for in training.items()}
-        _refuse(tuple(given), given, "a network's --method: the likelihood is not trained")
+        given = [name for name, changed in training.items() if changed]
+        _refuse(given, "a network's --method: the likelihood is not trained")
     adapt = {"epochs": adapt_epochs, "batch_size": 32}
     models = cache or cache_folder() / "models"
     if holds_cubes(tomogram):
         asked |= {"--border": None if border == "pad" else border, "--box": box}
         asked["--match-noise"] = match_noise or None
-        _refuse(tuple(asked), asked, f"options of a tomogram, and {tomogram} holds cubes")
+        given = [name for name, value in asked.items() if value is not None]
+        _refuse(given, f"options of a tomogram, and {tomogram} holds cubes")
         values: dict[str, Any] = {
             "cubes": tomogram,
             "classes": classes,
@@ -248,7 +249,8 @@ def _tomogram(
 
     listed = asked["--particles"] is not None
     idle = ("--sigma-nm", "--threshold", "--ratio") if listed else ("--pixel-size", "--tomograms")
-    _refuse(idle, asked, "options of picking without --particles, of a list with it")
+    given = [name for name in idle if asked[name] is not None]
+    _refuse(given, "options of picking without --particles, of a list with it")
     options = parse(values, ClassifyOptions, where="classify")
     if options.method == "likelihood":
         return classify_by_likelihood(options, out, device=device)
@@ -271,11 +273,11 @@ def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
         typer.echo(out / "report.html")
 
 
-def _refuse(names: tuple[str, ...], asked: dict[str, Any], expected: str) -> None:
+def _refuse(given: list[str], expected: str) -> None:
     """Refuse options that would have no effect."""
     from tomadapt.errors import ConfigError
 
-    if given := [name for name in names if asked[name] is not None]:
+    if given:
         raise ConfigError(
             f"{' and '.join(given)} would have no effect",
             expected=expected,

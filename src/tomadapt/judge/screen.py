@@ -30,6 +30,7 @@ ALIKE = 0.98
 """Rotations whose whitened structures correlate more than this are kept once."""
 CANDIDATES = 4
 """Poses of each structure that are kept of the grid."""
+SHIFT_STEP_VOXELS = 2.0
 _WORTH_REFINING = 0.5
 _SOME_ROTATIONS = 200
 _CHUNK = 256
@@ -97,7 +98,7 @@ class Screen:
         Of the grid of rotations.
     shell
         The highest shell, in Fourier voxels.
-    reach_voxels, shift_step_voxels
+    reach_voxels
         Of the lattice of shifts, see :func:`~tomadapt.recover.align.shift_grid`.
     """
 
@@ -109,7 +110,6 @@ class Screen:
         step_deg: float,
         shell: int,
         reach_voxels: float,
-        shift_step_voxels: float = 2.0,
     ) -> None:
         self.hypotheses = tuple(hypotheses)
         self.names = [h.name for h in hypotheses]
@@ -121,7 +121,7 @@ class Screen:
         self.freedom = noise.freedom(self.points)
         device = self.root.device
         self.rotations = torch.from_numpy(rotation_grid(step_deg)).to(device)
-        self.shifts = torch.from_numpy(shift_grid(reach_voxels, shift_step_voxels)).to(device)
+        self.shifts = torch.from_numpy(shift_grid(reach_voxels, SHIFT_STEP_VOXELS)).to(device)
         self.unshift = self.points.phases(-self.shifts)  # (s, p)
         with torch.inference_mode():
             references = [Reference.of(h.windowed, device) for h in hypotheses]
