@@ -1,0 +1,81 @@
+"""Sets with a known truth, as the experiments on others' data compare them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.errors import InputError
+from tomadapt.experiments import limits, third_party
+from tomadapt.experiments.judged_sets import Judged, judge_set
+from tomadapt.experiments.scales import SMOKE, Setting
+from tomadapt.io.mrc_writing import write_mrc
+from tomadapt.recover.recording import StatedRecording
+from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set
+
+
+def judged(left_out: str | None = None) -> Judged:
+    return Judged(
+        truth=np.array(["a", "a", "b", "null"]),
+        label=np.array(["a", "null", "null", "null"]),
+        probability=np.array([0.95, 0.55, 0.85, 0.95]),
+        unknown=np.array([0.1, 0.2, 0.9, 0.0]),
+        left_out=left_out,
+        seconds=1.0,
+    )
+
+
+def test_what_is_not_named_is_right_without_a_label() -> None:
+    np.testing.assert_array_equal(judged().right, [True, False, False, True])
+    np.testing.assert_array_equal(judged("b").right, [True, False, True, True])
+
+
+def test_calibration_error_by_hand() -> None:
+    # Bins of 0.95 (2 of 2 right), 0.85 (0 of 1) and 0.55 (0 of 1).
+    assert judged().calibration_error() == pytest.approx((2 * 0.05 + 0.85 + 0.55) / 4)
+
+
+def test_unknown_ranks_the_class_left_out() -> None:
+    assert judged().unknown_auroc() is None
+    assert judged("b").unknown_auroc() == 1.0
+
+
+@pytest.mark.parametrize("experiment", [third_party, limits])
+def test_without_data_it_says_what_is_missing(experiment: object, tmp_path: Path) -> None:
+    setting = Setting(SMOKE, None, tmp_path / "store", tmp_path / "out")
+    with pytest.raises(InputError, match=r"--data|no set"):
+        experiment.run(setting)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_a_set_on_disk_is_labelled(tmp_path: Path, one_thread: None) -> None:
+    config = SimulationConfig(
+        classes={"tric": "tric", "null": "null"},
+        acquisition=Acquisition(name="set", defocus_um=4),
+        per_class=9,
+        snr=0.1,
+        box=28,
+        voxel_size_A=15.0,
+        resolution_A=15.0,
+        seed=7,
+    )
+    simulate_set(config, tmp_path / "made")
+    data = open_set(tmp_path / "made")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    cubes = data.source.read(range(len(data))).numpy()
+    write_mrc(folder / "cubes.mrc", cubes.reshape(-1, 28, 28), voxel_size_A=15.0)
+    (folder / "classes.json").write_text(json.dumps({"tric": "4v8r.cif.gz", "null": None}))
+    with (folder / "truth.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["index", "label"])
+        writer.writerows([i, data.class_names[label]] for i, label in enumerate(data.labels))
+    stated = StatedRecording(tilt_range_deg=(-60.0, 60.0), defocus_um=4.0)
+    found = judge_set(folder, tmp_path, recording=stated, instead={"tric": "tric"})
+    assert found.right.mean() > 0.9
+    assert list(found.truth) == [data.class_names[label] for label in data.labels]
