@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tomadapt.judge.mixture import LEAST_TEMPER, false_discovery_rates, fit_mixture, temper
+from tomadapt.judge.mixture import (
+    LEAST_TEMPER,
+    USUAL_SCATTER,
+    false_discovery_rates,
+    fit_mixture,
+    temper,
+)
 
 PLANTED = (60, 25, 15, 0)
 
@@ -86,53 +92,56 @@ class TestEM:
 
 
 class TestTemper:
-    def ratios(self, variance: float, *, count: int = 4000, d: float = 25.0) -> float:
-        """Of particles whose lead over the only rival is normal, its variance in units of 2 d."""
-        rng = np.random.default_rng(0)
-        lead = rng.normal(d, (2 * d * variance) ** 0.5, size=count)
-        return temper(np.stack([lead, np.zeros(count)], axis=1), np.zeros(count, dtype=int))
+    def compared(
+        self, scatter: float, *, count: int = 4000, rho: float = 0.8, seed: int = 0
+    ) -> NDArray[np.float64]:
+        """Evidence of a structure and of a rival whose template correlates with it by ρ.
 
-    def test_exact_ratios_are_trusted(self) -> None:
-        assert self.ratios(1.0) == pytest.approx(1.0, abs=0.06)
+        Signals are of different strengths, as particles' are; noise has the variance ``scatter``.
+        """
+        rng = np.random.default_rng(seed)
+        a = rng.uniform(6, 14, count)
+        own, other = rng.normal(size=(2, count)) * scatter**0.5
+        z = a + own
+        z_rival = rho * z + (1 - rho**2) ** 0.5 * other
+        return np.stack([z**2, np.clip(z_rival, 0, None) ** 2], axis=1) / 2
 
-    @pytest.mark.parametrize("variance", [2.0, 4.0])
-    def test_what_scatters_more_is_trusted_less(self, variance: float) -> None:
-        assert self.ratios(variance) == pytest.approx(1 / variance, rel=0.08)
+    def of(self, table: NDArray[np.float64]) -> float:
+        return temper(table, np.zeros(len(table), dtype=int))
+
+    @pytest.mark.parametrize("rho", [0.6, 0.9])
+    def test_exact_evidence_is_trusted_whatever_the_signals(self, rho: float) -> None:
+        assert self.of(self.compared(1.0, rho=rho)) == pytest.approx(1.0, abs=0.12)
+
+    @pytest.mark.parametrize("scatter", [2.0, 4.0])
+    def test_what_scatters_more_is_trusted_less(self, scatter: float) -> None:
+        assert self.of(self.compared(scatter)) == pytest.approx(1 / scatter, rel=0.15)
 
     def test_limits(self) -> None:
-        assert self.ratios(0.05) == 1.0
-        assert self.ratios(400.0, d=900.0) == LEAST_TEMPER
+        assert self.of(self.compared(0.1)) == 1.0
+        assert self.of(self.compared(40.0)) == LEAST_TEMPER
 
-    def test_a_tempered_ratio_scatters_as_it_should(self) -> None:
-        """β D has a variance of twice its mean."""
-        lead = np.random.default_rng(2).normal(30, 13, size=2000)
-        table = np.stack([np.zeros(2000), lead], axis=1)
-        beta = temper(table, np.ones(2000, dtype=int))
-        assert (beta * lead).var() == pytest.approx(2 * (beta * lead).mean(), rel=0.12)
+    def test_regression_short_lists_hardly_change_it(self) -> None:
+        """Of 25 particles of a list, those that were there decided how all were judged."""
+        table = self.compared(2.0)
+        found = [self.of(table[first : first + 25]) for first in range(0, 1000, 25)]
+        assert min(found) > 0.25
+        assert np.std(found) < 0.15
+        assert np.mean(found) == pytest.approx(0.5, abs=0.08)
 
     def test_too_few_say_nothing(self) -> None:
-        lead = np.random.default_rng(3).normal(20, 40, size=7)
-        table = np.stack([lead, np.zeros(7)], axis=1)
-        assert temper(table, np.zeros(7, dtype=int)) == 1.0
-        assert temper(table.repeat(20, axis=0), np.full(140, -1)) == 1.0
+        table = self.compared(40.0)
+        assert self.of(table[:3]) == 1 / USUAL_SCATTER
+        assert temper(table, np.full(len(table), -1)) == 1 / USUAL_SCATTER
+
+    def test_a_rival_that_explains_nothing_says_nothing(self) -> None:
+        own = np.random.default_rng(1).normal(60, 20, 500)
+        assert self.of(np.stack([own, np.zeros(500)], axis=1)) == 1 / USUAL_SCATTER
 
     def test_the_nearest_rival_counts_and_excluded_ones_do_not(self) -> None:
-        rng = np.random.default_rng(4)
-        lead = rng.normal(25, (4 * 50) ** 0.5, size=3000)
-        table = np.stack([lead, np.zeros(3000), np.full(3000, -np.inf)], axis=1)
-        far = np.concatenate([table, np.full((3000, 1), -500.0)], axis=1)
-        labels = np.zeros(3000, dtype=int)
-        assert temper(table, labels) == pytest.approx(0.25, rel=0.1)
-        assert temper(far, labels) == temper(table, labels)
-
-    def test_the_median_over_structures(self) -> None:
-        rng = np.random.default_rng(5)
-        labels = np.repeat([0, 1, 2], 2000)
-        table = np.zeros((6000, 3))
-        for label, variance in enumerate((1.0, 3.0, 9.0)):
-            rows = labels == label
-            table[rows, label] = rng.normal(40, (80 * variance) ** 0.5, size=2000)
-        assert temper(table, labels) == pytest.approx(1 / 3, rel=0.1)
+        table = self.compared(3.0)
+        more = [np.full((len(table), 1), -np.inf), np.full((len(table), 1), -500.0)]
+        assert self.of(np.concatenate([table, *more], axis=1)) == self.of(table)
 
 
 class TestFalseDiscoveryRates:

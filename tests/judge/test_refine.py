@@ -27,16 +27,16 @@ from planted_cubes import (
 from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.judge.refine import MeasuredOptics, Refined, measure_optics, refine, with_envelope
+from tomadapt.judge.refine import MeasuredOptics, Refined, optics_gains, refine, with_envelope
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.judge.screen import Screened, search_shell
+from tomadapt.judge.screen import Screened, least_shell
 from tomadapt.recover.rotations import angular_distance_deg
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 POINTS = measured()
 NOISE = white(POINTS)
-SHELL = search_shell(BOX)
+SHELL = least_shell(BOX)
 HYPOTHESES = wanted("alpha", "beta")
 
 
@@ -171,9 +171,8 @@ class TestOptics:
         found = at_the_truth(particles)
         if climbed:
             found = refined_of(particles, np.repeat([[True, False]], 12, axis=0), hypotheses=sharp)
-        return measure_optics(
+        gains = optics_gains(
             particles.cubes,
-            np.arange(12),
             np.zeros(12, dtype=int),
             found,
             sharp,
@@ -181,6 +180,7 @@ class TestOptics:
             acquisition=stated,
             voxel_size_A=VOXEL_A,
         )
+        return MeasuredOptics.of(gains, stated, 12)
 
     def test_as_stated(self) -> None:
         found = self.optics(STATED)
@@ -217,7 +217,7 @@ class TestOptics:
 class TestEnvelope:
     def test_it_damps_amplitudes(self) -> None:
         b = 2000.0
-        damped = with_envelope(NOISE, b, VOXEL_A)
+        damped = with_envelope(NOISE, b, VOXEL_A, at_least=SHELL)
         kept = POINTS.shell <= int(damped.points.shell.max())
         k = POINTS.k[kept].norm(dim=1) / VOXEL_A
         torch.testing.assert_close(
@@ -227,7 +227,7 @@ class TestEnvelope:
 
     def test_shells_where_little_is_left_are_cut_off(self) -> None:
         highest = [
-            int(with_envelope(NOISE, b, VOXEL_A).points.shell.max())
+            int(with_envelope(NOISE, b, VOXEL_A, at_least=SHELL).points.shell.max())
             for b in (0, 20_000, 30_000, 1e5)
         ]
         assert highest[0] == int(POINTS.shell.max())
@@ -239,6 +239,6 @@ class TestEnvelope:
             assert left[1] < 0.1
 
     def test_none_changes_nothing(self) -> None:
-        same = with_envelope(NOISE, 0.0, VOXEL_A)
+        same = with_envelope(NOISE, 0.0, VOXEL_A, at_least=SHELL)
         torch.testing.assert_close(same.points.transfer, POINTS.transfer)
         assert len(same.power) == len(NOISE.power)

@@ -124,7 +124,9 @@ def test_rates_are_those_of_each_label() -> None:
 def test_unknown_is_what_may_be_a_particle() -> None:
     unknown = usual().unknown
     assert unknown[np.isin(TRUE, ["protein", "sphere"])].min() > 0.9
-    assert unknown[np.isin(TRUE, ["alpha", "beta", "membrane", "null"])].max() < 0.1
+    assert unknown[np.isin(TRUE, ["alpha", "beta", "membrane"])].max() < 0.1
+    # What noise explains best may be a faint particle, but hardly is.
+    assert unknown[TRUE == "null"].max() < 0.3
 
 
 def test_poses_and_contrast_are_the_best_structures() -> None:

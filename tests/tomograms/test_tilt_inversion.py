@@ -83,3 +83,69 @@ def test_one_slice_fills_its_plane_alone() -> None:
     volume = SliceInversion.for_projections(matrices, n)(images, np.ones((1, n, n)))
     power = np.abs(np.fft.fftn(volume)) ** 2
     assert power[0].sum() > 0.999 * power.sum()
+
+
+class TestWhitened:
+    """With tilts of one axis and amplitudes that fall to nothing at some frequencies."""
+
+    n = 20
+
+    def amplitudes(self) -> NDArray[np.float64]:
+        k = np.fft.fftfreq(self.n)
+        radius = np.hypot(k[:, None], k[None, :])
+        rings = np.cos(25 * radius) * np.exp(-2 * radius)
+        return np.repeat(rings[None], 15, axis=0)
+
+    def operator(self) -> SliceInversion:
+        tilts = Rotation.from_euler("y", np.arange(-56, 57, 8.0)[:, None], degrees=True).as_matrix()
+        return SliceInversion.for_projections(tilts, self.n)
+
+    def premultiplied(self, images: NDArray[np.floating], power: int) -> NDArray[np.float64]:
+        spectra = np.fft.fft2(np.fft.ifftshift(images, axes=(1, 2))) * self.amplitudes() ** power
+        return np.asarray(np.fft.fftshift(np.fft.ifft2(spectra).real, axes=(1, 2)))
+
+    def test_noise_is_equally_strong_everywhere(self) -> None:
+        rng = np.random.default_rng(0)
+        operator, amplitudes, total, plain = self.operator(), self.amplitudes(), 0.0, 0.0
+        for _ in range(60):
+            stored = self.premultiplied(rng.standard_normal((15, self.n, self.n)), 1)
+            volume, transfer = operator.whitened(stored, amplitudes)
+            total = total + np.abs(np.fft.rfftn(np.fft.ifftshift(volume))) ** 2
+            plain = (
+                plain + np.abs(np.fft.rfftn(np.fft.ifftshift(operator(stored, amplitudes)))) ** 2
+            )
+        seen = transfer > 0.5 * np.median(transfer[transfer > 0])
+        spread = [np.std(np.log(power[seen])) for power in (total, plain)]
+        assert spread[0] < 0.5  # trilinear weights leave some
+        assert spread[0] < 0.7 * spread[1]
+
+    def test_the_signal_is_let_through_by_the_transfer(self) -> None:
+        operator, amplitudes = self.operator(), self.amplitudes()
+        tilts = Rotation.from_euler("y", np.arange(-56, 57, 8.0)[:, None], degrees=True).as_matrix()
+        images = blob_images(self.n, tilts, np.zeros(3))
+        volume, transfer = operator.whitened(self.premultiplied(images, 2), amplitudes)
+        even, _ = operator.whitened(images, np.ones_like(amplitudes))
+        weight = operator.whitened(images, np.ones_like(amplitudes))[1]
+        as_seen, plain = (np.fft.rfftn(np.fft.ifftshift(v)) for v in (volume, even))
+        strong = (np.abs(plain) > 0.1 * np.abs(plain).max()) & (transfer > 0)
+        ratio = (as_seen / np.where(strong, plain, 1)).real[strong]
+        expected = (transfer / np.where(strong, weight, 1))[strong]
+        assert np.corrcoef(ratio, expected)[0, 1] > 0.97
+
+    def test_nothing_where_no_image_reached(self) -> None:
+        stored = np.random.default_rng(1).standard_normal((15, self.n, self.n))
+        volume, transfer = self.operator().whitened(stored, self.amplitudes())
+        spectrum = np.fft.rfftn(np.fft.ifftshift(volume))
+        assert (transfer == 0).any()
+        assert np.abs(spectrum[transfer == 0]).max() < 1e-3 * np.abs(spectrum).max()
+
+    def test_it_is_the_corrected_cube_less_one_division(self) -> None:
+        stored = np.random.default_rng(2).standard_normal((15, self.n, self.n))
+        operator, shift = self.operator(), np.array([0.4, -1.1, 0.3])
+        volume, transfer = operator.whitened(stored, self.amplitudes(), shift=shift)
+        corrected = operator(stored, self.amplitudes(), shift=shift)
+        white, plain = (np.fft.rfftn(np.fft.ifftshift(v)) for v in (volume, corrected))
+        far_above = transfer > 0.8 * transfer.max()  # there W + ε is about W, and transfer √W
+        np.testing.assert_allclose(
+            white[far_above], (plain * transfer)[far_above], rtol=0.1, atol=1e-3
+        )

@@ -264,6 +264,26 @@ def test_options_that_cannot_be_used(tmp_path: Path) -> None:
         reconstruct_tilt_stacks(tmp_path / "none.star", contrast="positive")
 
 
+def test_whitened_cubes_say_what_was_let_through(tmp_path: Path) -> None:
+    n = 24
+    star = write_warp(tmp_path, n, Series(), [Particle(), Particle()])
+    plain = reconstruct_tilt_stacks(star, contrast="positive")
+    assert plain.transfers == {}
+    found = reconstruct_tilt_stacks(star, contrast="positive", whitened=True)
+    assert list(found.transfers) == list(found.acquisitions)
+    (transfer,) = found.transfers.values()
+    assert transfer.shape == (n, n, n // 2 + 1)
+    for white, corrected in zip(found.volumes, plain.volumes, strict=True):
+        one, other = (np.fft.rfftn(np.fft.ifftshift(v)) for v in (white, corrected))
+        assert np.abs(one[transfer == 0]).max() < 1e-3 * np.abs(one).max()
+        well = transfer > 0.5 * transfer.max()
+        # What is corrected was divided by √W once more, which is about the transfer.
+        ratio = np.abs(one[well]) / np.maximum(np.abs(other[well]), 1e-9)
+        np.testing.assert_allclose(np.median(ratio / transfer[well]), 1, atol=0.15)
+    with pytest.raises(ConfigError, match="whitened cubes cannot be cut smaller"):
+        reconstruct_tilt_stacks(star, contrast="positive", whitened=True, box=16)
+
+
 @pytest.mark.data
 def test_real_ribosomes_average_to_the_exports_own_map(data_folder: Path) -> None:
     """Their series was imported with inverted tilt angles: the map is of the true hand."""

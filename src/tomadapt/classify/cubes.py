@@ -26,21 +26,24 @@ from tomadapt.classify.run import FEWEST_PARTICLES
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import write_json
 from tomadapt.io.volumes import Contrast, open_target
-from tomadapt.judge.judge import STEP_DEG, JudgeOptions, judge, screen_all
+from tomadapt.judge.groups import Transfers
+from tomadapt.judge.judge import JudgeOptions, judge, screen_all
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
-from tomadapt.judge.screen import Screen, search_shell
+from tomadapt.judge.screen import Screen, least_shell
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.progress import StageBars
-from tomadapt.recover.recording import StatedRecording, contradiction, recording_of
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.recording import Recording, StatedRecording, contradiction, recording_of
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.simulate.dataset import versions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.subtomograms import Indices, Subtomograms
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import reconstruct_to_folder
+from tomadapt.tomograms.tilt_stacks import TiltStackExtraction
 
 _SIGN_SAMPLE = 64
 LARGEST_BOX = 80
@@ -144,7 +147,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     clock = StageClock(out / "stages.json")
     where = make_fabric(device).device
     with clock.stage("cubes"):
-        data, stated = _opened(options, out)
+        measured = _Measured.of(options, out, where)
+        data, recording = measured.data, measured.recording
         if data.box > LARGEST_BOX:
             raise ConfigError(
                 f"the cubes of {options.cubes} are too large for the likelihood",
@@ -164,9 +168,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
                 expected="at least one",
                 remedy="name it: --structures NAME or NAME=FILE",
             )
-        recording = recording_of(data, stated)
-        points = recording.points(data, device=where)
-        noise = Noise.of(data, points)
+        noise = Noise.of(data, measured.points)
     settings = JudgeOptions(
         reach_voxels=data.box / 12 if options.reach_voxels is None else options.reach_voxels,
         rivals=options.rivals,
@@ -176,7 +178,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         sign = _sign(data, structures, noise, settings, options)
     write_json(out / "config.json", wanted)
     told = [text for text in (sign.warning, contradiction(data, recording)) if text]
-    acquisition = None if recording.flat_transfer else recording.acquisition
+    no_ctf = recording.flat_transfer or measured.transfers is not None
+    acquisition = None if no_ctf else recording.acquisition
     with clock.stage("judge"):
         verdicts = judge(
             _Signed(data, sign.sign),
@@ -184,6 +187,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             noise,
             acquisition=acquisition,
             voxel_size_A=data.voxel_size_A,
+            transfers=measured.transfers,
             options=settings,
             progress=StageBars(),
         )
@@ -322,23 +326,76 @@ def classify_cubes_by_network(
 
 
 def _opened(
-    options: CubesOptions, out: Path, *, contrast: Contrast | None = None
+    options: CubesOptions, out: Path, *, contrast: Contrast
 ) -> tuple[Subtomograms, StatedRecording]:
-    """The cubes and what is stated of them; without a contrast their sign is left open."""
+    """The cubes as networks see them, and what is stated of them."""
     path, recording = options.cubes, options.recording
     if path.suffix == ".star":
         path = out / "subtomograms"
         made = reconstruct_to_folder(options.cubes, path, contrast="positive")
-        if recording.tilt_range_deg is None:
-            tilts = made.acquisition.tilt_angles_deg
-            step = (tilts[-1] - tilts[0]) / (len(tilts) - 1)
-            recording = replace(recording, tilt_range_deg=(tilts[0], tilts[-1]), tilt_step_deg=step)
-    if contrast is not None:
-        return open_target(path, voxel_size_A=options.voxel_size_A, contrast=contrast), recording
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
-        data = open_target(path, voxel_size_A=options.voxel_size_A, contrast="positive")
-    return data, recording
+        recording = _with_tilts(recording, made)
+    return open_target(path, voxel_size_A=options.voxel_size_A, contrast=contrast), recording
+
+
+def _with_tilts(recording: StatedRecording, made: TiltStackExtraction) -> StatedRecording:
+    if recording.tilt_range_deg is not None:
+        return recording
+    tilts = made.acquisition.tilt_angles_deg
+    step = (tilts[-1] - tilts[0]) / (len(tilts) - 1)
+    return replace(recording, tilt_range_deg=(tilts[0], tilts[-1]), tilt_step_deg=step)
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Cubes whose sign is left open, with what is known of how they were recorded."""
+
+    data: Subtomograms
+    recording: Recording
+    points: MeasuredPoints
+    transfers: Transfers | None = None
+
+    @classmethod
+    def of(cls, options: CubesOptions, out: Path, device: torch.device) -> _Measured:
+        if options.cubes.suffix == ".star":
+            return cls.of_stacks(options, out, device)
+        data = cls.opened(options.cubes, options)
+        recording = recording_of(data, options.recording)
+        return cls(data, recording, recording.points(data, device=device))
+
+    @classmethod
+    def of_stacks(cls, options: CubesOptions, out: Path, device: torch.device) -> _Measured:
+        """Tilt stacks say what was let through themselves, tilt series by tilt series."""
+        folder = out / "subtomograms"
+        made = reconstruct_to_folder(options.cubes, folder, contrast="positive", whitened=True)
+        data = cls.opened(folder, options)
+        recording = recording_of(data, _with_tilts(options.recording, made))
+        points, transfers = stacks_transfers(made, device)
+        return cls(data, recording, points, transfers)
+
+    @staticmethod
+    def opened(path: Path, options: CubesOptions) -> Subtomograms:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
+            return open_target(path, voxel_size_A=options.voxel_size_A, contrast="positive")
+
+
+def stacks_transfers(
+    made: TiltStackExtraction, device: torch.device | str = "cpu"
+) -> tuple[MeasuredPoints, Transfers]:
+    """Where the particles of whitened tilt stacks were measured, and what was let through in each.
+
+    Parameters
+    ----------
+    made
+        Reconstructed with ``whitened``.
+    device
+        Where to keep them.
+    """
+    names = list(made.transfers)
+    grids = np.stack([made.transfers[name] for name in names])
+    points = MeasuredPoints.of_transfer(np.sqrt(np.square(grids).mean(axis=0)), device)
+    by_group = torch.stack([points.values_of(grid) for grid in grids])
+    return points, Transfers(np.array([names.index(t) for t in made.tomograms]), by_group)
 
 
 def _sign(
@@ -352,8 +409,7 @@ def _sign(
     screen = Screen(
         structures,
         noise,
-        step_deg=STEP_DEG,
-        shell=search_shell(data.box),
+        shell=least_shell(data.box),
         reach_voxels=settings.reach(data.box),
     )
     rows = np.unique(np.linspace(0, len(data) - 1, min(_SIGN_SAMPLE, len(data))).astype(int))

@@ -22,7 +22,7 @@ from tomadapt.io.volumes import Contrast
 from tomadapt.judge.judge import screen_all
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.judge.screen import Screen, Screened, search_shell
+from tomadapt.judge.screen import Screen, Screened, least_shell
 from tomadapt.progress import progress_bar
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.subtomograms import Indices
@@ -33,7 +33,6 @@ from tomadapt.tomograms.picking import Picks
 from tomadapt.tomograms.positions import Positions, listed_positions, picked_positions
 from tomadapt.tomograms.tomogram import Tomogram
 
-FIRST_STEP_DEG = 25.0
 LEAST_NATS = 5.0
 """A maximum of the matched filter is a pick from this evidence of a wanted structure on."""
 BACKGROUND_CUBES, FEWEST_BACKGROUND = 300, 20
@@ -204,8 +203,7 @@ class Finder:
         return Screen(
             self.structures,
             noise,
-            step_deg=FIRST_STEP_DEG,
-            shell=search_shell(self.geometry.box),
+            shell=least_shell(self.geometry.box),
             reach_voxels=self.geometry.box / 16,
         )
 

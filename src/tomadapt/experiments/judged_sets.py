@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.classify.cubes import CubesOptions, classify_cubes
+from tomadapt.classify.cubes import CubesOptions, classify_cubes, stacks_transfers
 from tomadapt.classify.judged import classify_by_likelihood
 from tomadapt.classify.options import ClassifyOptions, SourceOptions
 from tomadapt.errors import InputError
 from tomadapt.experiments.decoys import phase_randomised
 from tomadapt.experiments.records import Row
-from tomadapt.io.volumes import open_target
+from tomadapt.io.volumes import ArrayVolumes, open_target
+from tomadapt.judge.judge import JudgeOptions, judge
+from tomadapt.judge.noise import Noise
+from tomadapt.judge.rivals import wanted_structures
 from tomadapt.recover.recording import StatedRecording
 from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.tilt_stacks import reconstruct_tilt_stacks
 
 HOMOLOGUE = "5mrc"
@@ -206,46 +210,68 @@ def judge_tomogram(folder: Path, dose: str, rate: float | None, store: Path) -> 
 
 
 def judge_ribosomes(data: Path, store: Path) -> list[Row]:
-    """Real ribosomes, and the same with randomised phases: what is called 70S."""
+    """Real ribosomes, and the same with randomised phases: what is called 70S.
+
+    Once with other ribosomes named beside them, once alone: others are rivals then.
+    """
     path = data / RIBOSOMES
     if not path.is_file():
         return []
-    folder = store / "third_party"
-    cubes = folder / "ribosomes.npy"
-    if not cubes.exists():
-        # Their tilt angles were inverted on import, which the experiment `ribosomes` shows too.
-        reconstruct_tilt_stacks(path, contrast="measure", mirror=True, out=cubes)
-    decoys = folder / "ribosomes_randomised.npy"
-    real = open_target(cubes, voxel_size_A=12.0)
-    np.save(decoys, phase_randomised(real, seed=0).source.read(range(len(real))).numpy())
-    names = ("ribosome_70s", "ribosome_80s", "ribosome_50s")
     rows: list[Row] = []
-    for title, file in (("real", cubes), ("phases randomised", decoys)):
-        out = folder / f"run-{file.stem}"
+    for names in (("ribosome_70s", "ribosome_80s", "ribosome_50s"), ("ribosome_70s",)):
+        out = store / "third_party" / f"run-ribosomes{len(names)}"
         shutil.rmtree(out, ignore_errors=True)
-        summary = classify_cubes(
-            CubesOptions(
-                cubes=file,
-                classes={name: name for name in names},
-                recording=StatedRecording(tilt_range_deg=(-54.0, 54.0), tilt_step_deg=3.0),
-                voxel_size_A=12.0,
-                contrast="positive",
-            ),
-            out,
-        )
+        classes = {name: name for name in names}
+        summary = classify_cubes(CubesOptions(cubes=path, classes=classes), out)
         labels = [row["label"] for row in _rows(out / "labels.csv")]
+        others = {k: v for k, v in summary["classes"].items() if k != names[0]}
+        others |= {k: v for k, v in summary["junk"].items() if v}
+        hand = summary["measured_acquisition"]["hand_nats"]
+        about: Row = {"kind": "ribosomes", "named": len(names), "n": len(labels)}
         rows.append(
             {
-                "kind": "ribosomes",
-                "set": title,
-                "n": len(labels),
+                **about,
+                "set": "real",
                 "called 70S": labels.count(names[0]),
-                "others": {k: v for k, v in summary["classes"].items() if k != names[0]}
-                | {k: v for k, v in summary["junk"].items() if v},
-                "hand, nats": summary["measured_acquisition"]["hand_nats"],
+                "others": others,
+                "hand, nats": hand,
+            }
+        )
+        decoys = _randomised_labels(path, classes)
+        found = {name: int(np.sum(decoys == name)) for name in np.unique(decoys)}
+        rows.append(
+            {
+                **about,
+                "set": "phases randomised",
+                "called 70S": found.pop(names[0], 0),
+                "others": found,
+                "hand, nats": None,
             }
         )
     return rows
+
+
+def _randomised_labels(path: Path, classes: dict[str, str]) -> NDArray[np.str_]:
+    """What tilt stacks are called whose cubes have the spectrum that they have, and no structure.
+
+    The series' tilt angles were inverted on import; that matters to nothing here.
+    """
+    made = reconstruct_tilt_stacks(path, contrast="positive", whitened=True)
+    points, transfers = stacks_transfers(made)
+    real = Subtomograms(ArrayVolumes(made.volumes, made.voxel_size_A))
+    decoys = phase_randomised(real, seed=0)
+    structures = wanted_structures(classes, box=real.box, voxel_size_A=made.voxel_size_A)
+    found = judge(
+        decoys,
+        structures,
+        Noise.of(decoys, points),
+        acquisition=None,
+        voxel_size_A=made.voxel_size_A,
+        transfers=transfers,
+        options=JudgeOptions(reach_voxels=real.box / 12),
+    )
+    names = np.array([*found.wanted, NULL_CLASS])
+    return names[found.label]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.judge.groups import (
+    Group,
+    Some,
+    Transfers,
+    groups_of,
+    refined_by_group,
+    screened_by_group,
+    values_by_group,
+)
 from tomadapt.judge.misfit import residual_power
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.refine import (
     SAMPLE,
     MeasuredOptics,
-    measure_optics,
+    Refined,
+    optics_gains,
     refine,
     with_envelope,
 )
-from tomadapt.judge.rivals import Hypothesis, mirrors, proteins, shapes
+from tomadapt.judge.rivals import Hypothesis, mirror_image, mirrors, proteins, shapes
 from tomadapt.judge.screen import Screen, Screened, search_shell
 from tomadapt.judge.verdicts import Verdicts, verdicts
 
-STEP_DEG, RIVAL_STEP_DEG = 20.0, 30.0
 SAME_PROTEIN, SAME_SHAPE = 0.9, 0.97
 """A rival whose correlation with a wanted structure is higher does not compete: a protein is then a
 homologue or the structure itself, a shape cannot be told from it at this resolution."""
@@ -32,9 +42,12 @@ SURE_NATS = 10.0
 HAND_NATS = 25.0
 """Summed evidence from which on mirror images are what the particles are."""
 _FEWEST_SURE = 8
-REFINED_WANTED, REFINED_RIVALS = 2, 3
+REFINED_WANTED, REFINED_RIVALS = (2, 6), 3
+CLOSE_NATS = 10.0
+"""Of wanted structures the best two are refined, and up to six that are so close to the best: the
+coarse screen ranks faint ones badly."""
 _BATCH = 8
-_NOISE_CUBES = 48
+_NOISE_CUBES = 32
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ def judge(
     *,
     acquisition: Acquisition | None,
     voxel_size_A: float,
+    transfers: Transfers | None = None,
     options: JudgeOptions | None = None,
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
 ) -> Verdicts:
@@ -84,71 +98,196 @@ def judge(
         As stated; None where no CTF applies.
     voxel_size_A
         Of the cubes, in Å.
+    transfers
+        Where particles come from several tilt series: what was let through in each, in place of
+        what the noise's points say. ``acquisition`` is None then.
     options
         How to compare.
     progress
         Told of the stage, and how many of how many are done.
     """
     options = options or JudgeOptions()
-    box = noise.points.n
+    groups = groups_of(noise, transfers, len(cubes))
+    shell = search_shell(groups[0].noise, wanted)
+    search = _Search(cubes, groups, voxel_size_A, shell, options, progress)
     hypotheses = [*wanted, *mirrors(list(wanted))]
-    own = _screen(hypotheses, noise, STEP_DEG, options)
-    dropped: tuple[tuple[str, str], ...] = ()
-    screens = [own]
-    if options.rivals:
-        rivals = [*shapes(box, voxel_size_A), *proteins(box, voxel_size_A, seed=options.seed)]
-        other = _screen(rivals, noise, RIVAL_STEP_DEG, options)
-        dropped = _indistinguishable(wanted, rivals, own)
-        hypotheses += rivals
-        screens.append(other)
-    kinds = np.array([h.kind for h in hypotheses])
-    screened = _screened(cubes, screens, noise, progress)
-    hand = 1
-    if _is_mirrored(screened.evidence(own.freedom)[:, : len(own.names)]):
-        hand = -1
+    own = search.screen(hypotheses)
+    told = _counter(progress, "screen", len(cubes) * (2 if options.rivals else 1))
+    screened = search.screened(own, told)
+    freedom = own.freedom
+    hand = search.hand(screened, hypotheses, freedom)
+    if hand == -1:
         hypotheses, screened = _other_hand(hypotheses, screened, len(wanted))
+    dropped: tuple[tuple[str, str], ...] = ()
+    if options.rivals:
+        rivals = search.rivals(hand)
+        dropped = _indistinguishable(wanted, rivals, own, hand)
+        others = search.screened(search.screen(rivals), told)
+        hypotheses += rivals
+        screened = Screened.joined([screened, others], axis=1)
+    kinds = np.array([h.kind for h in hypotheses])
     names = {name for name, _ in dropped}
     competes = np.array([h.name not in names for h in hypotheses])
-    pairs = _pairs(screened, kinds, competes, own.freedom)
-    reach = options.reach(box)
-    shell = search_shell(box)
-    sure = _surest(screened.evidence(own.freedom), np.where(competes, kinds, "dropped"))
-    optics, seen = None, noise
-    if len(sure[0]):
-        optics = _measured(
-            _Some(cubes, sure[0]),
-            screened.take(sure[0]),
-            sure[1],
-            hypotheses,
-            noise,
-            (reach, acquisition, voxel_size_A),
-        )
-        seen = with_envelope(noise, optics.b_factor_A2, voxel_size_A)
-    told = _counter(progress, "refine", int(pairs.sum()))
-    refined = refine(
-        cubes, screened, pairs, hypotheses, seen, shell=shell, reach_voxels=reach, progress=told
-    )
+    optics = search.optics(
+        screened, _surest(screened.evidence(freedom), np.where(competes, kinds, "dropped")),
+        hypotheses, acquisition,
+    )  # fmt: skip
+    seen = search if optics is None else search.with_envelope(optics.b_factor_A2)
+    pairs = _pairs(screened, kinds, competes, freedom)
+    refined = seen.refined(screened, pairs, hypotheses)
+    spare = _climbed_in_noise(own, (groups[0].noise, seen.groups[0].noise), options)
     evidence = refined.gain() + screened.occam
-    spare = _climbed_in_noise(own, (noise, seen), options)
+    # Structures that find more in noise than others are worth that much less.
+    evidence[:, : 2 * len(wanted)] -= np.tile(spare - spare.mean(), 2)
     best = evidence[:, : len(wanted)].argmax(axis=1)
     found = verdicts(
         hypotheses,
         evidence,
         refined,
-        leftover=residual_power(cubes, best, refined, hypotheses, seen),
-        spare=spare,
+        leftover=seen.leftover(best, refined, hypotheses),
+        spare=float(spare.mean()),
         optics=optics,
         dropped=dropped,
     )
     return replace(found, hand=hand)
 
 
-def _is_mirrored(evidence: NDArray[np.float64]) -> bool:
-    """Whether mirror images, the second half of the columns, explain the particles better."""
-    half = evidence.shape[1] // 2
-    own, mirror = evidence[:, :half].max(axis=1), evidence[:, half:].max(axis=1)
-    sure = np.maximum(own, mirror) > SURE_NATS
-    return bool(sure.sum() >= _FEWEST_SURE and (own - mirror)[sure].sum() < -HAND_NATS)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Particles, how each group of them was recorded, and how they are compared."""
+
+    cubes: Cubes
+    groups: Sequence[Group]
+    voxel_size_A: float
+    shell: int
+    options: JudgeOptions
+    progress: Callable[[str, int, int], None]
+
+    @property
+    def box(self) -> int:
+        return self.groups[0].noise.points.n
+
+    def screen(self, hypotheses: Sequence[Hypothesis], group: int = 0) -> Screen:
+        """Of one group: what was let through is in its templates."""
+        return Screen(
+            hypotheses,
+            self.groups[group].noise,
+            shell=self.shell,
+            reach_voxels=self.options.reach(self.box),
+        )
+
+    def screened(self, first: Screen, told: Callable[[int], None]) -> Screened:
+        """All groups, each by a screen of its own; the first group's is there already."""
+
+        def look(number: int, group: Group) -> Screened:
+            screen = self.screen(first.hypotheses, number) if number else first
+            return screen_all(group.of(self.cubes), screen, group.noise, told)
+
+        return screened_by_group(self.groups, look)
+
+    def rivals(self, hand: int) -> list[Hypothesis]:
+        """Shapes, and proteins of the particles' hand."""
+        others = proteins(self.box, self.voxel_size_A, seed=self.options.seed)
+        if hand == -1:
+            others = [replace(h, density=mirror_image(h.density)) for h in others]
+        return [*shapes(self.box, self.voxel_size_A), *others]
+
+    def sample(self, rows: NDArray[np.int64]) -> _Search:
+        """The same of some particles."""
+        places = [np.flatnonzero(np.isin(rows, g.rows)) for g in self.groups]
+        return replace(
+            self,
+            cubes=Some(self.cubes, rows),
+            groups=[replace(g, rows=p) for g, p in zip(self.groups, places, strict=True)],
+            progress=lambda _stage, _done, _total: None,
+        )
+
+    def hand(
+        self, screened: Screened, hypotheses: Sequence[Hypothesis], freedom: float
+    ) -> Literal[1, -1]:
+        """Whether mirror images, the second half, explain particles better than structures do."""
+        evidence = screened.evidence(freedom)
+        n, half = len(evidence), evidence.shape[1] // 2
+        own, mirror = evidence[:, :half].argmax(axis=1), evidence[:, half:].argmax(axis=1) + half
+        rows = np.sort(np.argsort(-evidence.max(axis=1), kind="stable")[:SAMPLE])
+        pairs = np.zeros(evidence.shape, dtype=bool)
+        pairs[np.arange(n), own] = pairs[np.arange(n), mirror] = True
+        refined = self.sample(rows).refined(screened.take(rows), pairs[rows], hypotheses)
+        found = refined.gain() + screened.occam[rows]
+        at = np.arange(len(rows))
+        better = found[at, mirror[rows]] - found[at, own[rows]]
+        return -1 if better.sum() > HAND_NATS else 1
+
+    def with_envelope(self, b_factor_A2: float) -> _Search:
+        damped = [
+            replace(
+                g,
+                noise=with_envelope(g.noise, b_factor_A2, self.voxel_size_A, at_least=self.shell),
+            )
+            for g in self.groups
+        ]
+        return replace(self, groups=damped)
+
+    def refined(
+        self,
+        screened: Screened,
+        pairs: NDArray[np.bool_],
+        hypotheses: Sequence[Hypothesis],
+    ) -> Refined:
+        told = _counter(self.progress, "refine", int(pairs.sum()))
+        return refined_by_group(
+            self.groups,
+            lambda g: refine(
+                g.of(self.cubes),
+                screened.take(g.rows),
+                pairs[g.rows],
+                hypotheses,
+                g.noise,
+                shell=self.shell,
+                reach_voxels=self.options.reach(self.box),
+                progress=told,
+            ),
+        )
+
+    def leftover(
+        self, best: NDArray[np.integer], refined: Refined, hypotheses: Sequence[Hypothesis]
+    ) -> NDArray[np.float64]:
+        """(n,) what the best wanted structure leaves unexplained."""
+        return values_by_group(
+            self.groups,
+            lambda g: residual_power(
+                g.of(self.cubes), best[g.rows], refined.take(g.rows), hypotheses, g.noise
+            ),
+        )
+
+    def optics(
+        self,
+        screened: Screened,
+        sure: tuple[NDArray[np.int64], NDArray[np.int64]],
+        hypotheses: Sequence[Hypothesis],
+        acquisition: Acquisition | None,
+    ) -> MeasuredOptics | None:
+        """The optics that some particles show, each with its structure; None where few do."""
+        rows, columns = sure
+        if not len(rows):
+            return None
+        sample = self.sample(rows)
+        pairs = np.zeros((len(rows), len(hypotheses)), dtype=bool)
+        pairs[np.arange(len(rows)), columns] = True
+        refined = sample.refined(screened.take(rows), pairs, hypotheses)
+        gains = [
+            optics_gains(
+                g.of(sample.cubes),
+                columns[g.rows],
+                refined.take(g.rows),
+                hypotheses,
+                g.noise,
+                acquisition=acquisition,
+                voxel_size_A=self.voxel_size_A,
+            )
+            for g in sample.groups
+        ]
+        return MeasuredOptics.of(sum(gains[1:], gains[0]), acquisition, len(rows))
 
 
 def _other_hand(
@@ -166,26 +305,14 @@ def _other_hand(
     return exchanged, replace(screened, **columns)
 
 
-def _screen(
-    hypotheses: Sequence[Hypothesis], noise: Noise, step_deg: float, options: JudgeOptions
-) -> Screen:
-    box = noise.points.n
-    return Screen(
-        hypotheses,
-        noise,
-        step_deg=step_deg,
-        shell=search_shell(box),
-        reach_voxels=options.reach(box),
-    )
-
-
 def _indistinguishable(
-    wanted: Sequence[Hypothesis], rivals: Sequence[Hypothesis], screen: Screen
+    wanted: Sequence[Hypothesis], rivals: Sequence[Hypothesis], screen: Screen, hand: int
 ) -> tuple[tuple[str, str], ...]:
     """Rivals that look like a wanted structure at the resolution of the wanted ones' screen."""
     found = []
+    of_hand = slice(len(wanted)) if hand == 1 else slice(len(wanted), 2 * len(wanted))
     for rival in rivals:
-        alike = screen.similarity(rival)[: len(wanted)]
+        alike = screen.similarity(rival)[of_hand]
         if alike.max() > (SAME_PROTEIN if rival.kind == "protein" else SAME_SHAPE):
             found.append((rival.name, wanted[int(alike.argmax())].name))
     return tuple(found)
@@ -218,27 +345,20 @@ def _counter(
     return told
 
 
-def _screened(
-    cubes: Cubes,
-    screens: Sequence[Screen],
-    noise: Noise,
-    progress: Callable[[str, int, int], None],
-) -> Screened:
-    told = _counter(progress, "screen", len(cubes) * len(screens))
-    return Screened.joined([screen_all(cubes, s, noise, told) for s in screens], axis=1)
-
-
 def _pairs(
     screened: Screened, kinds: NDArray[np.str_], competes: NDArray[np.bool_], freedom: float
 ) -> NDArray[np.bool_]:
-    """(n, h) what to refine: the best few wanted structures, one's mirror, the best rivals."""
+    """(n, h) what to refine: the best wanted structures, the first's mirror, the best rivals."""
     evidence = screened.evidence(freedom)
     rows = np.arange(len(evidence))[:, None]
     pairs = np.zeros(evidence.shape, dtype=bool)
     wanted = np.flatnonzero(kinds == "wanted")
     rivals = np.flatnonzero((kinds != "wanted") & (kinds != "mirror") & competes)
-    best = wanted[np.argsort(-evidence[:, wanted], axis=1)[:, :REFINED_WANTED]]
-    pairs[rows, best] = True
+    least, most = REFINED_WANTED
+    best = wanted[np.argsort(-evidence[:, wanted], axis=1)[:, :most]]
+    close = np.take_along_axis(evidence, best, axis=1) > evidence[rows, best[:, :1]] - CLOSE_NATS
+    close[:, :least] = True
+    pairs[rows, best] = close
     # Mirror images follow the wanted structures in the same order.
     pairs[rows[:, 0], best[:, 0] + len(wanted)] = True
     if len(rivals):
@@ -263,57 +383,6 @@ def _surest(
     return rows, best[rows]
 
 
-def _measured(
-    sample: Cubes,
-    screened: Screened,
-    columns: NDArray[np.int64],
-    hypotheses: Sequence[Hypothesis],
-    noise: Noise,
-    about: tuple[float, Acquisition | None, float],
-) -> MeasuredOptics:
-    """The optics that some particles show, each with its structure (n,).
-
-    ``about`` holds the reach in voxels, the acquisition and the voxel size.
-    """
-    reach, acquisition, voxel_size_A = about
-    rows = np.arange(len(columns))
-    pairs = np.zeros((len(columns), len(hypotheses)), dtype=bool)
-    pairs[rows, columns] = True
-    refined = refine(
-        sample,
-        screened,
-        pairs,
-        hypotheses,
-        noise,
-        shell=search_shell(noise.points.n),
-        reach_voxels=reach,
-    )
-    return measure_optics(
-        sample,
-        rows,
-        columns,
-        refined,
-        hypotheses,
-        noise,
-        acquisition=acquisition,
-        voxel_size_A=voxel_size_A,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Some:
-    """Some of the cubes, by position."""
-
-    cubes: Cubes
-    rows: NDArray[np.integer]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def read(self, indices: Sequence[int] | NDArray[np.integer]) -> torch.Tensor:
-        return self.cubes.read(self.rows[np.asarray(indices)])
-
-
 @dataclass(frozen=True, eq=False)
 class _Held:
     """Cubes in memory."""
@@ -327,8 +396,10 @@ class _Held:
         return self.volumes[np.asarray(indices)]
 
 
-def _climbed_in_noise(screen: Screen, noises: tuple[Noise, Noise], options: JudgeOptions) -> float:
-    """The evidence that is worth nothing, in nats, from simulated noise.
+def _climbed_in_noise(
+    screen: Screen, noises: tuple[Noise, Noise], options: JudgeOptions
+) -> NDArray[np.float64]:
+    """(w,) the evidence of each wanted structure that is worth nothing, in nats, from noise.
 
     The screen's evidence is a mean over poses, but the last climb is a maximum, and finds some
     likelihood in noise too. A likelihood ratio has the mean 1 in noise; of evidence that is normal
@@ -338,9 +409,8 @@ def _climbed_in_noise(screen: Screen, noises: tuple[Noise, Noise], options: Judg
     cubes = _Held(noise.sample(_NOISE_CUBES, seed=options.seed))
     screened = screen_all(cubes, screen, noise)
     n_wanted = len(screen.names) // 2  # their mirror images follow
-    best = screened.evidence(screen.freedom)[:, :n_wanted].argmax(axis=1)
     pairs = np.zeros((len(cubes), len(screen.names)), dtype=bool)
-    pairs[np.arange(len(cubes)), best] = True
+    pairs[:, :n_wanted] = True
     refined = refine(
         cubes,
         screened,
@@ -350,6 +420,5 @@ def _climbed_in_noise(screen: Screen, noises: tuple[Noise, Noise], options: Judg
         shell=screen.shell,
         reach_voxels=options.reach(noise.points.n),
     )
-    evidence = refined.gain() + screened.occam
-    found = evidence[np.arange(len(cubes)), best]
-    return float(found.mean() + found.var() / 2)
+    found = (refined.gain() + screened.occam)[:, :n_wanted]
+    return np.asarray(found.mean(axis=0) + found.var(axis=0) / 2)

@@ -25,9 +25,12 @@ LEAST_SPREAD = 0.08
 """Contrasts of a class, and residuals, scatter at least so much, relative to their medians."""
 AMPLITUDE_RANGE, LEFTOVER_RANGE = 1.3, 3.0
 """Widths of the uniform distributions of what a structure explains in part."""
+EMPTY_PARTICLES = 5.0
+"""How many of a set's particles are noise at least, with as many more in the whole: even a clean
+list is not believed to hold none."""
 _ROUNDS = 4
 _FEWEST = 8
-_CLEAR = 3.0  # nats over noise, tempered
+_CLEAR = 3.0  # nats over noise and rivals, tempered
 _BATCH = 16
 
 
@@ -41,7 +44,8 @@ def fit_with_fits(
 
     The contrast of a class's particles is normal about their median, the residual power a Student t
     with two degrees of freedom (neighbours make it large at times); medians and spreads are those
-    of the particles that the mixture itself gives to the class. Of what is explained in part both
+    of the particles that the mixture itself gives to the class and that no rival explains nearly as
+    well. Of what is explained in part both
     are uniform. Against all else a class gains nothing by them on average: contrast is no evidence
     beside that of the likelihood, which contains it.
 
@@ -71,7 +75,10 @@ def fit_with_fits(
     of_wanted, others = evidence[:, :w], evidence[:, w:]
     uniform = np.log(AMPLITUDE_RANGE * LEFTOVER_RANGE)
     best = of_wanted.argmax(axis=1)
-    mixture = fit_mixture(evidence)
+    empty = EMPTY_PARTICLES / (len(evidence) + EMPTY_PARTICLES)
+    least = np.zeros(evidence.shape[1])
+    least[-1] = empty
+    mixture = fit_mixture(evidence, least=least)
     unnamed = float(mixture.proportions[w:][decoys].sum())
     relative = np.ones_like(amplitude)
     in_part = np.full_like(of_wanted, -np.inf)  # of classes of too few particles nothing is known
@@ -79,8 +86,8 @@ def fit_with_fits(
         whole = of_wanted.copy()
         for column in range(w):
             known = np.isfinite(amplitude[:, column])
-            # What noise explains nearly as well says nothing of the class, though it is many.
-            clear = of_wanted[known, column] - others[known, -1] > _CLEAR
+            # What noise or a rival explains nearly as well says nothing of the class's contrast.
+            clear = of_wanted[known, column] - others[known].max(axis=1) > _CLEAR
             weights = mixture.posterior[known, column] * clear
             in_part[:, column] = -np.inf
             if (weights * (best[known] == column)).sum() < _FEWEST:
@@ -97,6 +104,7 @@ def fit_with_fits(
             whole[known, column] = of_wanted[known, column] + fits - usual_fit
             in_part[:, column] = of_wanted[:, column] - uniform - usual_fit
         least = np.zeros(2 * w + others.shape[1])
+        least[-1] = empty
         least[w : 2 * w] = unnamed / max(1, int(decoys.sum()))
         table = np.concatenate([whole, in_part, others], axis=1)
         mixture = fit_mixture(table, least=least)

@@ -16,8 +16,11 @@ from scipy.special import logsumexp
 PSEUDOCOUNT = 0.1
 """Particles that each component has beside those that are seen; no proportion is zero."""
 LEAST_TEMPER = 0.1
+USUAL_SCATTER, USUAL_PARTICLES = 2.0, 20
+"""Of evidence, in units of what exact models have, and how many particles that is worth."""
 _ROUNDS = 300
-_FEWEST = 8
+_FEWEST = 4
+_DISTINCT = 0.95  # a rival that explains nothing says nothing either
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +81,13 @@ def _at_least(proportions: NDArray[np.float64], least: NDArray[np.float64]) -> N
 def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     r"""By how much evidence is to be trusted, from how it scatters.
 
-    Were the models exact, the log-likelihood ratio D of the right structure to a wrong one would be
-    a Gaussian whose variance is twice its mean. Structures and optics are never exact, and D
-    scatters more. With :math:`β = 2 \bar D / \mathrm{var} D`, βD scatters as it should. Of each
-    structure the rival that comes nearest counts; the median over structures is taken.
+    Were the models exact, a particle's evidence E for its structure would be that of its signal,
+    plus the noise's, and so would be its log-likelihood ratio D to the nearest rival. Where the
+    rival's template correlates with the structure's by ρ, D is :math:`c E` with
+    :math:`c = 1 - ρ^2`, and scatters about that with the variance :math:`2 E c (1 - c)`.
+    Structures and optics are never exact, and D scatters s times more; evidence is then worth 1/s
+    of what it says. Particles of all structures are taken together, robustly, with as many that
+    scatter as usual as :data:`USUAL_PARTICLES` says: short lists alone say little.
 
     Parameters
     ----------
@@ -93,22 +99,27 @@ def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     Returns
     -------
     float
-        From 0.1 to 1; 1 where there are too few particles to say.
+        From 0.1 to 1; 1 / :data:`USUAL_SCATTER` where no particle says anything.
     """
-    found = []
+    found = [np.zeros(0)]
     for label in np.unique(labels[labels >= 0]):
         rows = evidence[labels == label]
-        gaps = rows[:, [label]] - rows
+        own = rows[:, label]
+        gaps = own[:, None] - rows
         gaps[:, label] = np.inf
         nearest = gaps.min(axis=1)
-        usable = nearest[np.isfinite(nearest)]
-        if len(usable) >= _FEWEST:
-            centre = np.median(usable)
-            spread = 1.4826 * np.median(np.abs(usable - centre))
-            found.append(2 * centre / max(spread**2, 1e-9))
-    if not found:
-        return 1.0
-    return float(np.clip(np.median(found), LEAST_TEMPER, 1.0))
+        usable = np.isfinite(nearest) & (own > 0)
+        if usable.sum() < _FEWEST:
+            continue
+        nearest, own = nearest[usable], own[usable]
+        c = float(np.median(nearest / own))
+        if 0 < c < _DISTINCT:
+            found.append((nearest - c * own) / np.sqrt(2 * own * c * (1 - c)))
+    scatter = np.concatenate(found)
+    own_scatter = (1.4826 * np.median(np.abs(scatter))) ** 2 if len(scatter) else USUAL_SCATTER
+    count = len(scatter)
+    total = count * own_scatter + USUAL_PARTICLES * USUAL_SCATTER
+    return float(np.clip((count + USUAL_PARTICLES) / total, LEAST_TEMPER, 1.0))
 
 
 def false_discovery_rates(

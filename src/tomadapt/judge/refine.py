@@ -14,7 +14,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.judge.screen import Screened, search_shell
+from tomadapt.judge.screen import Screened
 from tomadapt.recover.climb import best_of, climb
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.reference import Reference
@@ -71,6 +71,11 @@ class Refined:
     shifts: NDArray[np.float32]
     energy: NDArray[np.float64]
     freedom: float
+
+    def take(self, rows: NDArray[np.integer]) -> Refined:
+        """Those of some particles."""
+        names = ("z", "amplitude", "rotations", "shifts", "energy")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def gain(self) -> NDArray[np.float64]:
         """(n, h) log-likelihood ratio against noise at the best pose; −inf where not compared."""
@@ -181,10 +186,34 @@ class MeasuredOptics:
     defocus_nats: float
     particles: int
 
+    @classmethod
+    def of(
+        cls, gains: torch.Tensor, acquisition: Acquisition | None, particles: int
+    ) -> MeasuredOptics:
+        """Read them off the gains (d, b) of :func:`optics_gains`.
 
-def measure_optics(
+        The B-factor is the best at the stated defocus, which is the one that is used.
+        """
+        defoci = _searched_defoci(acquisition)
+        stated = defoci.index(0.0)
+        best = int(gains.amax(dim=1).argmax())
+        return cls(
+            SEARCHED_B_A2[int(gains[stated].argmax())],
+            None if acquisition is None else acquisition.defocus_um + defoci[best],
+            float(gains[best].max() - gains[stated].max()),
+            particles,
+        )
+
+
+def _searched_defoci(acquisition: Acquisition | None) -> list[float]:
+    """Relative to the stated one, µm."""
+    if acquisition is None:
+        return [0.0]
+    return [d for d in SEARCHED_DEFOCUS_UM if abs(acquisition.defocus_um + d) <= 30]
+
+
+def optics_gains(
     cubes: Cubes,
-    rows: NDArray[np.integer],
     columns: NDArray[np.integer],
     refined: Refined,
     hypotheses: Sequence[Hypothesis],
@@ -192,34 +221,38 @@ def measure_optics(
     *,
     acquisition: Acquisition | None,
     voxel_size_A: float,
-) -> MeasuredOptics:
-    """Search B-factor and defocus at fixed poses for the largest summed log-likelihood.
-
-    The B-factor given is the best at the stated defocus, which is the one that is used.
+) -> torch.Tensor:
+    """Summed log-likelihood at fixed poses of each defocus and B-factor that is searched.
 
     Parameters
     ----------
     cubes, refined, hypotheses, noise
         As they were refined.
-    rows, columns
-        (m,) the particles to use, and the structure of each.
+    columns
+        (m,) the structure of each particle.
     acquisition
-        As stated; None where no CTF applies.
+        As stated; None where no CTF applies, and defocus is not searched.
     voxel_size_A
         In Å.
+
+    Returns
+    -------
+    Tensor
+        (d, b) nats, by :data:`SEARCHED_DEFOCUS_UM`, as far as they can be, and
+        :data:`SEARCHED_B_A2`.
     """
     points = noise.points
     k2 = points.k.square().sum(dim=1) / voxel_size_A**2
     root = noise.weight.sqrt()
     envelopes = torch.stack([torch.exp(-b * k2 / 4) for b in SEARCHED_B_A2])
-    transfers, defoci = points.transfer[None], [0.0]
+    transfers = points.transfer[None]
     if acquisition is not None:
-        defoci = [d for d in SEARCHED_DEFOCUS_UM if abs(acquisition.defocus_um + d) <= 30]
+        defoci = _searched_defoci(acquisition)
         transfers = torch.stack([_transfer(acquisition, d, points, voxel_size_A) for d in defoci])
-    gains = torch.zeros(len(defoci), len(envelopes))
+    gains = torch.zeros(len(transfers), len(envelopes))
     flat = replace(points, transfer=torch.ones_like(points.transfer))
     with torch.inference_mode():
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        for row, column in enumerate(columns.tolist()):
             x = noise.transforms(cubes.read([row]))[0] * root
             reference = Reference.of(hypotheses[column].windowed, root.device)
             R = torch.from_numpy(refined.rotations[row, column])[None].to(root.device)
@@ -230,14 +263,7 @@ def measure_optics(
                 curves = envelopes * transfer
                 z = (curves @ product) / (curves.square() @ power).sqrt().clamp_min(1e-20)
                 gains[number] += z.clamp_min(0).square().cpu() / 2
-    stated = defoci.index(0.0)
-    best = int(gains.amax(dim=1).argmax())
-    return MeasuredOptics(
-        SEARCHED_B_A2[int(gains[stated].argmax())],
-        None if acquisition is None else acquisition.defocus_um + defoci[best],
-        float(gains[best].max() - gains[stated].max()),
-        len(rows),
-    )
+    return gains
 
 
 def _transfer(
@@ -248,10 +274,10 @@ def _transfer(
     return made.transfer.to(points.transfer)
 
 
-def with_envelope(noise: Noise, b_factor_A2: float, voxel_size_A: float) -> Noise:
+def with_envelope(noise: Noise, b_factor_A2: float, voxel_size_A: float, *, at_least: int) -> Noise:
     """The same noise at points whose transfer has the envelope exp(−B k²/4) too.
 
-    Shells where next to nothing is left are cut off.
+    Shells above ``at_least`` where next to nothing is left are cut off.
     """
     points = noise.points
     k2 = points.k.square().sum(dim=1) / voxel_size_A**2
@@ -259,5 +285,5 @@ def with_envelope(noise: Noise, b_factor_A2: float, voxel_size_A: float) -> Nois
     highest = int(points.shell.max())
     if b_factor_A2 > 0:
         k = math.sqrt(4 * math.log(1 / LEAST_ENVELOPE) / b_factor_A2)
-        highest = min(highest, max(search_shell(points.n), round(k * voxel_size_A * points.n)))
+        highest = min(highest, max(at_least, round(k * voxel_size_A * points.n)))
     return replace(noise, points=damped).up_to(highest)

@@ -23,25 +23,57 @@ from tomadapt.recover.align import shift_grid
 from tomadapt.recover.climb import climb
 from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
+from tomadapt.structures.resampling import radius_A
 
 KEPT_POWER = 0.985
 """Of the rotated structures, by the common basis."""
+KEPT_INFORMATION = 0.75
+"""Of the whitened power of structures, by the screen's shells."""
 ALIKE = 0.98
 """Rotations whose whitened structures correlate more than this are kept once."""
-CANDIDATES = 4
+CANDIDATES = 16
 """Poses of each structure that are kept of the grid."""
 SHIFT_STEP_VOXELS = 2.0
+STEP_HALF_PERIODS, COARSEST_DEG, FINEST_DEG = 1.8, 30.0, 18.0
+"""A step of the grid of rotations moves a structure's edge by so many half periods of the screen's
+highest frequency; it is between these. Finer grids with fewer candidates lose more particles."""
 _WORTH_REFINING = 0.5
 _SOME_ROTATIONS = 200
+_COARSE_DEG = 90.0
 _CHUNK = 256
 _ITERATIONS = 3
 LARGEST_BASIS = 800
 """Components that are looked for; few structures need half of them."""
 
 
-def search_shell(box: int) -> int:
-    """The highest shell of the screen, in Fourier voxels."""
+def least_shell(box: int) -> int:
+    """The highest shell of a first look, in Fourier voxels."""
     return round(box / 5)
+
+
+def search_shell(noise: Noise, hypotheses: Sequence[Hypothesis]) -> int:
+    """The highest shell of the screen: up to where most that tells particles from noise is.
+
+    Mostly that is at low frequencies. Of particles that were recorded near focus it is not.
+
+    Parameters
+    ----------
+    noise
+        Of the particles, at points that say what was let through.
+    hypotheses
+        Whose whitened power it is.
+    """
+    n, points = noise.points.n, noise.points
+    some = torch.from_numpy(rotation_grid(_COARSE_DEG)).to(points.k.device)
+    held = torch.zeros(n // 2, device=points.k.device)
+    with torch.inference_mode():
+        for hypothesis in hypotheses:
+            seen = Reference.of(hypothesis.windowed, points.k.device).at(some, points)
+            power = (seen.abs().square() * noise.weight).mean(dim=0)
+            by_shell = torch.zeros_like(held).index_add_(0, points.shell, power)
+            held += by_shell.cumsum(0) / by_shell.sum().clamp_min(1e-30)
+    enough = (held < KEPT_INFORMATION * len(hypotheses)).sum()
+    return int(np.clip(int(enough), least_shell(n), round(n / 3)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +117,40 @@ class Screened:
         return log_likelihood_ratio(self.z, self.energy[:, None], freedom) + self.occam
 
 
+@dataclass(frozen=True)
+class _Bank:
+    """A structure in the rotations (m, 3, 3) that differ.
+
+    ``rows`` (m, k) are its components in the common basis, ``log_counts`` (m,) the logarithm of how
+    many rotations look like each, ``log_rotations`` that of all of them.
+    """
+
+    rows: torch.Tensor
+    rotations: torch.Tensor
+    log_counts: torch.Tensor
+    log_rotations: float
+
+
+def grid_step_deg(hypothesis: Hypothesis, shell: int) -> float:
+    """The step of a structure's grid of rotations: large proteins need a finer one.
+
+    In whole degrees, so that structures share grids.
+
+    Parameters
+    ----------
+    hypothesis
+        The structure.
+    shell
+        The highest that is compared, in Fourier voxels.
+    """
+    if hypothesis.kind not in ("wanted", "mirror", "protein"):  # shapes are smooth, or symmetric
+        return COARSEST_DEG
+    half_period = len(hypothesis.density) / (2 * shell)
+    radius = max(radius_A(hypothesis.windowed, 1.0), 1.0)
+    step = math.degrees(STEP_HALF_PERIODS * half_period / radius)
+    return float(round(min(max(step, FINEST_DEG), COARSEST_DEG)))
+
+
 class Screen:
     """Compares particles with structures in all poses at low resolution.
 
@@ -94,8 +160,6 @@ class Screen:
         What to compare with.
     noise
         Of the particles.
-    step_deg
-        Of the grid of rotations.
     shell
         The highest shell, in Fourier voxels.
     reach_voxels
@@ -107,7 +171,6 @@ class Screen:
         hypotheses: Sequence[Hypothesis],
         noise: Noise,
         *,
-        step_deg: float,
         shell: int,
         reach_voxels: float,
     ) -> None:
@@ -120,17 +183,17 @@ class Screen:
         self.root = noise.weight[self.inside].sqrt()
         self.freedom = noise.freedom(self.points)
         device = self.root.device
-        self.rotations = torch.from_numpy(rotation_grid(step_deg)).to(device)
+        steps = [grid_step_deg(h, shell) for h in hypotheses]
+        grids = {step: torch.from_numpy(rotation_grid(step)).to(device) for step in set(steps)}
         self.shifts = torch.from_numpy(shift_grid(reach_voxels, SHIFT_STEP_VOXELS)).to(device)
         self.unshift = self.points.phases(-self.shifts)  # (s, p)
         with torch.inference_mode():
             references = [Reference.of(h.windowed, device) for h in hypotheses]
-            self.basis = self._common_basis(references)  # (2 p, k)
-            self.banks: list[torch.Tensor] = []
-            self.rows: list[torch.Tensor] = []
-            self.log_counts: list[torch.Tensor] = []
-            for reference in references:
-                self._add(reference)
+            self.basis = self._common_basis(references, grids[max(steps)])  # (2 p, k)
+            self.banks = [
+                self._bank(reference, grids[step])
+                for reference, step in zip(references, steps, strict=True)
+            ]
 
     def _whitened(self, reference: Reference, rotations: torch.Tensor) -> torch.Tensor:
         """A structure in some rotations: (m, 2 p), real and imaginary parts."""
@@ -140,8 +203,10 @@ class Screen:
         ]
         return torch.cat(parts)
 
-    def _common_basis(self, references: Sequence[Reference]) -> torch.Tensor:
-        some = self.rotations[:: max(1, len(self.rotations) // _SOME_ROTATIONS)]
+    def _common_basis(
+        self, references: Sequence[Reference], rotations: torch.Tensor
+    ) -> torch.Tensor:
+        some = rotations[:: max(1, len(rotations) // _SOME_ROTATIONS)]
         covariance = torch.zeros(2 * len(self.root), 2 * len(self.root), device=self.root.device)
         for reference in references:
             rows = self._whitened(reference, some)
@@ -160,9 +225,9 @@ class Screen:
         basis: torch.Tensor = (space @ vectors.flip(1)[:, :used]).contiguous()
         return basis
 
-    def _add(self, reference: Reference) -> None:
-        """One structure's bank: rotations that differ, and how many look like each."""
-        rows = self._whitened(reference, self.rotations)
+    def _bank(self, reference: Reference, rotations: torch.Tensor) -> _Bank:
+        """One structure in those rotations that differ, and how many look like each."""
+        rows = self._whitened(reference, rotations)
         norm = rows.norm(dim=1)
         bank = (rows / norm[:, None].clamp_min(1e-20)) @ self.basis  # (m, k)
         unit = bank / bank.norm(dim=1, keepdim=True).clamp_min(1e-20)
@@ -176,9 +241,12 @@ class Screen:
                 left &= ~group
                 kept.append(i)
                 counts.append(int(group.sum()))
-        self.banks.append(bank[kept].contiguous())
-        self.rows.append(torch.tensor(kept, device=bank.device))
-        self.log_counts.append(torch.tensor(counts, device=bank.device).float().log())
+        return _Bank(
+            bank[kept].contiguous(),
+            rotations[kept],
+            torch.tensor(counts, device=bank.device).float().log(),
+            math.log(len(rotations)),
+        )
 
     def __call__(self, x: torch.Tensor) -> Screened:
         """Compare some particles with everything.
@@ -192,19 +260,20 @@ class Screen:
         energy = whitened.abs().square().sum(dim=1)
         moved = torch.view_as_real(whitened[:, None] * self.unshift).flatten(2) @ self.basis
         moved = moved.flatten(0, 1)  # (b s, k)
-        poses = math.log(len(self.rotations) * len(self.shifts))
         z, occam, rotations, shifts = [], [], [], []
-        for bank, rows, log_count in zip(self.banks, self.rows, self.log_counts, strict=True):
-            found = (bank @ moved.T).view(len(bank), len(x), -1)  # (m, b, s)
+        for bank in self.banks:
+            poses = bank.log_rotations + math.log(len(self.shifts))
+            found = (bank.rows @ moved.T).view(len(bank.rows), len(x), -1)  # (m, b, s)
             best, at_shift = found.max(dim=2)
-            best, at = best.topk(min(CANDIDATES, len(bank)), dim=0)  # (c, b)
+            best, at = best.topk(min(CANDIDATES, len(bank.rows)), dim=0)  # (c, b)
             if len(best) < CANDIDATES:  # of a sphere: the same pose again
                 fill = [0] * (CANDIDATES - len(best))
                 best, at = torch.cat([best, best[fill]]), torch.cat([at, at[fill]])
-            log_mean = found.clamp_min_(0).square_().mul_(0.5).add_(log_count[:, None, None])
+            log_mean = found.clamp_min_(0).square_().mul_(0.5)
+            log_mean.add_(bank.log_counts[:, None, None])
             z.append(best[0])
             occam.append(log_mean.logsumexp(dim=(0, 2)) - poses - best[0].clamp_min(0).square() / 2)
-            rotations.append(self.rotations[rows[at.T]])
+            rotations.append(bank.rotations[at.T])
             shifts.append(self.shifts[at_shift.gather(0, at).T])
         parts = (torch.stack(t, dim=1).cpu() for t in (z, occam, rotations, shifts))
         first, second, third, fourth = parts

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.simulate.projection import SliceGrid
@@ -90,6 +92,26 @@ class MeasuredPoints:
         return cls._below_nyquist(n, torch.ones(shape, dtype=torch.bool), torch.ones(shape), device)
 
     @classmethod
+    def of_transfer(
+        cls, transfer: NDArray[np.float32], device: torch.device | str = "cpu"
+    ) -> MeasuredPoints:
+        """The points below Nyquist where a transfer is not 0.
+
+        Parameters
+        ----------
+        transfer
+            (n, n, n // 2 + 1), [kz, ky, kx ≥ 0], unshifted, the same at k and −k.
+        device
+            Where to keep them.
+        """
+        by_y = _half_by_y(transfer)
+        return cls._below_nyquist(len(transfer), by_y != 0, by_y, device)
+
+    def values_of(self, transfer: NDArray[np.float32]) -> torch.Tensor:
+        """What a transfer, as for :meth:`of_transfer`, has at the points: (p,) float32."""
+        return _half_by_y(transfer).flatten().to(self.k.device)[self.index]
+
+    @classmethod
     def _below_nyquist(
         cls, n: int, measured: torch.Tensor, transfer: torch.Tensor, device: torch.device | str
     ) -> MeasuredPoints:
@@ -123,6 +145,15 @@ class MeasuredPoints:
         """What multiplies the transform of an object that is moved by (..., 3) voxels: (..., p)."""
         angle = -2 * torch.pi * (shifts @ self.k.T)
         return torch.polar(torch.ones_like(angle), angle)
+
+
+def _half_by_y(half: NDArray[np.float32]) -> torch.Tensor:
+    """Half of an even function of k, [kz, ky, kx ≥ 0], as its other half [kz, kx, ky ≥ 0]."""
+    n, positive = len(half), torch.from_numpy(half)
+    opposite = (-torch.arange(n)) % n
+    negative = positive[:, :, 1 : (n + 1) // 2].flip(2)[opposite][:, opposite]
+    full = torch.cat([positive, negative], dim=2)
+    return full.transpose(1, 2)[:, :, : n // 2 + 1].contiguous()
 
 
 def shell_power(data: Subtomograms, points: MeasuredPoints, *, at_most: int = 500) -> torch.Tensor:

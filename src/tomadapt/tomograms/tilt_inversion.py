@@ -104,7 +104,40 @@ class SliceInversion:
             (n, n, n) float32, [z, y, x], centred on voxel ``n // 2``; projections of a density
             come back as that density.
         """
-        n = self.n
+        sums, _, regular = self._sums(images, amplitudes)
+        return self._volume(sums / regular, shift)
+
+    def whitened(
+        self, images: NDArray[np.floating], amplitudes: Doubles, *, shift: Doubles | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        r"""Reconstruct one particle with noise that is equally strong wherever it was measured.
+
+        The noise of :math:`\sum_i w_i I_i` has a variance of about :math:`W = \sum_i w_i c_i^2`, so
+        that sum is divided by :math:`\sqrt{W + ε}` alone. The particle is let through by
+        :math:`W / \sqrt{W + ε}`: that is what a likelihood needs to know, and dividing by the rest
+        would only raise the noise of what was hardly measured.
+
+        Parameters
+        ----------
+        images, amplitudes, shift
+            As for a call.
+
+        Returns
+        -------
+        volume
+            (n, n, n) float32, [z, y, x].
+        transfer
+            (n, n, n // 2 + 1) float32, [kz, ky, kx ≥ 0], unshifted; 0 where nothing was measured.
+        """
+        sums, weights, regular = self._sums(images, amplitudes)
+        root = np.sqrt(regular)
+        shape = (self.n, self.n, self.n // 2 + 1)
+        return self._volume(sums / root, shift), (weights / root).reshape(shape).astype(np.float32)
+
+    def _sums(
+        self, images: NDArray[np.floating], amplitudes: Doubles
+    ) -> tuple[Complexes, Doubles, Doubles]:
+        """The summed slices, their summed squared amplitudes, and those plus ε, all flat."""
         spectra = np.fft.fft2(np.fft.ifftshift(images, axes=(1, 2)).astype(np.float64))
         used = np.broadcast_to(amplitudes.any(axis=(1, 2), keepdims=True), amplitudes.shape)
         spectra = np.where(used, spectra, 0)
@@ -114,7 +147,11 @@ class SliceInversion:
         measured = reached > MEASURED_THRESHOLD
         regular = weights + REGULARISATION * weights[measured].mean()
         sums = np.where(measured, real + 1j * imaginary, 0)
-        spectrum: Complexes = (sums / regular).reshape(n, n, n // 2 + 1)
+        return sums, np.where(measured, weights, 0), regular
+
+    def _volume(self, spectrum: Complexes, shift: Doubles | None) -> NDArray[np.float32]:
+        n = self.n
+        spectrum = spectrum.reshape(n, n, n // 2 + 1)
         if shift is not None and np.any(shift):
             spectrum = spectrum * self._phases(np.asarray(shift))
         volume = np.fft.irfftn(spectrum, s=(n, n, n), axes=(0, 1, 2))

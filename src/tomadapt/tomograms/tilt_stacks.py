@@ -54,6 +54,9 @@ class TiltStackExtraction(Extraction):
     acquisitions
         By tomogram that has cubes: optics, mean defocus at its centre, tilt angles about y as the
         matrices have them, exposure.
+    transfers
+        By tomogram that has cubes: (n, n, n // 2 + 1), [kz, ky, kx ≥ 0], what of its particles is
+        in the cubes; empty where cubes were corrected for that.
     """
 
     particles: ParticleList
@@ -61,6 +64,7 @@ class TiltStackExtraction(Extraction):
     images: NDArray[np.int64]
     geometries: Mapping[str, TiltGeometry]
     acquisitions: Mapping[str, Acquisition]
+    transfers: Mapping[str, NDArray[np.float32]]
 
     @property
     def tomograms(self) -> tuple[str, ...]:
@@ -80,6 +84,7 @@ def reconstruct_tilt_stacks(
     contrast: Contrast,
     box: int | None = None,
     mirror: bool = False,
+    whitened: bool = False,
     out: Path | str | None = None,
 ) -> TiltStackExtraction:
     """Reconstruct subtomograms from CTF-premultiplied 2D tilt stacks of RELION 5 or WarpTools.
@@ -105,6 +110,10 @@ def reconstruct_tilt_stacks(
         The series' tilt angles have the wrong sign, so that their tomograms are mirror images:
         cubes, poses and tilt angles are mirrored back along z. Images alone do not show it; a known
         structure does. (It happened where angles were inverted on import.)
+    whitened
+        Do not correct the contrast transfer, but make the noise equally strong wherever something
+        was measured: see :meth:`~tomadapt.tomograms.tilt_inversion.SliceInversion.whitened`. What
+        was let through is in ``transfers``. The box must be that of the images.
     out
         Write the cubes to this ``.npy`` file, one after another, instead of holding them in memory.
 
@@ -146,9 +155,16 @@ def reconstruct_tilt_stacks(
             got=edge,
             remedy="export the particles with a larger box",
         )
+    if whitened and edge != survey.side:
+        raise ConfigError(
+            "whitened cubes cannot be cut smaller",
+            expected=f"the box of the images, {survey.side}",
+            got=edge,
+            remedy="leave the box out",
+        )
     geometries = {k: g.mirrored() if mirror else g for k, g in stacks.geometries.items()}
     acquisitions = _acquisitions(stacks, survey, geometries)
-    cubes = _Cubes(stacks, survey.side, edge, mirror, -1 if contrast == "negative" else 1)
+    cubes = _Cubes(stacks, survey.side, edge, mirror, whitened, contrast)
     at_most = min(_FOR_CONTRAST, max(2, _FOR_CONTRAST_BYTES // (4 * edge**3)))
     first = np.stack([cubes.of(row) for row in kept[:at_most]])
     check_contrast(Path(path), Subtomograms(ArrayVolumes(first, stacks.voxel_size_A)), contrast)
@@ -174,6 +190,7 @@ def reconstruct_tilt_stacks(
         images=np.array([len(survey.used[row]) for row in kept], dtype=np.int64),
         geometries=geometries,
         acquisitions=acquisitions,
+        transfers=cubes.transfers(),
     )
 
 
@@ -242,9 +259,20 @@ def _acquisitions(
 class _Cubes:
     """Reconstructs one particle at a time; operators of tilt series are kept while in use."""
 
-    def __init__(self, stacks: TiltStacks, side: int, edge: int, mirror: bool, sign: int) -> None:
+    def __init__(
+        self,
+        stacks: TiltStacks,
+        side: int,
+        edge: int,
+        mirror: bool,
+        whitened: bool,
+        contrast: Contrast,
+    ) -> None:
         self.stacks, self.side, self.edge = stacks, side, edge
-        self.mirror, self.sign = mirror, sign
+        self.mirror, self.whitened = mirror, whitened
+        self.sign = -1 if contrast == "negative" else 1
+        self.power: dict[str, NDArray[np.float32]] = {}  # summed squared transfers by tomogram
+        self.count: Counter[str] = Counter()
         self.operator = lru_cache(maxsize=_OPERATORS)(self._operator)
 
     def _operator(self, tomogram: str) -> SliceInversion:
@@ -266,7 +294,17 @@ class _Cubes:
         shift = (stacks.particles.coordinates_A[row] - extracted_A) / stacks.voxel_size_A
         if self.mirror:
             shift = MIRROR @ shift
-        volume = self.operator(stacks.particles.tomograms[row])(images, amplitudes, shift=shift)
+        name = stacks.particles.tomograms[row]
+        if self.whitened:
+            volume, transfer = self.operator(name).whitened(images, amplitudes, shift=shift)
+            self.power[name] = self.power.get(name, np.zeros_like(transfer)) + transfer**2
+            self.count[name] += 1
+        else:
+            volume = self.operator(name)(images, amplitudes, shift=shift)
         first = n // 2 - self.edge // 2
         cut = slice(first, first + self.edge)
         return np.asarray(self.sign * volume[cut, cut, cut], dtype=np.float32)
+
+    def transfers(self) -> dict[str, NDArray[np.float32]]:
+        """By tomogram, the quadratic mean of what its particles so far have."""
+        return {name: np.sqrt(power / self.count[name]) for name, power in self.power.items()}

@@ -1,0 +1,99 @@
+"""Particles that were recorded in several ways: each group with what was let through for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.judge.noise import Cubes, Noise
+from tomadapt.judge.refine import Refined
+from tomadapt.judge.screen import Screened
+from tomadapt.subtomograms import Indices
+
+
+@dataclass(frozen=True, eq=False)
+class Transfers:
+    """What was let through, by group: of each tilt series of particles from several, for example.
+
+    Attributes
+    ----------
+    group
+        (n,) the group of each particle.
+    transfer
+        (g, p) at the points of the noise, 0 where a group was not measured.
+    """
+
+    group: NDArray[np.integer]
+    transfer: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Particles (m,) that were recorded alike, and their noise, whose points say how."""
+
+    rows: NDArray[np.int64]
+    noise: Noise
+
+    def of(self, cubes: Cubes) -> Some:
+        """The group's particles."""
+        return Some(cubes, self.rows)
+
+
+def groups_of(noise: Noise, transfers: Transfers | None, count: int) -> list[Group]:
+    """The groups of ``count`` particles, the largest first; one where all were recorded alike."""
+    if transfers is None:
+        return [Group(np.arange(count), noise)]
+    found = []
+    for number, transfer in enumerate(transfers.transfer):
+        rows = np.flatnonzero(transfers.group == number)
+        points = replace(noise.points, transfer=transfer.to(noise.points.transfer))
+        found.append(Group(rows, replace(noise, points=points)))
+    return sorted((g for g in found if len(g.rows)), key=lambda g: -len(g.rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Some:
+    """Some of the cubes, by position."""
+
+    cubes: Cubes
+    rows: NDArray[np.integer]
+
+    def __len__(self) -> int:
+        """Give their number."""
+        return len(self.rows)
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, n, n, n) float32."""
+        return self.cubes.read(self.rows[np.asarray(indices)])
+
+
+def screened_by_group(
+    groups: Sequence[Group], screened: Callable[[int, Group], Screened]
+) -> Screened:
+    """What ``screened`` finds of each group, by number, in the order of the particles."""
+    return Screened.joined([screened(i, g) for i, g in enumerate(groups)]).take(_back(groups))
+
+
+def refined_by_group(groups: Sequence[Group], refined: Callable[[Group], Refined]) -> Refined:
+    """What ``refined`` finds of each group, in the order of the particles."""
+    parts = [refined(g) for g in groups]
+    order = _back(groups)
+    names = [f.name for f in fields(Refined) if f.name != "freedom"]
+    joined = {name: np.concatenate([getattr(p, name) for p in parts])[order] for name in names}
+    return Refined(**joined, freedom=parts[0].freedom)
+
+
+def values_by_group(
+    groups: Sequence[Group], values: Callable[[Group], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """A number for each particle, found group by group, in the order of the particles."""
+    return np.concatenate([values(g) for g in groups])[_back(groups)]
+
+
+def _back(groups: Sequence[Group]) -> NDArray[np.int64]:
+    """What puts the groups' particles, one group after another, in order again."""
+    return np.argsort(np.concatenate([g.rows for g in groups]), kind="stable")
