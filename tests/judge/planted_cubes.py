@@ -84,12 +84,8 @@ def whitened_norm(volume: Floats, noise: Noise) -> float:
 
 def seen(volume: Floats, points: MeasuredPoints) -> NDArray[np.float32]:
     """What an acquisition leaves of a volume: the transfer where it measured, nothing elsewhere."""
-    n = points.n
-    spectrum = torch.zeros(n * n * (n // 2 + 1), dtype=torch.complex64)
     volumes = torch.from_numpy(np.asarray(volume, np.float32))[None]
-    spectrum[points.index] = points.transforms(volumes)[0] * points.transfer
-    cube = torch.fft.irfftn(spectrum.view(n, n, n // 2 + 1), s=(n, n, n))  # (z, x, y)
-    return np.ascontiguousarray(torch.fft.fftshift(cube).transpose(1, 2).numpy())
+    return points.volumes(points.transforms(volumes) * points.transfer)[0].contiguous().numpy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,3 +74,15 @@ def test_the_power_of_white_noise_is_flat(planted):
     again = shell_power(noise, planted.points, at_most=len(noise))
     assert torch.equal(power, again)
     assert (power > 0).all()
+
+
+@pytest.mark.parametrize("n", [16, 17])
+def test_volumes_are_transforms_reversed(n: int) -> None:
+    """A volume without what lies at zero and beyond Nyquist comes back as it was."""
+    points = MeasuredPoints.everywhere(n)
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((2, n, n, n)))
+    once = points.volumes(points.transforms(noise.float()))
+    again = points.volumes(points.transforms(once))
+    torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-5)
+    correlation = np.corrcoef(once.flatten().numpy(), noise.flatten().numpy())[0, 1]
+    assert correlation > 0.6

@@ -191,7 +191,7 @@ def test_no_number_is_coloured_and_none_is_called_accuracy(page):
     for rule in rules:
         red, green, blue = matplotlib.colors.to_rgb(rule)
         assert green <= max(red, blue), rule
-    assert CAVEAT.endswith("not on this tomogram.")
+    assert CAVEAT.endswith("not on these data.")
     assert _Page(page).text.count(CAVEAT) == 1
     assert "accura" not in _Page(page).text.lower()
 

@@ -23,6 +23,7 @@ from tomadapt.classify.matched_source import choose_geometry, matched_source
 from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import Method, SourceOptions
 from tomadapt.classify.run import FEWEST_PARTICLES
+from tomadapt.classify.stacks import stacks_transfers, write_stack_labels
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import write_json
 from tomadapt.io.volumes import Contrast, open_target
@@ -122,7 +123,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     options
         What is asked for.
     out
-        Where ``labels.csv``, ``report.html`` and ``summary.json`` go.
+        Where ``labels.csv``, ``report.html`` and ``summary.json`` go; of tilt stacks also
+        ``particles.star`` and ``rejected.star``, the rows of the file that was given.
     device
         See :func:`tomadapt.learn.engine.make_fabric`.
 
@@ -204,6 +206,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         names = getattr(data.source, "names", ())
         files = tuple(names[row] for row in data.rows) if names else ()
         write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, files)
+        if measured.stacks is not None:
+            write_stack_labels(out, measured.stacks, verdicts, options.fdr)
         summary = {
             "cubes": str(options.cubes),
             "n_particles": len(data),
@@ -353,6 +357,7 @@ class _Measured:
     recording: Recording
     points: MeasuredPoints
     transfers: Transfers | None = None
+    stacks: TiltStackExtraction | None = None
 
     @classmethod
     def of(cls, options: CubesOptions, out: Path, device: torch.device) -> _Measured:
@@ -370,32 +375,13 @@ class _Measured:
         data = cls.opened(folder, options)
         recording = recording_of(data, _with_tilts(options.recording, made))
         points, transfers = stacks_transfers(made, device)
-        return cls(data, recording, points, transfers)
+        return cls(data, recording, points, transfers, made)
 
     @staticmethod
     def opened(path: Path, options: CubesOptions) -> Subtomograms:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
             return open_target(path, voxel_size_A=options.voxel_size_A, contrast="positive")
-
-
-def stacks_transfers(
-    made: TiltStackExtraction, device: torch.device | str = "cpu"
-) -> tuple[MeasuredPoints, Transfers]:
-    """Where the particles of whitened tilt stacks were measured, and what was let through in each.
-
-    Parameters
-    ----------
-    made
-        Reconstructed with ``whitened``.
-    device
-        Where to keep them.
-    """
-    names = list(made.transfers)
-    grids = np.stack([made.transfers[name] for name in names])
-    points = MeasuredPoints.of_transfer(np.sqrt(np.square(grids).mean(axis=0)), device)
-    by_group = torch.stack([points.values_of(grid) for grid in grids])
-    return points, Transfers(np.array([names.index(t) for t in made.tomograms]), by_group)
 
 
 def _sign(

@@ -16,12 +16,15 @@ from tomadapt.classify.judged_summary import (
     acquisition_warnings,
     judged_content,
     judged_summary,
+    label_columns,
     label_warnings,
-    second_names,
+    rejection_reasons,
 )
-from tomadapt.classify.results import CLASS_NUMBER, NO_CLASS, SCORE, write_also
+from tomadapt.classify.results import (
+    write_also,
+)
 from tomadapt.io.atomic import write_json
-from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
+from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, write_star
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.verdicts import Verdicts
@@ -31,7 +34,6 @@ from tomadapt.simulate.dataset import versions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.positions import REASON, write_rejected
 
-FDR, UNKNOWN, SECOND, KIND = "tomadaptFDR", "tomadaptUnknown", "tomadaptSecond", "tomadaptKind"
 REFINED = ("tomadaptRefinedXAngst", "tomadaptRefinedYAngst", "tomadaptRefinedZAngst")
 _SLICES = 3
 
@@ -56,7 +58,7 @@ def write_judged(
         The content of ``summary.json``.
     """
     verdicts, positions = result.verdicts, result.positions
-    reasons = _reasons(result)
+    reasons = rejection_reasons(verdicts, result.options.fdr, result.duplicates)
     columns = _columns(result)
     for place, row in enumerate(positions.rows):
         named = reasons.get(place)
@@ -90,7 +92,13 @@ def write_judged(
         "n_labelled": len(labelled.rows),
         "n_rejected": len(labelled.rejected),
         "n_duplicates": len(result.duplicates),
-        **judged_summary(verdicts, acquisition, result.contrast.text, kept),
+        **judged_summary(
+            verdicts,
+            acquisition,
+            result.contrast.text,
+            kept,
+            n_duplicates=len(result.duplicates),
+        ),
         "wedge": {
             "first_deg": result.wedge.first_deg,
             "last_deg": result.wedge.last_deg,
@@ -119,25 +127,6 @@ def _where_found(result: JudgedTomogram) -> ParticleList:
     return replace(particles, coordinates_A=coordinates)
 
 
-def _reasons(result: JudgedTomogram) -> dict[int, str]:
-    """Place → why a particle is not among the labelled ones."""
-    verdicts, fdr = result.verdicts, result.options.fdr
-    found: dict[int, str] = {}
-    for place, label in enumerate(verdicts.label):
-        score = verdicts.score[place]
-        if label < 0:
-            found[place] = f"{verdicts.kind[place]}: no wanted structure (probability {score:.2f})"
-        elif place in result.duplicates:
-            better = result.duplicates[place] + 1
-            found[place] = f"duplicate: overlaps with the particle of subtomogram {better}"
-        elif fdr is not None and verdicts.fdr[place] > fdr:
-            found[place] = (
-                f"{verdicts.wanted[label]} at a false-discovery rate of {verdicts.fdr[place]:.3f}, "
-                f"above {fdr:g}"
-            )
-    return found
-
-
 def _labelled_reason(verdicts: Verdicts, place: int) -> str:
     gain = verdicts.evidence[place, verdicts.label[place]]
     return f"named by likelihood, {gain:.0f} nats against noise"
@@ -145,31 +134,15 @@ def _labelled_reason(verdicts: Verdicts, place: int) -> str:
 
 def _columns(result: JudgedTomogram) -> dict[str, list[Any]]:
     """A value of each column for each particle of the list."""
-    verdicts, positions = result.verdicts, result.positions
-    particles = positions.particles
-    n = len(particles)
+    positions = result.positions
+    n = len(positions.particles)
     columns: dict[str, list[Any]] = {
-        CLASS_NUMBER: [0] * n,
-        CLASS_NAME: [NO_CLASS] * n,
-        SCORE: [0.0] * n,
-        FDR: [1.0] * n,
-        UNKNOWN: [0.0] * n,
-        SECOND: [NO_CLASS] * n,
-        KIND: [NO_CLASS] * n,
+        **label_columns(result.verdicts, positions.rows, n),
         REASON: [""] * n,
         SUBTOMOGRAM: [0] * n,
+        **pose_columns(result),
     }
-    columns |= pose_columns(result)
-    second = second_names(verdicts)
     for place, row in enumerate(positions.rows):
-        label = int(verdicts.label[place])
-        columns[CLASS_NUMBER][row] = label + 1
-        columns[CLASS_NAME][row] = verdicts.wanted[label] if label >= 0 else NULL_CLASS
-        columns[SCORE][row] = round(float(verdicts.score[place]), 4)
-        columns[FDR][row] = round(float(verdicts.fdr[place]), 4)
-        columns[UNKNOWN][row] = round(float(verdicts.unknown[place]), 4)
-        columns[SECOND][row] = second[place]
-        columns[KIND][row] = str(verdicts.kind[place])
         columns[SUBTOMOGRAM][row] = place + 1
     return columns
 

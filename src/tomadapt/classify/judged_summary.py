@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.classify.results import CLASS_NUMBER, FDR, KIND, NO_CLASS, SCORE, SECOND, UNKNOWN
 from tomadapt.io.atomic import atomic_path
+from tomadapt.io.extracted import CLASS_NAME
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.verdicts import JUNK_KINDS, Verdicts
 from tomadapt.report.judged_content import Example, JudgedContent
@@ -31,6 +34,11 @@ def kind_counts(verdicts: Verdicts) -> dict[str, int]:
     return {str(kind): int(count) for kind, count in sorted(Counter(none.tolist()).items())}
 
 
+def above_rate(verdicts: Verdicts, kept: NDArray[np.bool_], n_duplicates: int) -> int:
+    """How many labelled particles are left out for their false-discovery rate."""
+    return int((verdicts.label >= 0).sum()) - int(kept.sum()) - n_duplicates
+
+
 def second_names(verdicts: Verdicts) -> list[str]:
     """(n,) name of the second most probable hypothesis of each particle."""
     names = verdicts.component_names
@@ -45,6 +53,60 @@ def hand_nats(verdicts: Verdicts) -> float:
     mirror = verdicts.evidence[rows, n + verdicts.label[rows]]
     gaps = (own - mirror)[np.isfinite(mirror)]
     return verdicts.hand * float(gaps.sum())
+
+
+def rejection_reasons(
+    verdicts: Verdicts, fdr: float | None, duplicates: Mapping[int, int]
+) -> dict[int, str]:
+    """Place → why a particle is not among the labelled ones.
+
+    Parameters
+    ----------
+    verdicts
+        What is said of each.
+    fdr
+        The rate that was asked for, if any.
+    duplicates
+        Place of a particle → that of the better one it overlaps with.
+    """
+    found: dict[int, str] = {}
+    for place, label in enumerate(verdicts.label):
+        score = verdicts.score[place]
+        if label < 0:
+            found[place] = f"{verdicts.kind[place]}: no wanted structure (probability {score:.2f})"
+        elif place in duplicates:
+            better = duplicates[place] + 1
+            found[place] = f"duplicate: overlaps with the particle of subtomogram {better}"
+        elif fdr is not None and verdicts.fdr[place] > fdr:
+            found[place] = (
+                f"{verdicts.wanted[label]} at a false-discovery rate of {verdicts.fdr[place]:.3f}, "
+                f"above {fdr:g}"
+            )
+    return found
+
+
+def label_columns(verdicts: Verdicts, rows: NDArray[np.int64], n: int) -> dict[str, list[Any]]:
+    """Columns of a STAR file with n rows that say what the particles of some rows are."""
+    columns: dict[str, list[Any]] = {
+        CLASS_NUMBER: [0] * n,
+        CLASS_NAME: [NO_CLASS] * n,
+        SCORE: [0.0] * n,
+        FDR: [1.0] * n,
+        UNKNOWN: [0.0] * n,
+        SECOND: [NO_CLASS] * n,
+        KIND: [NO_CLASS] * n,
+    }
+    second = second_names(verdicts)
+    for place, row in enumerate(rows):
+        label = int(verdicts.label[place])
+        columns[CLASS_NUMBER][row] = label + 1
+        columns[CLASS_NAME][row] = verdicts.wanted[label] if label >= 0 else NULL_CLASS
+        columns[SCORE][row] = round(float(verdicts.score[place]), 4)
+        columns[FDR][row] = round(float(verdicts.fdr[place]), 4)
+        columns[UNKNOWN][row] = round(float(verdicts.unknown[place]), 4)
+        columns[SECOND][row] = second[place]
+        columns[KIND][row] = str(verdicts.kind[place])
+    return columns
 
 
 def measured_acquisition(
@@ -81,6 +143,8 @@ def acquisition_warnings(verdicts: Verdicts, acquisition: Acquisition | None) ->
             "the particles fit the mirror images of the structures better by "
             f"{-hand:.0f} nats: the hand of the data, or the sign of the tilt angles, is inverted"
             + (" (labels are by the mirror images)" if verdicts.hand < 0 else "")
+            + "; maps of these particles would be mirror images too: turn the tilt angles' sign "
+            "and reconstruct again"
         )
     if optics is None:
         found.append(
@@ -112,6 +176,8 @@ def judged_summary(
     acquisition: Acquisition | None,
     contrast: str,
     kept: NDArray[np.bool_],
+    *,
+    n_duplicates: int = 0,
 ) -> dict[str, Any]:
     """What ``summary.json`` says of the labels, for tomograms and cubes alike."""
     counts = np.bincount(verdicts.label[kept], minlength=len(verdicts.wanted))
@@ -134,6 +200,7 @@ def judged_summary(
         },
         "fdr": {
             "expected": round(stated, 4),
+            "above": above_rate(verdicts, kept, n_duplicates),
             "by_class": {
                 name: round(float(np.mean(1 - verdicts.score[kept & (verdicts.label == i)])), 4)
                 for i, name in enumerate(verdicts.wanted)
@@ -226,13 +293,16 @@ def judged_content(
     measured = summary["measured_acquisition"]
     none = np.flatnonzero(verdicts.label < 0)
     kinds = sorted(set(verdicts.kind[none].tolist()))
+    rejected = kind_counts(verdicts)
+    if summary["fdr"]["above"]:
+        rejected["above the rate"] = summary["fdr"]["above"]
     b_factor = measured["b_factor_A2"]
     defocus = measured["defocus_um"]
     return JudgedContent(
         title=title,
         warnings=list(summary["warnings"]),
         counts={name: len(rows) for name, rows in by_class.items()},
-        rejected=kind_counts(verdicts),
+        rejected=rejected,
         duplicates=summary.get("n_duplicates", 0),
         acquisition={
             "defocus": (

@@ -14,6 +14,7 @@ EXPERIMENTS = {
     "alignment": "planted poses found again, beside other programs",
     "recovery": "structures averaged from random poses, beside the truth",
     "third_party": "labels by likelihood on a tomogram, cubes and ribosomes that others made",
+    "spheres": "spheres of a protein's size among proteins, labelled by likelihood",
     "limits": "where labels by likelihood end: rivals, CTF, defocus, homologues, shifts, SNR",
     "planted": "a tomogram's planted particles found and named by the one command",
     "ribosomes": "recall of real ribosomes, and their scores against decoys'",

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.classify.cubes import CubesOptions, classify_cubes, stacks_transfers
+from tomadapt.classify.cubes import CubesOptions, classify_cubes
 from tomadapt.classify.judged import classify_by_likelihood
 from tomadapt.classify.options import ClassifyOptions, SourceOptions
+from tomadapt.classify.stacks import stacks_transfers
 from tomadapt.errors import InputError
 from tomadapt.experiments.decoys import phase_randomised
 from tomadapt.experiments.records import Row

@@ -170,19 +170,13 @@ def residual_power(
                 norm = (seen.abs().square() @ points.multiplicity).sqrt()[:, None]
                 z = (x * seen.conj()).real @ points.multiplicity
                 left = x - seen * (z[:, None] / norm.square())
-                spectrum = torch.zeros(
-                    len(some), n * n * (n // 2 + 1), dtype=left.dtype, device=device
-                )
-                spectrum[:, points.index] = left
-                spectrum = spectrum.view(-1, n, n, n // 2 + 1)
-                real = torch.fft.irfftn(spectrum, s=(n, n, n), dim=(1, 2, 3), norm="ortho")
-                real = torch.fft.fftshift(real, dim=(1, 2, 3))  # (b, z, x, y)
+                real = points.volumes(left) * n**1.5  # of noise, as strong as at the points
                 for i, row in enumerate(some.tolist()):
                     sx, sy, sz = refined.shifts[row, column].tolist()
                     near = (
                         (r[:, None, None] - sz) ** 2
-                        + (r[None, :, None] - sx) ** 2
-                        + (r[None, None, :] - sy) ** 2
+                        + (r[None, :, None] - sy) ** 2
+                        + (r[None, None, :] - sx) ** 2
                     ) <= radius**2
                     found[row] = float(real[i][near].square().mean()) / expected
     return found

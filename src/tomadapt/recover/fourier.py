@@ -141,6 +141,16 @@ class MeasuredPoints:
         at_points: torch.Tensor = torch.fft.rfftn(centred, dim=(1, 2, 3)).flatten(1)[:, self.index]
         return at_points
 
+    def volumes(self, transforms: torch.Tensor) -> torch.Tensor:
+        """Volumes (b, n, n, n) of transforms (b, p), 0 elsewhere; :meth:`transforms` reversed."""
+        n = self.n
+        spectrum = transforms.new_zeros(len(transforms), n * n * (n // 2 + 1))
+        spectrum[:, self.index] = transforms
+        spectrum = spectrum.view(-1, n, n, n // 2 + 1)
+        real = torch.fft.irfftn(spectrum, s=(n, n, n), dim=(1, 2, 3))
+        centred: torch.Tensor = torch.fft.fftshift(real, dim=(1, 2, 3))  # (b, z, x, y)
+        return centred.transpose(2, 3)
+
     def phases(self, shifts: torch.Tensor) -> torch.Tensor:
         """What multiplies the transform of an object that is moved by (..., 3) voxels: (..., p)."""
         angle = -2 * torch.pi * (shifts @ self.k.T)

@@ -18,7 +18,7 @@ from tomadapt.report.style import class_style, png_uri, svg_uri
 
 CAVEAT = (
     "Scores are posterior probabilities under the models compared; they were checked on simulated "
-    "and third-party data only, not on this tomogram."
+    "and third-party data only, not on these data."
 )
 NONE = "–"
 KINDS = {
@@ -31,6 +31,7 @@ KINDS = {
     "membrane": "a bilayer explains them better",
     "filament": "a rod or a tube explains them better",
     "edge": "the edge of something larger explains them better",
+    "above the rate": "labelled, but at a false-discovery rate above the one that was asked for",
 }
 """What each kind of rejected particle means; other kinds are named without words."""
 _GLYPHS = {"o": "○", "^": "△", "s": "□", "D": "◇"}
