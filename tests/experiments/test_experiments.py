@@ -51,7 +51,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Setti
 
 def test_every_experiment_is_a_module_that_names_its_outputs():
     modules = (table1, table2, figure3, figure4, figure7, figure8, figure9, augmentation)
-    modules += (alignment, recovery, third_party, limits, planted, ribosomes, spheres)
+    modules += (alignment, recovery, third_party, spheres, limits, planted, ribosomes)
     assert [m.__name__.rpartition(".")[2] for m in modules] == list(EXPERIMENTS)
     assert all(callable(module.run) for module in modules)
 
