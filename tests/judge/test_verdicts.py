@@ -9,7 +9,7 @@ import pytest
 from planted_cubes import balls, wanted
 
 from tomadapt.judge.misfit import fit_with_fits
-from tomadapt.judge.mixture import false_discovery_rates
+from tomadapt.judge.mixture import false_discovery_rates, tempered
 from tomadapt.judge.refine import Refined
 from tomadapt.judge.rivals import Hypothesis, mirrors
 from tomadapt.judge.verdicts import Verdicts, verdicts
@@ -196,7 +196,8 @@ def test_evidence_is_tempered_before_it_is_mixed() -> None:
     others = np.r_[0, 1, 4:7]
     mixed = np.concatenate([scattered[:, others], np.full((len(TRUE), 1), 6.0)], axis=1)
     decoys = np.array([True, False, True, False])
-    expected, _ = fit_with_fits(found.temper * mixed, refined.amplitude[:, :2], ones, decoys)
+    trusted = tempered(mixed, found.temper, nothing=6.0)
+    expected, _ = fit_with_fits(trusted, refined.amplitude[:, :2], ones, decoys)
     np.testing.assert_allclose(found.mixture.posterior, expected.posterior)
 
 

@@ -1,7 +1,8 @@
 """Labels by likelihood on data that this package did not simulate; the paper has nothing like it.
 
-A tomogram by other code with its own script of evaluation (in the data folder), cubes made by
-cryoJAX (``scripts/third_party_cubes.py`` writes them into ``STORE/third_party``), real ribosomes.
+A tomogram by other code with its own script of evaluation (in the data folder), cubes that cryoJAX
+and RELION made (``scripts/third_party_cubes.py`` and ``third_party_relion.py`` write them into
+``STORE/third_party``), real ribosomes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tomadapt.experiments.tables import markdown
 from tomadapt.io.atomic import output_folder, write_text
 
 SETS = tuple(f"cryojax_{kind}snr{snr}" for kind in ("", "imbalanced_") for snr in ("0.1", "0.05"))
+SETS += tuple(f"relion_snr{snr}" for snr in ("0.1", "0.05"))
 LEFT_OUT = ("groel", "hsp90")
 DOSES, RATE = ("3", "0.8"), 0.05
 TOMOGRAM: tuple[str, ...] = ("dose", "fdr", "detected", "recall", "precision")
@@ -88,7 +90,9 @@ def _table(rows: list[Row], there: list[str]) -> str:
     )
     missing = [name for name in SETS if name not in there]
     if missing:
-        parts.append(f"Not at hand: {', '.join(missing)} (scripts/third_party_cubes.py).\n")
+        parts.append(
+            f"Not at hand: {', '.join(missing)} (scripts/third_party_cubes.py, third_party_relion.py).\n"
+        )
     return "\n".join(parts)
 
 

@@ -42,9 +42,9 @@ SURE_NATS = 10.0
 HAND_NATS = 25.0
 """Summed evidence from which on mirror images are what the particles are."""
 _FEWEST_SURE = 8
-REFINED_WANTED, REFINED_RIVALS = (2, 6), 3
+REFINED_WANTED, REFINED_RIVALS = (2, 8), 3
 CLOSE_NATS = 10.0
-"""Of wanted structures the best two are refined, and up to six that are so close to the best: the
+"""Of wanted structures the best two are refined, and up to eight that are so close to the best: the
 coarse screen ranks faint ones badly."""
 _BATCH = 8
 _NOISE_CUBES = 32

@@ -122,6 +122,26 @@ def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     return float(np.clip((count + USUAL_PARTICLES) / total, LEAST_TEMPER, 1.0))
 
 
+def tempered(evidence: NDArray[np.float64], trust: float, *, nothing: float) -> NDArray[np.float64]:
+    """Evidence as far as it is to be trusted.
+
+    Models are wrong about signals, not about noise: what a structure has over noise is multiplied,
+    and what it lacks of it counts in full. (Were all multiplied, structures would explain noise
+    nearly as well as noise does, and a mixture would give them all of it.)
+
+    Parameters
+    ----------
+    evidence
+        In nats, any shape; −inf where a component was not compared.
+    trust
+        See :func:`temper`.
+    nothing
+        The evidence of noise.
+    """
+    over = evidence - nothing
+    return np.asarray(nothing + np.where(over > 0, trust * over, over))
+
+
 def false_discovery_rates(
     scores: NDArray[np.float64], labels: NDArray[np.integer]
 ) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.judge.misfit import fit_with_fits
-from tomadapt.judge.mixture import Mixture, false_discovery_rates, temper
+from tomadapt.judge.mixture import Mixture, false_discovery_rates, temper, tempered
 from tomadapt.judge.refine import MeasuredOptics, Refined
 from tomadapt.judge.rivals import Hypothesis
 
@@ -154,7 +154,8 @@ def verdicts(
     lead = table[np.arange(n), first] - spare
     trust = temper(table[:, :-1], np.where((first < w) & (lead > CLEAR_NATS), first, -1))
     decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED)
-    mixture, relative = fit_with_fits(trust * table, refined.amplitude[:, wanted], leftover, decoys)
+    trusted = tempered(table, trust, nothing=spare)
+    mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], leftover, decoys)
     posterior = mixture.posterior  # wanted, the same in part, rivals, noise
     names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
     order = np.argsort(-posterior, axis=1, kind="stable")
