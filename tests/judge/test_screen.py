@@ -137,7 +137,7 @@ class TestOccam:
         half = z.clamp_min(0).square() / 2
         mean = (half.logsumexp(dim=1) - math.log(len(rows))).numpy()
         found = screen(x)
-        np.testing.assert_allclose(found.occam[:, 0] + found.z[:, 0] ** 2 / 2, mean, atol=1.0)
+        np.testing.assert_allclose(found.occam[:, 0] + found.z[:, 0] ** 2 / 2, mean, atol=1.3)
 
 
 class TestBanks:

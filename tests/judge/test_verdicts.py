@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -183,13 +184,21 @@ def test_order_of_particles() -> None:
 
 
 def test_evidence_is_tempered_before_it_is_mixed() -> None:
-    """Leads that scatter four times as much as they should are halved and halved again."""
+    """Evidence of a rival that scatters four times as much about what it should be."""
     evidence, refined = table()
     rng = np.random.default_rng(7)
     scattered = evidence.copy()
     rows = np.isin(TRUE, ["alpha", "beta"])
-    lead = rng.normal(60, (4 * 120) ** 0.5, size=rows.sum())
-    scattered[rows, np.where(TRUE[rows] == "alpha", 0, 1)] = lead
+    own = np.where(TRUE[rows] == "alpha", 0, 1)
+    scattered[rows, own] = 60.0
+    scattered[rows, 1 - own] = 24.0 + rng.normal(0, (4 * 2 * 60 * 0.6 * 0.4) ** 0.5, rows.sum())
+    # At the best poses, with as little else in the particles as makes z² / 2 of a likelihood ratio.
+    refined = replace(
+        refined,
+        z=np.sqrt(2 * np.clip(scattered, 0, None)),
+        energy=np.full(len(TRUE), 1e4),
+        freedom=2e4,
+    )
     ones = np.ones(len(TRUE))
     found = verdicts(HYPOTHESES, scattered, refined, leftover=ones, spare=6.0, optics=None)
     assert 0.1 < found.temper < 0.6

@@ -25,7 +25,8 @@ from tomadapt.classify.options import Method, SourceOptions
 from tomadapt.classify.run import FEWEST_PARTICLES
 from tomadapt.classify.stacks import stacks_transfers, write_stack_labels
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.atomic import write_json
+from tomadapt.io.atomic import output_folder, write_json
+from tomadapt.io.tilt_stacks import particle_file
 from tomadapt.io.volumes import Contrast, open_target
 from tomadapt.judge.groups import Transfers
 from tomadapt.judge.judge import JudgeOptions, judge, screen_all
@@ -44,7 +45,8 @@ from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.subtomograms import Indices, Subtomograms
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import reconstruct_to_folder
-from tomadapt.tomograms.tilt_stacks import TiltStackExtraction
+from tomadapt.tomograms.positions import require_elsewhere
+from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
 
 _SIGN_SAMPLE = 64
 LARGEST_BOX = 80
@@ -145,6 +147,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     """
     # What may be changed afterwards, or concerns networks, tells no runs apart.
     wanted = options.model_dump(mode="json", exclude={"fdr", "source", "adapt"})
+    if options.cubes.suffix == ".star":
+        require_elsewhere(particle_file(options.cubes), out)
     require_own(out, wanted, needed_bytes=0)
     clock = StageClock(out / "stages.json")
     where = make_fabric(device).device
@@ -170,7 +174,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
                 expected="at least one",
                 remedy="name it: --structures NAME or NAME=FILE",
             )
-        noise = Noise.of(data, measured.points)
+        noise = measured.noise()
     settings = JudgeOptions(
         reach_voxels=data.box / 12 if options.reach_voxels is None else options.reach_voxels,
         rivals=options.rivals,
@@ -179,9 +183,9 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     with clock.stage("contrast"):
         sign = _sign(data, structures, noise, settings, options)
     write_json(out / "config.json", wanted)
-    told = [text for text in (sign.warning, contradiction(data, recording)) if text]
-    no_ctf = recording.flat_transfer or measured.transfers is not None
-    acquisition = None if no_ctf else recording.acquisition
+    wrong_tilts = None if measured.stacks else contradiction(data, recording)
+    told = [text for text in (sign.warning, wrong_tilts) if text]
+    acquisition = None if recording.flat_transfer else recording.acquisition
     with clock.stage("judge"):
         verdicts = judge(
             _Signed(data, sign.sign),
@@ -212,11 +216,12 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             "cubes": str(options.cubes),
             "n_particles": len(data),
             "n_labelled": int(kept.sum()),
+            "n_without_cube": len(measured.stacks.dropped) if measured.stacks else 0,
             "box": data.box,
             "cube_voxel_size_A": data.voxel_size_A,
             **judged_summary(verdicts, acquisition, sign.text, kept),
             "contrast": {"sign": sign.sign, "text": sign.text},
-            "recording": recording.summary,
+            "recording": measured.summary,
             "warnings": told,
             "seconds": {name: record["seconds"] for name, record in clock.records.items()},
             "peak_memory_mb": max(r["peak_memory_mb"] for r in clock.records.values()),
@@ -232,7 +237,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             recording={
                 "file": str(options.cubes),
                 "cubes": f"{len(data)} of {data.box}³ voxels of {data.voxel_size_A:g} Å",
-                **recording.summary,
+                **measured.summary,
             },
             configuration=options.model_dump(mode="json"),
         )
@@ -370,18 +375,49 @@ class _Measured:
     @classmethod
     def of_stacks(cls, options: CubesOptions, out: Path, device: torch.device) -> _Measured:
         """Tilt stacks say what was let through themselves, tilt series by tilt series."""
-        folder = out / "subtomograms"
-        made = reconstruct_to_folder(options.cubes, folder, contrast="positive", whitened=True)
-        data = cls.opened(folder, options)
-        recording = recording_of(data, _with_tilts(options.recording, made))
+        if options.recording != StatedRecording():
+            raise ConfigError(
+                f"{options.cubes} says how each of its tilt series was recorded",
+                expected="nothing stated",
+                got="tilts or optics on the command line",
+                remedy="leave out --tilt-range, --tilt-step, --defocus and the like",
+            )
+        file = output_folder(out) / "whitened.npy"
+        made = reconstruct_tilt_stacks(options.cubes, contrast="positive", whitened=True, out=file)
+        data = cls.opened(file, options, voxel_size_A=made.voxel_size_A)
+        recording = Recording(made.acquisition, flat_transfer=True)
         points, transfers = stacks_transfers(made, device)
         return cls(data, recording, points, transfers, made)
 
+    def noise(self) -> Noise:
+        """Measured in the cubes themselves."""
+        if self.transfers is None:
+            return Noise.of(self.data, self.points)
+        measured = (self.transfers.transfer > 0)[torch.from_numpy(self.transfers.group)]
+        return Noise.of(self.data, self.points, measured=measured)
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What matters of the recording, as text."""
+        if self.stacks is None:
+            return self.recording.summary
+        recorded = self.stacks.acquisitions.values()
+        tilts = [t for a in recorded for t in (a.tilt_angles_deg[0], a.tilt_angles_deg[-1])]
+        defoci = [a.defocus_um for a in recorded]
+        return {
+            "tilt series": str(len(defoci)),
+            "tilts": f"{min(tilts):.0f}° to {max(tilts):.0f}° about y, as the file says of each",
+            "CTF": f"of each image, as the file says: {min(defoci):.1f} to {max(defoci):.1f} µm",
+        }
+
     @staticmethod
-    def opened(path: Path, options: CubesOptions) -> Subtomograms:
+    def opened(
+        path: Path, options: CubesOptions, *, voxel_size_A: float | None = None
+    ) -> Subtomograms:
+        size_A = options.voxel_size_A if voxel_size_A is None else voxel_size_A
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
-            return open_target(path, voxel_size_A=options.voxel_size_A, contrast="positive")
+            return open_target(path, voxel_size_A=size_A, contrast="positive")
 
 
 def _sign(

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from tomadapt.classify.judged_summary import label_columns, rejection_reasons
+from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import write_star
 from tomadapt.judge.groups import Transfers
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.tomograms.positions import Positions, write_rejected
+from tomadapt.tomograms.positions import POSITIONS, Positions, write_rejected
 from tomadapt.tomograms.tilt_stacks import TiltStackExtraction
 
 
@@ -53,9 +54,14 @@ def write_stack_labels(
     fdr
         The rate above which a label is rejected.
     """
-    columns = label_columns(verdicts, made.kept, len(made.particles))
+    n = len(made.particles)
+    columns = label_columns(verdicts, made.kept, n)
+    # The row of labels.csv, from 1.
+    cube = np.zeros(n, dtype=int)
+    cube[made.kept] = np.arange(len(made.kept)) + 1
+    columns[SUBTOMOGRAM] = cube.tolist()
     positions = Positions(made.particles, made.kept, made.dropped)
     labelled = positions.without(rejection_reasons(verdicts, fdr, {}))
-    rows = labelled.rows.tolist()
-    write_star(out / "particles.star", made.particles, columns=columns, rows=rows)
-    write_rejected(out / "rejected.star", labelled, columns)
+    used, unused = POSITIONS
+    write_star(out / used, made.particles, columns=columns, rows=labelled.rows.tolist())
+    write_rejected(out / unused, labelled, columns)

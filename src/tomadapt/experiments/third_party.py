@@ -90,9 +90,7 @@ def _table(rows: list[Row], there: list[str]) -> str:
     )
     missing = [name for name in SETS if name not in there]
     if missing:
-        parts.append(
-            f"Not at hand: {', '.join(missing)} (scripts/third_party_cubes.py, third_party_relion.py).\n"
-        )
+        parts.append(f"Not at hand: {', '.join(missing)} (scripts/third_party_*.py).\n")
     return "\n".join(parts)
 
 

@@ -117,6 +117,17 @@ class TiltStacks:
         return images[varying], used[varying]
 
 
+def particle_file(path: Path | str) -> Path:
+    """The STAR file with the particles' rows: that given, or what an optimisation set names.
+
+    Raises
+    ------
+    InputError, ConfigError
+        As for :func:`open_tilt_stacks`.
+    """
+    return _sources(Path(path), None)[0]
+
+
 def open_tilt_stacks(path: Path | str, *, tomograms: Path | str | None = None) -> TiltStacks:
     """Read the STAR files of particles that are 2D stacks.
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tomadapt.errors import ConfigError
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.refine import Refined
-from tomadapt.judge.screen import Screened
 from tomadapt.subtomograms import Indices
 
 
@@ -25,10 +25,23 @@ class Transfers:
         (n,) the group of each particle.
     transfer
         (g, p) at the points of the noise, 0 where a group was not measured.
+
+    Raises
+    ------
+    ConfigError
+        When a particle is of no group.
     """
 
     group: NDArray[np.integer]
     transfer: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.group) and not 0 <= self.group.min() <= self.group.max() < len(self.transfer):
+            raise ConfigError(
+                "particles of a recording that is not described",
+                expected=f"groups from 0 to {len(self.transfer) - 1}",
+                got=f"{self.group.min()} to {self.group.max()}",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +60,12 @@ def groups_of(noise: Noise, transfers: Transfers | None, count: int) -> list[Gro
     """The groups of ``count`` particles, the largest first; one where all were recorded alike."""
     if transfers is None:
         return [Group(np.arange(count), noise)]
+    if len(transfers.group) != count:
+        raise ConfigError(
+            "the recordings are of other particles",
+            expected=f"the group of each of {count} particles",
+            got=len(transfers.group),
+        )
     found = []
     for number, transfer in enumerate(transfers.transfer):
         rows = np.flatnonzero(transfers.group == number)
@@ -69,13 +88,6 @@ class Some:
     def read(self, indices: Indices) -> torch.Tensor:
         """(b, n, n, n) float32."""
         return self.cubes.read(self.rows[np.asarray(indices)])
-
-
-def screened_by_group(
-    groups: Sequence[Group], screened: Callable[[int, Group], Screened]
-) -> Screened:
-    """What ``screened`` finds of each group, by number, in the order of the particles."""
-    return Screened.joined([screened(i, g) for i, g in enumerate(groups)]).take(_back(groups))
 
 
 def refined_by_group(groups: Sequence[Group], refined: Callable[[Group], Refined]) -> Refined:

@@ -17,7 +17,6 @@ from tomadapt.judge.groups import (
     Transfers,
     groups_of,
     refined_by_group,
-    screened_by_group,
     values_by_group,
 )
 from tomadapt.judge.misfit import residual_power
@@ -39,8 +38,9 @@ SAME_PROTEIN, SAME_SHAPE = 0.9, 0.97
 homologue or the structure itself, a shape cannot be told from it at this resolution."""
 SURE_NATS = 10.0
 """Evidence over noise from which on a particle measures the optics, if no rival explains it."""
-HAND_NATS = 25.0
-"""Summed evidence from which on mirror images are what the particles are."""
+HAND_NATS, HAND_SIGMA = 25.0, 2.5
+"""Summed evidence from which on mirror images are what the particles are, in nats and in standard
+deviations of votes at random; a particle's vote is at most :data:`SURE_NATS`."""
 _FEWEST_SURE = 8
 REFINED_WANTED, REFINED_RIVALS = (2, 8), 3
 CLOSE_NATS = 10.0
@@ -108,8 +108,8 @@ def judge(
     """
     options = options or JudgeOptions()
     groups = groups_of(noise, transfers, len(cubes))
-    shell = search_shell(groups[0].noise, wanted)
-    search = _Search(cubes, groups, voxel_size_A, shell, options, progress)
+    shell = search_shell(noise, wanted)
+    search = _Search(cubes, noise, groups, voxel_size_A, shell, options, progress)
     hypotheses = [*wanted, *mirrors(list(wanted))]
     own = search.screen(hypotheses)
     told = _counter(progress, "screen", len(cubes) * (2 if options.rivals else 1))
@@ -128,14 +128,13 @@ def judge(
     kinds = np.array([h.kind for h in hypotheses])
     names = {name for name, _ in dropped}
     competes = np.array([h.name not in names for h in hypotheses])
-    optics = search.optics(
-        screened, _surest(screened.evidence(freedom), np.where(competes, kinds, "dropped")),
-        hypotheses, acquisition,
-    )  # fmt: skip
+    evidence = screened.evidence(freedom)
+    sure = _surest(evidence, np.where(competes, kinds, "dropped"))
+    optics = search.optics(screened, sure, hypotheses, acquisition)
     seen = search if optics is None else search.with_envelope(optics.b_factor_A2)
     pairs = _pairs(screened, kinds, competes, freedom)
     refined = seen.refined(screened, pairs, hypotheses)
-    spare = _climbed_in_noise(own, (groups[0].noise, seen.groups[0].noise), options)
+    spare = _climbed_in_noise(own, (noise, seen.pooled), options)
     evidence = refined.gain() + screened.occam
     # Structures that find more in noise than others are worth that much less.
     evidence[:, : 2 * len(wanted)] -= np.tile(spare - spare.mean(), 2)
@@ -157,6 +156,7 @@ class _Search:
     """Particles, how each group of them was recorded, and how they are compared."""
 
     cubes: Cubes
+    pooled: Noise
     groups: Sequence[Group]
     voxel_size_A: float
     shell: int
@@ -165,25 +165,20 @@ class _Search:
 
     @property
     def box(self) -> int:
-        return self.groups[0].noise.points.n
+        return self.pooled.points.n
 
-    def screen(self, hypotheses: Sequence[Hypothesis], group: int = 0) -> Screen:
-        """Of one group: what was let through is in its templates."""
+    def screened(self, screen: Screen, told: Callable[[int], None]) -> Screened:
+        """All particles through one screen, as if all had been recorded alike."""
+        return screen_all(self.cubes, screen, self.pooled, told)
+
+    def screen(self, hypotheses: Sequence[Hypothesis]) -> Screen:
+        """Of these structures, as they are seen on average."""
         return Screen(
             hypotheses,
-            self.groups[group].noise,
+            self.pooled,
             shell=self.shell,
             reach_voxels=self.options.reach(self.box),
         )
-
-    def screened(self, first: Screen, told: Callable[[int], None]) -> Screened:
-        """All groups, each by a screen of its own; the first group's is there already."""
-
-        def look(number: int, group: Group) -> Screened:
-            screen = self.screen(first.hypotheses, number) if number else first
-            return screen_all(group.of(self.cubes), screen, group.noise, told)
-
-        return screened_by_group(self.groups, look)
 
     def rivals(self, hand: int) -> list[Hypothesis]:
         """Shapes, and proteins of the particles' hand."""
@@ -205,7 +200,10 @@ class _Search:
     def hand(
         self, screened: Screened, hypotheses: Sequence[Hypothesis], freedom: float
     ) -> Literal[1, -1]:
-        """Whether mirror images, the second half, explain particles better than structures do."""
+        """Whether mirror images, the second half, explain particles better than structures do.
+
+        Strangers among the particles vote at random, and none votes for more than it is sure of.
+        """
         evidence = screened.evidence(freedom)
         n, half = len(evidence), evidence.shape[1] // 2
         own, mirror = evidence[:, :half].argmax(axis=1), evidence[:, half:].argmax(axis=1) + half
@@ -215,18 +213,18 @@ class _Search:
         refined = self.sample(rows).refined(screened.take(rows), pairs[rows], hypotheses)
         found = refined.gain() + screened.occam[rows]
         at = np.arange(len(rows))
-        better = found[at, mirror[rows]] - found[at, own[rows]]
-        return -1 if better.sum() > HAND_NATS else 1
+        for_own, for_mirror = found[at, own[rows]], found[at, mirror[rows]]
+        sure = np.maximum(for_own, for_mirror) > SURE_NATS
+        votes = np.clip(for_mirror - for_own, -SURE_NATS, SURE_NATS)[sure]
+        clear = votes.sum() > max(HAND_NATS, HAND_SIGMA * float(np.sqrt(np.square(votes).sum())))
+        return -1 if len(votes) >= _FEWEST_SURE and clear else 1
 
     def with_envelope(self, b_factor_A2: float) -> _Search:
-        damped = [
-            replace(
-                g,
-                noise=with_envelope(g.noise, b_factor_A2, self.voxel_size_A, at_least=self.shell),
-            )
-            for g in self.groups
-        ]
-        return replace(self, groups=damped)
+        def damped(noise: Noise) -> Noise:
+            return with_envelope(noise, b_factor_A2, self.voxel_size_A, at_least=self.shell)
+
+        groups = [replace(g, noise=damped(g.noise)) for g in self.groups]
+        return replace(self, pooled=damped(self.pooled), groups=groups)
 
     def refined(
         self,

@@ -89,7 +89,7 @@ def fit_with_fits(
             # What noise or a rival explains nearly as well says nothing of the class's contrast.
             clear = of_wanted[known, column] - others[known].max(axis=1) > _CLEAR
             weights = mixture.posterior[known, column] * clear
-            in_part[:, column] = -np.inf
+            in_part[:, column], relative[:, column] = -np.inf, 1.0
             if (weights * (best[known] == column)).sum() < _FEWEST:
                 continue
             middle, spread = _median_and_spread(amplitude[known, column], weights)
@@ -167,7 +167,7 @@ def residual_power(
                 s = torch.from_numpy(refined.shifts[some, column]).to(device)
                 seen = reference.at(R, points) * points.phases(s) * root
                 # The whitened norm counts each point with its multiplicity.
-                norm = (seen.abs().square() @ points.multiplicity).sqrt()[:, None]
+                norm = (seen.abs().square() @ points.multiplicity).sqrt()[:, None].clamp_min(1e-20)
                 z = (x * seen.conj()).real @ points.multiplicity
                 left = x - seen * (z[:, None] / norm.square())
                 real = points.volumes(left) * n**1.5  # of noise, as strong as at the points

@@ -91,7 +91,14 @@ class Noise:
         return windowed_transforms(cubes, self.points, self.window)
 
     @classmethod
-    def of(cls, cubes: Cubes, points: MeasuredPoints, *, at_most: int = AT_MOST) -> Noise:
+    def of(
+        cls,
+        cubes: Cubes,
+        points: MeasuredPoints,
+        *,
+        measured: torch.Tensor | None = None,
+        at_most: int = AT_MOST,
+    ) -> Noise:
         """Measure the noise in cubes that hold little else.
 
         Parameters
@@ -101,6 +108,8 @@ class Noise:
             noise.
         points
             Where they were measured.
+        measured
+            (n, p) bool: where each was measured, if not all were everywhere.
         at_most
             How many cubes are read, spread evenly.
         """
@@ -110,7 +119,13 @@ class Noise:
         for first in range(0, len(rows), _BATCH):
             x = windowed_transforms(cubes.read(rows[first : first + _BATCH]), points, shape)
             total += x.abs().square().sum(dim=0)
-        return cls.from_power(total / len(rows), points, shape)
+        if measured is None:
+            return cls.from_power(total / len(rows), points, shape)
+        counts = measured[rows].sum(dim=0).to(total)
+        usual = total.sum() / counts.sum()
+        return cls.from_power(
+            torch.where(counts > 0, total / counts.clamp_min(1), usual), points, shape
+        )
 
     @classmethod
     def from_power(

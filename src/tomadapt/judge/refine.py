@@ -154,7 +154,9 @@ def refine(
                 rotations[at, column], shifts[at, column] = R.cpu(), s.cpu()
                 z[at, column] = score.clamp_min(0).cpu().numpy() * np.sqrt(energy[at])
                 seen = reference.at(R, points) * weight.sqrt()
-                amplitude[at, column] = z[at, column] / seen.norm(dim=1).cpu().numpy()
+                amplitude[at, column] = (
+                    z[at, column] / seen.norm(dim=1).clamp_min(1e-20).cpu().numpy()
+                )
                 progress(len(at))
     return Refined(z, amplitude, rotations, shifts, energy, noise.freedom(points))
 

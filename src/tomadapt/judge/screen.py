@@ -25,8 +25,10 @@ from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
 from tomadapt.structures.resampling import radius_A
 
-KEPT_POWER = 0.985
-"""Of the rotated structures, by the common basis."""
+KEPT_POWER = 0.97
+"""Of each structure's power in all its rotations, by the common basis."""
+MOST_POINTS = 3000
+"""Of a screen that goes further than a first look: its memory grows with their square."""
 KEPT_INFORMATION = 0.75
 """Of the whitened power of structures, by the screen's shells."""
 ALIKE = 0.98
@@ -38,7 +40,7 @@ STEP_HALF_PERIODS, COARSEST_DEG, FINEST_DEG = 1.8, 30.0, 18.0
 """A step of the grid of rotations moves a structure's edge by so many half periods of the screen's
 highest frequency; it is between these. Finer grids with fewer candidates lose more particles."""
 _WORTH_REFINING = 0.5
-_SOME_ROTATIONS = 200
+_SOME_ROTATIONS = 1000
 _COARSE_DEG = 90.0
 _CHUNK = 256
 _ITERATIONS = 3
@@ -72,8 +74,10 @@ def search_shell(noise: Noise, hypotheses: Sequence[Hypothesis]) -> int:
             power = (seen.abs().square() * noise.weight).mean(dim=0)
             by_shell = torch.zeros_like(held).index_add_(0, points.shell, power)
             held += by_shell.cumsum(0) / by_shell.sum().clamp_min(1e-30)
-    enough = (held < KEPT_INFORMATION * len(hypotheses)).sum()
-    return int(np.clip(int(enough), least_shell(n), round(n / 3)))
+    enough = int((held < KEPT_INFORMATION * len(hypotheses)).sum())
+    points_up_to = np.bincount(points.shell.cpu().numpy(), minlength=n // 2).cumsum()
+    affordable = int((points_up_to <= MOST_POINTS).sum()) - 1
+    return max(least_shell(n), min(enough, round(n / 3), affordable))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +119,24 @@ class Screened:
     def evidence(self, freedom: float) -> NDArray[np.float64]:
         """(n, h) log-evidence against noise alone: over all poses, amplitude free."""
         return log_likelihood_ratio(self.z, self.energy[:, None], freedom) + self.occam
+
+
+def _best_poses(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(c, b) of the largest of (m, b, s): their values, rotations and shifts, the best first.
+
+    Of each rotation only the best shift counts, unless there are too few rotations.
+    """
+    m, b, s = found.shape
+    if m >= CANDIDATES:
+        best, at_shift = found.max(dim=2)
+        best, at = best.topk(CANDIDATES, dim=0)
+        return best, at, at_shift.gather(0, at)
+    flat = found.transpose(0, 1).reshape(b, m * s)
+    best, pose = flat.topk(min(CANDIDATES, m * s), dim=1)
+    if best.shape[1] < CANDIDATES:  # fewer poses than that: the best again
+        fill = [0] * (CANDIDATES - best.shape[1])
+        best, pose = torch.cat([best, best[:, fill]], 1), torch.cat([pose, pose[:, fill]], 1)
+    return best.T, (pose // s).T, (pose % s).T
 
 
 @dataclass(frozen=True)
@@ -189,7 +211,7 @@ class Screen:
         self.unshift = self.points.phases(-self.shifts)  # (s, p)
         with torch.inference_mode():
             references = [Reference.of(h.windowed, device) for h in hypotheses]
-            self.basis = self._common_basis(references, grids[max(steps)])  # (2 p, k)
+            self.basis = self._common_basis(references, [grids[s] for s in steps])  # (2 p, k)
             self.banks = [
                 self._bank(reference, grids[step])
                 for reference, step in zip(references, steps, strict=True)
@@ -204,14 +226,14 @@ class Screen:
         return torch.cat(parts)
 
     def _common_basis(
-        self, references: Sequence[Reference], rotations: torch.Tensor
+        self, references: Sequence[Reference], grids: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        some = rotations[:: max(1, len(rotations) // _SOME_ROTATIONS)]
+        """(2 p, k) components that keep enough of each structure in its rotations (m, 3, 3)."""
+        some = [grid[:: math.ceil(len(grid) / _SOME_ROTATIONS)] for grid in grids]
         covariance = torch.zeros(2 * len(self.root), 2 * len(self.root), device=self.root.device)
-        for reference in references:
-            rows = self._whitened(reference, some)
-            rows /= rows.norm(dim=1, keepdim=True).clamp_min(1e-20)
-            covariance += rows.T @ rows
+        for reference, rotations in zip(references, some, strict=True):
+            rows = self._unit_rows(reference, rotations)
+            covariance.addmm_(rows.T, rows, alpha=1 / len(rows))
         # The leading principal components, by subspace iteration from a fixed random start (Halko
         # et al. 2011, SIAM Rev. 53, 217): all of them would take ten times as long.
         count = min(LARGEST_BASIS, len(covariance))
@@ -219,17 +241,25 @@ class Screen:
         space = start.to(covariance)
         for _ in range(_ITERATIONS):
             space = torch.linalg.qr(covariance @ space).Q
-        values, vectors = torch.linalg.eigh(space.T @ covariance @ space)
-        kept = values.flip(0).clamp_min(0).cumsum(0) / covariance.trace()
-        used = int((kept < KEPT_POWER).sum()) + 1
-        basis: torch.Tensor = (space @ vectors.flip(1)[:, :used]).contiguous()
-        return basis
+        _, vectors = torch.linalg.eigh(space.T @ covariance @ space)
+        basis = space @ vectors.flip(1)
+        kept = torch.ones(count, device=basis.device)  # of the structure that keeps least
+        for reference, rotations in zip(references, some, strict=True):
+            parts = (self._unit_rows(reference, rotations) @ basis).square().mean(dim=0)
+            kept = torch.minimum(kept, parts.cumsum(dim=0))
+        used = min(int((kept < KEPT_POWER).sum()) + 1, count)
+        leading: torch.Tensor = basis[:, :used].contiguous()
+        return leading
+
+    def _unit_rows(self, reference: Reference, rotations: torch.Tensor) -> torch.Tensor:
+        """As :meth:`_whitened`, of norm 1."""
+        rows = self._whitened(reference, rotations)
+        unit: torch.Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-20)
+        return unit
 
     def _bank(self, reference: Reference, rotations: torch.Tensor) -> _Bank:
         """One structure in those rotations that differ, and how many look like each."""
-        rows = self._whitened(reference, rotations)
-        norm = rows.norm(dim=1)
-        bank = (rows / norm[:, None].clamp_min(1e-20)) @ self.basis  # (m, k)
+        bank = self._unit_rows(reference, rotations) @ self.basis  # (m, k)
         unit = bank / bank.norm(dim=1, keepdim=True).clamp_min(1e-20)
         alike = (unit @ unit.T > ALIKE).cpu().numpy()
         left = np.ones(len(bank), dtype=bool)
@@ -264,17 +294,13 @@ class Screen:
         for bank in self.banks:
             poses = bank.log_rotations + math.log(len(self.shifts))
             found = (bank.rows @ moved.T).view(len(bank.rows), len(x), -1)  # (m, b, s)
-            best, at_shift = found.max(dim=2)
-            best, at = best.topk(min(CANDIDATES, len(bank.rows)), dim=0)  # (c, b)
-            if len(best) < CANDIDATES:  # of a sphere: the same pose again
-                fill = [0] * (CANDIDATES - len(best))
-                best, at = torch.cat([best, best[fill]]), torch.cat([at, at[fill]])
+            best, at, at_shift = _best_poses(found)  # (c, b) each
             log_mean = found.clamp_min_(0).square_().mul_(0.5)
             log_mean.add_(bank.log_counts[:, None, None])
             z.append(best[0])
             occam.append(log_mean.logsumexp(dim=(0, 2)) - poses - best[0].clamp_min(0).square() / 2)
             rotations.append(bank.rotations[at.T])
-            shifts.append(self.shifts[at_shift.gather(0, at).T])
+            shifts.append(self.shifts[at_shift.T])
         parts = (torch.stack(t, dim=1).cpu() for t in (z, occam, rotations, shifts))
         first, second, third, fourth = parts
         return Screened(
@@ -303,7 +329,7 @@ class Screen:
             still = torch.eye(3, device=self.root.device)[None]
             seen = reference.at(still, self.points)  # (1, p)
             full = torch.zeros(1, len(self.inside), dtype=seen.dtype, device=seen.device)
-            full[:, self.inside] = seen / (seen * self.root).norm()
+            full[:, self.inside] = seen / (seen * self.root).norm().clamp_min(1e-20)
             found = self(full)
             alike = found.z[0].copy()
             for column in np.flatnonzero(alike > _WORTH_REFINING):

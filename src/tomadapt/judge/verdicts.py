@@ -152,7 +152,9 @@ def verdicts(
     table = np.concatenate([evidence[:, components], np.full((n, 1), spare)], axis=1)
     first = table.argmax(axis=1)
     lead = table[np.arange(n), first] - spare
-    trust = temper(table[:, :-1], np.where((first < w) & (lead > CLEAR_NATS), first, -1))
+    # What scatters is the likelihood at the best poses; averaging over poses only takes from it.
+    gains = refined.gain()[:, components]
+    trust = temper(gains, np.where((first < w) & (lead > CLEAR_NATS), first, -1))
     decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED)
     trusted = tempered(table, trust, nothing=spare)
     mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], leftover, decoys)

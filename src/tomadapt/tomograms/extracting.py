@@ -139,13 +139,12 @@ def reconstruct_to_folder(
     contrast: Contrast,
     box: int | None = None,
     mirror: bool = False,
-    whitened: bool = False,
 ) -> TiltStackExtraction:
     """Make cubes of 2D tilt stacks and write them as :mod:`tomadapt.io.extracted` says.
 
     Parameters
     ----------
-    particles, tomograms, contrast, box, mirror, whitened
+    particles, tomograms, contrast, box, mirror
         See :func:`~tomadapt.tomograms.tilt_stacks.reconstruct_tilt_stacks`, also for what is
         raised.
     folder
@@ -158,7 +157,6 @@ def reconstruct_to_folder(
         contrast=contrast,
         box=box,
         mirror=mirror,
-        whitened=whitened,
         out=folder / CUBES,
     )
     card = ExtractedCard(

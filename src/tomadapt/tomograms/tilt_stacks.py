@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ FEWEST_IMAGES = 3
 class TiltStackExtraction(Extraction):
     """Cubes of particles that were 2D tilt stacks, in the frame of their tomograms.
 
-    They are corrected for their contrast transfer: what ``acquisitions`` say of defocus and
-    exposure is how they were recorded, and shows in their noise alone.
+    They are corrected for their contrast transfer, unless they are whitened: what ``acquisitions``
+    say of defocus and exposure is how they were recorded, and shows in their noise alone.
 
     Attributes
     ----------
@@ -174,7 +175,8 @@ def reconstruct_tilt_stacks(
         for index, row in enumerate(kept[len(first) :], start=len(first)):
             volumes[index] = cubes.of(row)
     else:
-        volumes = _written(Path(out), map(cubes.of, kept), count=len(kept), box=edge)
+        rest = map(cubes.of, kept[len(first) :])
+        volumes = _written(Path(out), chain(first, rest), count=len(kept), box=edge)
     rotations = stacks.particles.rotations
     if rotations is not None:
         matrices = rotations[kept].as_matrix()
