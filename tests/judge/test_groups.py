@@ -18,8 +18,10 @@ from planted_cubes import (
     white,
 )
 
+from tomadapt.errors import ConfigError
 from tomadapt.judge.groups import Group, Some, Transfers, groups_of, values_by_group
 from tomadapt.judge.judge import JudgeOptions, judge
+from tomadapt.judge.noise import Noise
 from tomadapt.recover.fourier import MeasuredPoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,6 +63,31 @@ def test_some_cubes() -> None:
     some = Some(cubes, np.array([3, 1]))
     assert len(some) == 2
     assert some.read([1, 0])[:, 0, 0, 0].tolist() == [1.0, 3.0]
+
+
+def test_transfers_of_other_particles_are_refused() -> None:
+    transfer = NOISE.points.transfer.expand(2, -1)
+    with pytest.raises(ConfigError, match="not described"):
+        Transfers(np.array([0, 2]), transfer)
+    with pytest.raises(ConfigError, match="of other particles"):
+        groups_of(NOISE, Transfers(np.array([0, 1]), transfer), 3)
+
+
+def test_noise_counts_those_that_measured_a_point() -> None:
+    """One cube in four saw the high frequencies; there the others have nothing."""
+    cubes = NOISE.sample(80, seed=9)
+    wide = np.arange(80) % 4 == 0
+    low = NOISE.points.shell < 6
+    x = NOISE.points.transforms(cubes)
+    x[~wide] *= low
+    measured = low.expand(80, -1) | torch.from_numpy(wide)[:, None]
+    found = Noise.of(Held(NOISE.points.volumes(x)), NOISE.points, measured=measured)
+    high = NOISE.points.shell > 7  # farther than smoothing reaches
+    ratio = found.power[high].mean() / NOISE.power[high].mean()
+    assert float(ratio) == pytest.approx(1.0, abs=0.15)
+    assert float(Noise.of(Held(NOISE.points.volumes(x)), NOISE.points).power[high].mean()) < float(
+        0.4 * NOISE.power[high].mean()
+    )
 
 
 class TestTwoRecordings:
@@ -139,4 +166,3 @@ class TestPointsOfATransfer:
         without = MeasuredPoints.of_transfer(half)
         assert (without.k[:, 1] != 0).all()
         assert len(without.k) == int((full.k[:, 1] != 0).sum())
-        assert replace(full).n == BOX

@@ -183,8 +183,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     with clock.stage("contrast"):
         sign = _sign(data, structures, noise, settings, options)
     write_json(out / "config.json", wanted)
-    wrong_tilts = None if measured.stacks else contradiction(data, recording)
-    told = [text for text in (sign.warning, wrong_tilts) if text]
+    told = [text for text in (sign.warning, measured.contradiction(options.recording)) if text]
     acquisition = None if recording.flat_transfer else recording.acquisition
     with clock.stage("judge"):
         verdicts = judge(
@@ -375,13 +374,6 @@ class _Measured:
     @classmethod
     def of_stacks(cls, options: CubesOptions, out: Path, device: torch.device) -> _Measured:
         """Tilt stacks say what was let through themselves, tilt series by tilt series."""
-        if options.recording != StatedRecording():
-            raise ConfigError(
-                f"{options.cubes} says how each of its tilt series was recorded",
-                expected="nothing stated",
-                got="tilts or optics on the command line",
-                remedy="leave out --tilt-range, --tilt-step, --defocus and the like",
-            )
         file = output_folder(out) / "whitened.npy"
         made = reconstruct_tilt_stacks(options.cubes, contrast="positive", whitened=True, out=file)
         data = cls.opened(file, options, voxel_size_A=made.voxel_size_A)
@@ -395,6 +387,17 @@ class _Measured:
             return Noise.of(self.data, self.points)
         measured = (self.transfers.transfer > 0)[torch.from_numpy(self.transfers.group)]
         return Noise.of(self.data, self.points, measured=measured)
+
+    def contradiction(self, stated: StatedRecording) -> str | None:
+        """What is wrong, or of no use, in what was stated; None where nothing is."""
+        if self.stacks is None:
+            return contradiction(self.data, self.recording)
+        if stated == StatedRecording():
+            return None
+        return (
+            "tilts and optics were stated, and are not used: the file of the tilt stacks says how "
+            "each series was recorded"
+        )
 
     @property
     def summary(self) -> dict[str, str]:

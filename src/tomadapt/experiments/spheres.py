@@ -72,6 +72,13 @@ def _planted(folder: Path, data: Path) -> tuple[dict[str, tuple[float, float]], 
     with (folder / "truth.csv").open(newline="", encoding="utf-8") as file:
         truth = np.array([row["label"] for row in csv.DictReader(file)])
     empty = np.flatnonzero(truth == NULL_CLASS)
+    if len(empty) < EACH:
+        raise InputError(
+            f"too few empty cubes in {folder}",
+            expected=f"at least {EACH} called {NULL_CLASS}",
+            got=len(empty),
+            remedy="write the set with more",
+        )
     points = recording_of(cubes, STATED).points(cubes)
     noise = Noise.of(cubes.subset(empty), points)
     paths = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
