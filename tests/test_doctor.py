@@ -580,12 +580,13 @@ class TestParticleList:
         ("pixel_A", "level"),
         [
             (10.0, "ok"),
-            (10.09, "ok"),
-            (10.2, "problem"),
+            (10.01, "ok"),
+            (10.2, "note"),
             (8.0, "problem"),
             (20.0, "problem"),
-            (2.5, "note"),
-            (1.35, "note"),
+            (0.135, "problem"),
+            (2.5, "ok"),
+            (1.35, "ok"),
         ],
     )
     def test_its_pixels_against_the_voxels(
@@ -596,7 +597,7 @@ class TestParticleList:
         found = finding(report_of(listed, tomogram), "tomogram_voxel_size")
         assert found.level == level
         assert list(found.value.values()) == pytest.approx([VOXEL_A / pixel_A], rel=1e-4)
-        assert ("the tomogram is binned" in found.text) == (pixel_A == 2.5)
+        assert ("if one of them is rounded" in found.text) == (pixel_A == 10.2)
 
     def test_of_a_tomogram_of_unknown_voxels_nothing_is_said(self, tmp_path: Path) -> None:
         tomogram = write_mrc(tmp_path / "t.mrc", voxel_A=0)

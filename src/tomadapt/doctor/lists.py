@@ -16,10 +16,9 @@ from tomadapt.errors import ConfigError, TomadaptError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
 from tomadapt.io.tomogram_files import bare_name
+from tomadapt.tomograms.scale import scale_of
 
 _SHOWN = 5
-_SAME_SIZE = 0.01
-_LEAST_BINNING = 1.5
 
 
 @dataclass(frozen=True)
@@ -226,24 +225,18 @@ def _sizes(
     tomograms: Sequence[KnownTomogram],
     rows_of: Mapping[str, NDArray[np.int64]],
 ) -> Finding:
-    """The list's pixels against the tomograms' voxels, which may be binned.
-
-    They are the same to 1 %, or the tomogram is coarser by a whole number, or by 1.5 and more
-    (programs that reconstruct at any size): anything else is a wrong header.
-    """
-    ratios = {}
+    """The list's pixels against the tomograms' voxels, as every command compares them."""
+    scales = {}
     for tomogram in tomograms:
-        ratio = (tomogram.voxel_size_A or np.nan) / sizes_A[rows_of[tomogram.name]]
-        for each in np.unique(ratio.round(6)).tolist():
-            ratios[f"{tomogram.name}: {each:.4g}"] = each
-    value = dict(ratios)
-    apart = {text: ratio for text, ratio in ratios.items() if abs(ratio - 1) > _SAME_SIZE}
-    if not apart:
-        return ok("tomogram_voxel_size", "the list's pixels are the tomogram's voxels", value)
-    text = f"the tomogram's voxel size over the list's pixel size is not 1: {_some([*apart])}"
-    if any(ratio < _LEAST_BINNING for ratio in apart.values()):
-        remedy = "one of both sizes is wrong: mend the tomogram's header or the list"
-        return problem("tomogram_voxel_size", text, value, remedy=remedy)
-    whole = all(abs(ratio / round(ratio) - 1) <= _SAME_SIZE for ratio in apart.values())
-    how = "the tomogram is binned" if whole else "right only if it was reconstructed at that size"
-    return note("tomogram_voxel_size", f"{text}; {how}", value)
+        for size_A in np.unique(sizes_A[rows_of[tomogram.name]]).tolist():
+            scale = scale_of(size_A, tomogram.voxel_size_A or np.nan, tomogram.shape)
+            scales[f"{tomogram.name}: {scale.text}"] = scale
+    value = {text: scale.ratio for text, scale in scales.items()}
+    remedy = "one of both sizes may be wrong: state the right one (--pixel-size or --voxel-size)"
+    wrong = [f"{text}; {s.wrong}" for text, s in scales.items() if s.wrong]
+    if wrong:
+        return problem("tomogram_voxel_size", _some(wrong), value, remedy=remedy)
+    doubts = [f"{text}; {s.doubt}" for text, s in scales.items() if s.doubt]
+    if doubts:
+        return note("tomogram_voxel_size", _some(doubts), value, remedy=remedy)
+    return ok("tomogram_voxel_size", _some([*scales]), value)

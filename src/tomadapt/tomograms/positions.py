@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.tomogram_files import bare_name
-from tomadapt.subtomograms import same_voxel_size
 from tomadapt.tomograms.picking import Picks
+from tomadapt.tomograms.scale import (
+    LARGEST_RATIO,
+    LEAST_BINNING,
+    collapsed,
+    placement_notes,
+    scale_of,
+)
 from tomadapt.tomograms.tomogram import Tomogram
 
 REASON = "tomadaptReason"
@@ -109,7 +115,8 @@ def listed_positions(
     InputError
         When the list cannot be read, or has no particle of this tomogram.
     MismatchError
-        When the voxel size in the list is not the tomogram's, or most particles are outside of it.
+        When the pixel size in the list cannot belong to the tomogram's voxels, most particles are
+        outside of it, or all are in one place.
     """
     particles, notes = _read(path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms)
     pixel_sizes_A = particles.pixel_size_A
@@ -142,8 +149,10 @@ def listed_positions(
             remedy="mend the list, or give another",
         )
     if pixel_size_A is None and pixel_sizes_A is not None:
-        _require_agreeing_voxels(path, pixel_sizes_A[rows], tomogram)
+        notes += _scale_notes(path, pixel_sizes_A[rows], tomogram)
     _require_inside(path, tomogram, particles.coordinates_A[rows])
+    places = particles.coordinates_A[rows] / tomogram.voxel_size_A
+    notes += placement_notes(places, tomogram.shape)
     return Positions(particles, rows, rejected, tuple(notes))
 
 
@@ -184,7 +193,16 @@ def _read(
 def _require_inside(
     path: Path | str, tomogram: Tomogram, coordinates_A: NDArray[np.float64]
 ) -> None:
-    """Refuse a list of which most is outside: a wrong pixel size, or another tomogram."""
+    """Refuse a list of which most is outside, or that is one place: a wrong scale, most likely."""
+    why = collapsed(coordinates_A / tomogram.voxel_size_A)
+    if why is not None:
+        raise MismatchError(
+            f"the positions of {path} cannot be those of particles",
+            expected="particles in different places",
+            got=why,
+            remedy="state in which pixels they count (--pixel-size); WarpTools' template matching "
+            "writes fractions of the volume: multiply x, y and z by its sides in pixels",
+        )
     half = tomogram.voxel_size_A / 2
     beyond = (coordinates_A < -half) | (coordinates_A > tomogram.last_A + half)
     outside = np.atleast_1d(beyond.any(axis=1))
@@ -200,21 +218,23 @@ def _require_inside(
         )
 
 
-def _require_agreeing_voxels(
-    path: Path | str, sizes_A: NDArray[np.float64], tomogram: Tomogram
-) -> None:
-    """Refuse a tomogram's particles whose own voxel size, times its binning, cannot be its own."""
+def _scale_notes(path: Path | str, sizes_A: NDArray[np.float64], tomogram: Tomogram) -> list[str]:
+    """What is doubtful of a list's pixel sizes; those that cannot be the tomogram's are refused."""
+    found = []
     for size_A in np.unique(sizes_A).tolist():
-        # The list counts in pixels of the tilt series, of which the tomogram bins a whole number.
-        ratio = tomogram.voxel_size_A / size_A
-        if same_voxel_size(ratio, max(1, round(ratio))):
-            continue
-        raise MismatchError(
-            f"the voxel sizes of {path} and of the tomogram do not belong together",
-            expected=f"the tomogram's {tomogram.voxel_size_A:g} Å, or that over a whole number",
-            got=f"{size_A:g} Å in the list",
-            remedy="mend the tomogram's voxel size, or insist on the list's with --pixel-size",
-        )
+        scale = scale_of(size_A, tomogram.voxel_size_A, tomogram.shape)
+        if scale.wrong is not None:
+            raise MismatchError(
+                f"the voxel sizes of {path} and of the tomogram do not belong together",
+                expected="voxels as wide as the list's pixels, or "
+                f"{LEAST_BINNING:g} to {LARGEST_RATIO:g} times as wide",
+                got=f"{scale.text}; {scale.wrong}",
+                remedy="state the pixels that the list counts in (--pixel-size), or the tomogram's "
+                "voxels (--voxel-size)",
+            )
+        if scale.doubt is not None:
+            found.append(f"{scale.text}; {scale.doubt}")
+    return found
 
 
 def require_elsewhere(particles: Path | None, out: Path) -> None:
