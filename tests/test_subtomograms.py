@@ -38,7 +38,18 @@ class TestStandardise:
         expected = (volumes[1] - volumes[1].mean()) / volumes[1].std(correction=0)
         torch.testing.assert_close(standardise(volumes)[1], expected)
 
+    @pytest.mark.parametrize("scale", [1e-30, 1e-14, 1e20, 1e30])
+    def test_regression_the_scale_of_a_file_changes_nothing(self, scale: float) -> None:
+        """Warp's particles are tiny (relion #1191); below 1e-12 labels once changed."""
+        volumes = torch.randn(2, 6, 6, 6, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(standardise(volumes * scale), standardise(volumes))
+        exact = 2.0 ** round(np.log2(scale))
+        torch.testing.assert_close(
+            standardise(volumes * exact), standardise(volumes), rtol=0, atol=0
+        )
+
     def test_a_constant_cube_becomes_zero(self) -> None:
+        assert standardise(torch.full((1, 4, 4, 4), 0.1)).abs().max() == 0
         assert standardise(torch.full((1, 4, 4, 4), 2.0)).abs().max() == 0
 
     @settings(max_examples=20, deadline=None)

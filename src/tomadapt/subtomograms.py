@@ -140,18 +140,28 @@ class JoinedMixable(JoinedVolumes):
         return out
 
 
+CONSTANT = 1e-6
+"""Below this part of their largest value deviations are rounding errors."""
+
+
 def same_voxel_size(a_A: float, b_A: float) -> bool:
     """Whether two voxel sizes agree to 1 %, which headers and calibrations seldom beat."""
     return abs(a_A / b_A - 1) <= 0.01
 
 
 def standardise(volumes: torch.Tensor) -> torch.Tensor:
-    """Give each cube of (b, d, d, d) mean 0 and standard deviation 1 (a constant one becomes 0)."""
+    """Give each cube of (b, d, d, d) mean 0 and standard deviation 1, whatever its scale.
+
+    A cube that is constant, to a millionth of its largest value, becomes 0.
+    """
     flat = volumes.flatten(1)
-    mean = flat.mean(dim=1, keepdim=True)
-    centred = flat - mean
+    # Powers of two change no digit, and keep squares of 1e-30 and 1e30 inside single precision.
+    exponent = torch.frexp(flat.abs().amax(dim=1, keepdim=True)).exponent
+    scaled = torch.ldexp(flat, -exponent)
+    centred = scaled - scaled.mean(dim=1, keepdim=True)
     deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
-    return (centred / deviation.clamp_min(1e-12)).view_as(volumes)
+    done = centred / torch.where(deviation > CONSTANT, deviation, torch.inf)
+    return done.view_as(volumes)
 
 
 class Subtomograms:

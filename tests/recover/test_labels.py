@@ -65,3 +65,22 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     odd = {"tomadaptClassName": ["a"], "tomadaptSubtomogram": ["x"]}
     with pytest.raises(InputError, match="whole numbers"):
         classified_particles(star(tmp_path / "r.star", odd))
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_regression_a_spreadsheet_sorted_the_labels(tmp_path, mark):
+    """Its byte-order mark hid the index, so the order was not looked at (orange3 #7000)."""
+    path = tmp_path / "labels.csv"
+    path.write_text(f"{mark}index,label\n1,a\n0,b\n", encoding="utf-8")
+    with pytest.raises(InputError, match="in the order of the particles"):
+        read_labels(path, 2)
+    path.write_text(f"{mark}index,label\n0,b\n1,a\n", encoding="utf-8")
+    assert read_labels(path, 2) == ["b", "a"]
+
+
+def test_rows_of_a_star_file_are_those_cubes_that_they_say(tmp_path):
+    columns = {"tomadaptClassName": ["a", "b", "c"], "tomadaptSubtomogram": ["3", "1", "2"]}
+    assert read_labels(star(tmp_path / "p.star", columns), 3) == ["b", "c", "a"]
+    columns["tomadaptSubtomogram"] = ["3", "1", "3"]
+    with pytest.raises(InputError, match="every cube once"):
+        read_labels(star(tmp_path / "q.star", columns), 3)

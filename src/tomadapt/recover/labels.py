@@ -21,7 +21,8 @@ def read_labels(path: Path, n: int) -> list[str]:
     ----------
     path
         A ``.csv`` with a column ``label`` and a row a particle, or an ``.npz``, both as
-        ``tomadapt predict`` writes them; or a ``.star`` with ``tomadaptClassName``.
+        ``tomadapt predict`` writes them; or a ``.star`` with ``tomadaptClassName``, whose
+        ``tomadaptSubtomogram``, if it has that, says which cube a row is.
     n
         How many particles there are.
 
@@ -45,14 +46,16 @@ def read_labels(path: Path, n: int) -> list[str]:
 
 def _names(path: Path) -> Sequence[str]:
     if path.suffix == ".star":
-        return _star_column(path, CLASS_NAME)
+        return _by_subtomogram(path)
     if path.suffix == ".npz":
         try:
             with np.load(path) as content:
                 return [str(content["class_names"][label]) for label in content["labels"]]
         except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
             raise _unusable(path, "class_names and labels", str(error)) from error
-    rows = list(csv.DictReader(read_text(path, kind="file of labels").splitlines()))
+    # Spreadsheets put a byte-order mark before the first name.
+    text = read_text(path, kind="file of labels").removeprefix("\ufeff")
+    rows = list(csv.DictReader(text.splitlines()))
     if not rows or "label" not in rows[0]:
         found = ", ".join(map(str, rows[0])) if rows else "no rows"
         raise _unusable(path, "a column label", found)
@@ -60,6 +63,19 @@ def _names(path: Path) -> Sequence[str]:
     if None not in indices and indices != [str(i) for i in range(len(rows))]:
         raise _unusable(path, "rows in the order of the particles, index 0, 1, …", "another order")
     return [str(row["label"]) for row in rows]
+
+
+def _by_subtomogram(path: Path) -> Sequence[str]:
+    """The classes in a STAR file, in the order of the cubes where the file says which is whose."""
+    names = _star_column(path, CLASS_NAME)
+    table = next(t for t in read_star(path).tables if CLASS_NAME in t)
+    if SUBTOMOGRAM not in table:
+        return names
+    numbers = table.column(SUBTOMOGRAM)
+    if sorted(numbers) != sorted(str(i + 1) for i in range(len(numbers))):
+        raise _unusable(path, f"{SUBTOMOGRAM} of every cube once, from 1", "other numbers")
+    order = np.argsort([int(number) for number in numbers])
+    return [names[row] for row in order]
 
 
 def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
