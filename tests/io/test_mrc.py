@@ -120,6 +120,26 @@ class TestHeader:
         path.write_bytes(changed(content, 40, "<3f", 1300.0, 1300.0, 1300.0))
         assert read_header(path).cubic_voxel_size_A() == 13.0
 
+    @pytest.mark.parametrize("missing", [(40, "<3f", 60.0, 50.0, 0.0), (28, "<3i", 6, 5, 0)])
+    def test_regression_a_z_that_nobody_set(
+        self, tmp_path: Path, missing: tuple[int, str, float, float, float]
+    ) -> None:
+        """Once refused, whatever was stated (rosettasciio #131)."""
+        path = write(tmp_path / "a.mrc")
+        content = changed(path.read_bytes(), 28, "<3i", 6, 5, 4)
+        content = changed(content, 40, "<3f", 60.0, 50.0, 40.0)
+        path.write_bytes(changed(content, *missing))
+        with pytest.warns(UserWarning, match="nobody set z"):
+            assert read_header(path).cubic_voxel_size_A() == 10.0
+
+    def test_regression_spacings_a_little_apart(self, tmp_path: Path) -> None:
+        """0.2 % apart (pytom-match-pick #26)."""
+        path = write(tmp_path / "a.mrc")
+        content = changed(path.read_bytes(), 28, "<3i", 6, 5, 4)
+        path.write_bytes(changed(content, 40, "<3f", 60.0, 50.0, 40.08))
+        with pytest.warns(UserWarning, match="their mean, 10.0067 Å, is taken"):
+            assert read_header(path).cubic_voxel_size_A() == pytest.approx(10.0067, abs=1e-3)
+
     def test_anisotropic(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.mrc")
         path.write_bytes(changed(path.read_bytes(), 40, "<3f", 60.0, 50.0, 44.0))

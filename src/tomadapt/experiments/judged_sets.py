@@ -239,7 +239,7 @@ def judge_ribosomes(data: Path, store: Path) -> list[Row]:
             }
         )
         decoys = _randomised_labels(path, classes)
-        found = {name: int(np.sum(decoys == name)) for name in np.unique(decoys)}
+        found = {str(name): int(np.sum(decoys == name)) for name in np.unique(decoys)}
         rows.append(
             {
                 **about,
