@@ -51,6 +51,31 @@ class TestVoxels:
         assert header.byte_order == ">"
         np.testing.assert_array_equal(data, RAMP)
 
+    @pytest.mark.parametrize(
+        ("stamped", "low", "high", "unsigned"),
+        [
+            (False, 0.0, 255.0, True),
+            (False, 3.0, 180.0, True),
+            (False, -100.0, 90.0, False),
+            (True, -100.0, 90.0, False),
+            (False, 0.0, 100.0, False),
+            (True, 0.0, 100.0, True),
+            (False, 0.0, 0.0, False),
+            (True, 0.0, -1.0, True),
+            (False, np.nan, np.inf, False),
+        ],
+    )
+    def test_regression_bytes_as_their_extremes_say(
+        self, tmp_path: Path, stamped: bool, low: float, high: float, unsigned: bool
+    ) -> None:
+        """0 … 255 without IMOD's stamp were wrapped, and their sign inverted (cisTEM #166)."""
+        path = write(tmp_path / "a.mrc", RAMP.astype(np.int8))
+        content = changed(path.read_bytes(), 76, "<2f", low, high)
+        stamp = 1146047817 if stamped else 0
+        path.write_bytes(changed(content, 152, "<2i", stamp, 0))
+        assert read_header(path).unsigned_bytes == unsigned
+        assert open_mrc(path)[1].dtype == (np.uint8 if unsigned else np.int8)
+
     def test_unsigned_bytes_of_imod(self, tmp_path: Path) -> None:
         """IMOD's mode 0 is unsigned unless a flag says otherwise: 200 must not become −56."""
         path = write(tmp_path / "a.mrc", RAMP.astype("i1"))

@@ -114,7 +114,11 @@ def _count(n: int) -> str:
 def _mrc(header: MrcHeader) -> Iterator[Finding]:
     order = "little-endian" if header.byte_order == "<" else "big-endian"
     yield ok("format", f"MRC, {order}", "MRC")
-    unsigned = ", unsigned by IMOD's flag" if header.unsigned_bytes and header.mode == 0 else ""
+    unsigned = (
+        ", unsigned by IMOD's flag or the extremes in the header"
+        if header.unsigned_bytes and header.mode == 0
+        else ""
+    )
     name = header.dtype.name
     yield ok("voxel_type", f"mode {header.mode} ({name}{unsigned})", name)
     sizes = header.voxel_sizes_A

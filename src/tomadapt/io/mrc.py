@@ -53,7 +53,9 @@ class MrcHeader:
     mode
         0 int8, 1 int16, 2 float32, 6 uint16, 12 float16.
     unsigned_bytes
-        Whether mode 0 means uint8: IMOD's stamp is there without its flag for signed bytes.
+        Whether mode 0 means uint8: what the extremes in the header say (programs write 0 to 255
+        without IMOD's stamp), and where they say nothing, IMOD's stamp without its flag for signed
+        bytes.
     stored_shape
         Sections, rows, columns.
     grid
@@ -310,7 +312,9 @@ def _parse(path: Path, start: bytes, order: str) -> MrcHeader:
         path=path,
         byte_order=order,
         mode=_mode(start, order),
-        unsigned_bytes=stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED_BYTES,
+        unsigned_bytes=_unsigned(
+            stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED_BYTES, *floats(76)[:2]
+        ),
         stored_shape=(integers(0)[2], integers(0)[1], integers(0)[0]),
         grid=integers(28),
         cell_A=floats(40),
@@ -320,6 +324,15 @@ def _parse(path: Path, start: bytes, order: str) -> MrcHeader:
         origin_A=floats(196),
         labels=tuple(filter(None, (text.strip("\0 ") for text in texts))),
     )
+
+
+def _unsigned(stamped: bool, low: float, high: float) -> bool:
+    """Whether bytes are unsigned, by IMOD's stamp and the extremes that the header has."""
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        return stamped  # nobody set them
+    if low >= 0 and 127 < high <= 255:
+        return True
+    return stamped and not -128 <= low < 0
 
 
 def _check(header: MrcHeader) -> None:
