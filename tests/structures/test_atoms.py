@@ -276,3 +276,51 @@ def test_every_reference_model_opens(data_folder: Path) -> None:
     assert len(counts["1mnf.pdb.gz"].masses_da) > 53_000
     assert len(counts["1bxn.pdb.gz"].masses_da) == 36_288
     assert len(counts["4v8r_hybrid36.pdb.gz"].masses_da) == 128_780
+
+
+class TestSimulations:
+    """Files of force fields: no column of elements, and solvent by other names."""
+
+    @staticmethod
+    def lines(*, elements: bool, water: str = "", lipid: str = "") -> str:
+        rng = np.random.default_rng(2)
+        found = []
+        residue = (("N", "N"), ("CA", "C"), ("C", "C"), ("O", "O"), ("HG1", "H"), ("CD", "C"))
+        for number in range(1, 31):
+            found += [(name, "GLN A", number, element) for name, element in residue]
+        found += [("O", f"{water:<4}W", n, "O") for n in range(1, 301) if water]
+        found += [("C1", f"{lipid:<4}L", n, "C") for n in range(1, 5) if lipid]
+        return "\n".join(
+            f"ATOM  {k + 1:5d} {' ' + name if elements else name:<4} {residue:<5}{number:4d}    "
+            + "".join(f"{x:8.3f}" for x in rng.uniform(0, 60, 3))
+            + f"  1.00  0.00          {element if elements else '':>2}"
+            for k, (name, residue, number, element) in enumerate(found)
+        )
+
+    def test_regression_carbon_is_no_calcium(self, tmp_path: Path) -> None:
+        """CA read as calcium and HG as mercury: six times the mass (mdtraj #1094)."""
+        masses = []
+        for elements in (True, False):
+            path = tmp_path / f"{elements}.pdb"
+            path.write_text(self.lines(elements=elements) + "\nEND\n")
+            model = read_atomic_model(path)
+            assert set(model.atomic_numbers.tolist()) == {6, 7, 8}
+            masses.append(model.masses_da.sum())
+        assert masses[0] == masses[1]
+
+    @pytest.mark.parametrize("water", ["SOL", "TIP3", "SPC", "WAT", "HOH"])
+    def test_regression_water_by_any_name_goes(self, tmp_path: Path, water: str) -> None:
+        path = tmp_path / "w.pdb"
+        path.write_text(self.lines(elements=True, water=water) + "\nEND\n")
+        if water == "HOH":
+            model = read_atomic_model(path)
+        else:
+            with pytest.warns(UserWarning, match="300 residues of solvent"):
+                model = read_atomic_model(path)
+        assert len(model.masses_da) == 30 * 5
+
+    def test_lipids_are_told_and_stay(self, tmp_path: Path) -> None:
+        path = tmp_path / "l.pdb"
+        path.write_text(self.lines(elements=True, lipid="POPC") + "\nEND\n")
+        with pytest.warns(UserWarning, match="4 lipids"):
+            assert len(read_atomic_model(path).masses_da) == 30 * 5 + 4
