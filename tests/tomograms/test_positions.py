@@ -152,3 +152,39 @@ def test_picks_become_a_list(tmp_path: Path) -> None:
     again = read_particles(tmp_path / "particles.star")
     np.testing.assert_allclose(again.coordinates_A, picks.coordinates_A, atol=1e-4)
     assert again.tomograms == ("0012", "0012")
+
+
+class TestSizesOfTomograms:
+    """RELION 5 counts from the centre, and its tomograms.star says how large tomograms are."""
+
+    def files(self, folder: Path, z_pixels: int) -> tuple[Path, Path]:
+        listed = write(
+            folder / "p.star",
+            "data_particles\n\nloop_\n_rlnTomoName #1\n_rlnCenteredCoordinateXAngst #2\n"
+            "_rlnCenteredCoordinateYAngst #3\n_rlnCenteredCoordinateZAngst #4\n"
+            "_rlnTomoTiltSeriesPixelSize #5\n0012 10 20 30 2.5\n0012 -90 20 -60 2.5\n",
+        )
+        tomograms = write(
+            folder / "tomograms.star",
+            "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoSizeX #2\n_rlnTomoSizeY #3\n"
+            "_rlnTomoSizeZ #4\n_rlnTomoTiltSeriesPixelSize #5\n"
+            f"0012 240 200 {z_pixels} 2.5\n",
+        )
+        return listed, tomograms
+
+    def test_both_say_the_same(self, tmp_path: Path) -> None:
+        listed, tomograms = self.files(tmp_path, 160)
+        with_file = listed_positions(listed, TOMOGRAM, tomograms=tomograms)
+        assert with_file.notes == ()
+        np.testing.assert_allclose(with_file.coordinates_A, [[310, 270, 230], [210, 270, 140]])
+        without = listed_positions(listed, TOMOGRAM)
+        np.testing.assert_allclose(without.coordinates_A, with_file.coordinates_A)
+
+    def test_regression_a_volume_that_is_thinner(self, tmp_path: Path) -> None:
+        """800 × 720 × 400 Å stated and 280 Å given were 60 Å off, in silence (relion #1137)."""
+        listed, tomograms = self.files(tmp_path, 208)
+        found = listed_positions(listed, TOMOGRAM, tomograms=tomograms)
+        np.testing.assert_allclose(found.coordinates_A[:, 2], [230, 140])
+        (told,) = found.notes
+        assert "600 × 500 × 400 Å" in told
+        assert "0, 0, 60 Å from that stated" in told

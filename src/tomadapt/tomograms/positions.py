@@ -17,6 +17,7 @@ from tomadapt.tomograms.picking import Picks
 from tomadapt.tomograms.scale import (
     LARGEST_RATIO,
     LEAST_BINNING,
+    OFF_VOXELS,
     collapsed,
     placement_notes,
     scale_of,
@@ -166,16 +167,36 @@ def _read(
     """The list, and what was taken for granted of it."""
     extent_A = (np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A).tolist()
 
-    def read(voxel_size_A: float | None) -> ParticleList:
+    def read(voxel_size_A: float | None, *, by_volume: bool = False) -> ParticleList:
+        star = None if by_volume else tomograms
         return read_particles(
             path,
             voxel_size_A=voxel_size_A,
-            tomograms=tomograms,
-            extent_A=None if tomograms is not None else extent_A,
+            tomograms=star,
+            extent_A=None if star is not None else extent_A,
             tomogram=tomogram.name or "tomogram",
             strict=False,
         )
 
+    if tomograms is not None:
+        stated = read(pixel_size_A)
+        here = np.array([bare_name(t) == bare_name(tomogram.name) for t in stated.tomograms])
+        here |= len(set(stated.tomograms)) == 1
+        try:
+            seen = read(pixel_size_A, by_volume=True)
+        except ConfigError:  # the tomograms' file says more than their sizes, and is needed
+            return stated, []
+        off_A = np.abs(stated.coordinates_A - seen.coordinates_A)[here]
+        if not len(off_A) or not np.nanmax(off_A) > OFF_VOXELS * tomogram.voxel_size_A:
+            return stated, []
+        half_A = np.nanmax(off_A, axis=0)
+        return seen, [
+            f"{tomograms} has another size of this tomogram than its volume of "
+            + " × ".join(f"{a:.0f}" for a in extent_A)
+            + " Å (x, y, z): coordinates are taken from the centre of the volume, which is "
+            + ", ".join(f"{a:.0f}" for a in half_A)
+            + " Å from that stated"
+        ]
     if pixel_size_A is not None:
         return read(pixel_size_A), []
     try:
