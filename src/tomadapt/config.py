@@ -25,6 +25,7 @@ from tomadapt.io.volumes import Contrast
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.source import SourceTraining
 from tomadapt.simulate.dataset import SimulationConfig
+from tomadapt.structures.lookup import with_voxel_size
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -337,7 +338,7 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
 
 def _resolve_structure(spec: Any, base: Path) -> Any:
     """Paths, and files beside the configuration; names and PDB IDs stay what they are."""
-    if isinstance(spec, str) and ("/" in spec or (base / spec).is_file()):
+    if isinstance(spec, str) and ("/" in spec or (base / with_voxel_size(spec)[0]).is_file()):
         return _resolve(spec, base)
     return spec
 

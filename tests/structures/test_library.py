@@ -16,6 +16,8 @@ import pytest
 
 import tomadapt.structures as package
 from tomadapt.errors import ConfigError, InputError, OfflineError, OutputError
+from tomadapt.io.mrc_writing import write_mrc
+from tomadapt.simulate.dataset import label_of
 from tomadapt.structures import (
     BUILTIN,
     centre_of_mass,
@@ -235,3 +237,44 @@ class TestDownload:
         serve(monkeypatch, gzip.compress(PDB.encode()))
         with pytest.raises(OutputError, match="TOMADAPT_CACHE"):
             template("1bxn", **GRID)
+
+
+class TestStatedVoxels:
+    """`map.mrc@8.1A`: maps whose header says 1 Å (pytom-match-pick #144)."""
+
+    def ball(self, folder: Path, voxel_A: float) -> Path:
+        r = np.arange(32) - 16
+        square = r[:, None, None] ** 2 + r[:, None] ** 2 + r**2
+        path = folder / "ball.mrc"
+        write_mrc(path, np.exp(-square / 32.0).astype(np.float32), voxel_size_A=voxel_A)
+        return path
+
+    def test_they_count_instead_of_the_headers(self, tmp_path: Path) -> None:
+        path = self.ball(tmp_path, 10.0)
+        usual = template(str(path), **GRID)
+        stated = template(f"{path}@5A", **GRID)
+        assert stated.radius_A == pytest.approx(usual.radius_A / 2, rel=0.15)
+        assert (stated.name, usual.name) == ("ball", "ball")
+        assert "stated voxels of 5 Å" in stated.source
+        assert label_of(f"{path}@5A") == "ball"
+
+    def test_an_unset_header_names_the_way(self, tmp_path: Path) -> None:
+        path = self.ball(tmp_path, 1.0)
+        with pytest.raises(InputError, match=r"state it: ball\.mrc@8\.1A"):
+            template(str(path), **GRID)
+        assert template(f"{path}@8.1", **GRID).density.max() == 1
+
+    def test_no_sizes_and_models(self, tmp_path: Path) -> None:
+        path = self.ball(tmp_path, 10.0)
+        for wrong in ("0", "1e5", "1.2.3"):
+            with pytest.raises((ConfigError, InputError)):
+                template(f"{path}@{wrong}", **GRID)
+        model = tmp_path / "model.pdb"
+        model.write_text(PDB)
+        with pytest.raises(ConfigError, match="has atoms"):
+            template(f"{model}@5A", **GRID)
+
+    def test_a_file_of_that_name_is_itself(self, tmp_path: Path) -> None:
+        path = self.ball(tmp_path, 10.0)
+        odd = path.rename(tmp_path / "ball@5.mrc")
+        assert template(str(odd), **GRID).name == "ball@5"

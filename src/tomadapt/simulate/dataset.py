@@ -29,6 +29,7 @@ from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.atomic import atomic_path, output_folder, write_json
 from tomadapt.simulate.simulator import NULL_CLASS, Simulator
 from tomadapt.structures import template
+from tomadapt.structures.lookup import with_voxel_size
 from tomadapt.subtomograms import Indices, LabelledSubtomograms, Subtomograms
 
 FORMAT = "tomadapt-set-1"
@@ -136,7 +137,7 @@ class SimulationConfig(WithLaterFields):
 
 def label_of(structure: str) -> str:
     """`models/1bxn.pdb.gz` → `1bxn`; names and PDB IDs stay what they are."""
-    name = Path(structure).name
+    name = Path(with_voxel_size(structure)[0]).name
     for suffix in (".gz", ".pdb", ".ent", ".cif", ".mmcif", ".mrc", ".map", ".ccp4", ".em"):
         name = name.removesuffix(suffix)
     return name

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.structures.atoms import MODEL_SUFFIXES, bare_name, read_atomic_model
 from tomadapt.structures.density import Weighting, resolution_sigma_A, voxelise
-from tomadapt.structures.lookup import find_structure
+from tomadapt.structures.lookup import find_structure, with_voxel_size
 from tomadapt.structures.maps import map_template
 from tomadapt.structures.resampling import Array, radius_A, require_box, resample
 
@@ -135,7 +135,8 @@ def template(
     Parameters
     ----------
     spec
-        One of, tried in this order: a built-in name; a path to a model or a map; a PDB ID
+        One of, tried in this order: a built-in name; a path to a model or a map, of which
+        ``map.mrc@8.1A`` states the voxel size; a PDB ID
         (``1bxn`` or ``pdb_00001bxn``) or any other file name without its suffix, looked up in
         ``folder``. A PDB ID is then looked up in the cache (``TOMADAPT_CACHE``, default
         ``~/.cache/tomadapt``) and at last downloaded into it from files.rcsb.org.
@@ -176,17 +177,24 @@ def template(
         density: Array = _from_builtin(name, box=box, **grid)
         source = f"built-in, PDB {BUILTIN[name].pdb_id} ({BUILTIN[name].licence})"
     else:
+        spec, stated_A = with_voxel_size(spec)
         path = find_structure(spec, folder)
         if path is None:
             raise _unknown(str(spec), folder)
         name = bare_name(path)[0]
+        if stated_A is not None and bare_name(path)[1] in MODEL_SUFFIXES:
+            raise ConfigError(
+                f"{path} has atoms, and no voxels of {stated_A:g} Å",
+                expected="a voxel size after a map's name",
+                remedy=f"leave out @{stated_A:g}A",
+            )
         if bare_name(path)[1] in MODEL_SUFFIXES:
             model = read_atomic_model(path, assembly=assembly)
             density = voxelise(model, box=box, weighting=weighting, **grid)
             source = f"atomic model {path}, {weighting}-weighted"
         else:
-            density = map_template(path, box=box, **grid)
-            source = f"map {path}"
+            density = map_template(path, box=box, map_voxel_size_A=stated_A, **grid)
+            source = f"map {path}" + (f", stated voxels of {stated_A:g} Å" if stated_A else "")
     density = (density / density.max()).astype(np.float32)
     return Template(
         name, density, voxel_size_A, resolution_A, source, radius_A(density, voxel_size_A)

@@ -23,8 +23,37 @@ _LOOKED_UP = [
     for packed in (".gz", "")
 ]
 _PDB_ID = re.compile(r"(?:pdb_[0-9a-z]{4})?([0-9][0-9a-z]{3})", re.IGNORECASE)
+_STATED_VOXEL = re.compile(r"(.+)@([0-9.]+) ?(?:A|Å|Angstroms?)?")
 _TIMEOUT_S = 30.0
 _DOWNLOAD = "https://files.rcsb.org/download/{}.cif.gz"
+
+
+def with_voxel_size(spec: str | Path) -> tuple[str | Path, float | None]:
+    """Part what stands for a structure from the voxel size that may be stated of its map.
+
+    ``map.mrc@8.1A`` is the map whose voxels are 8.1 Å, whatever its header says. A file of just
+    that name is itself.
+
+    Raises
+    ------
+    ConfigError
+        When what follows the ``@`` is no size.
+    """
+    match = _STATED_VOXEL.fullmatch(str(spec))
+    if match is None or Path(spec).is_file():
+        return spec, None
+    try:
+        size_A = float(match[2])
+    except ValueError:
+        size_A = 0.0
+    if not 0.1 <= size_A <= 1000:
+        raise ConfigError(
+            f"the voxel size in {spec}",
+            expected="0.1 to 1000 Å, as in map.mrc@8.1A",
+            got=match[2],
+            remedy="correct it",
+        )
+    return match[1], size_A
 
 
 def find_structure(spec: str | Path, folder: Path | None) -> Path | None:

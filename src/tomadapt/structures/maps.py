@@ -217,6 +217,6 @@ def _known_voxel(header: MrcHeader) -> float:
             f"map {header.path} does not say its voxel size",
             expected="a positive voxel size other than 1 (0 and 1 are what unset headers hold)",
             got=f"{' × '.join(f'{size:g}' for size in header.voxel_sizes_A)} Å",
-            remedy="set it in the file's header, or state the map's voxel size",
+            remedy=f"state it: {header.path.name}@8.1A, or set it in the header",
         )
     return voxel
