@@ -38,6 +38,8 @@ from tomadapt.report.content import Evaluation
 from tomadapt.simulate.dataset import simulate_set, versions
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms, same_voxel_size
 
+_SHORT = 60
+
 
 def demo_config(seed: int) -> RunConfig:
     """The configuration of ``tomadapt demo``, from the package's ``demo.toml``."""
@@ -161,13 +163,25 @@ def require_own(out: Path, wanted: dict[str, Any], *, needed_bytes: int) -> None
         return
     found = _read_record(mark)
     if found != wanted:
-        differing = sorted(k for k in {*wanted, *found} if found.get(k) != wanted.get(k))
         raise MismatchError(
             f"{out} holds a run of another configuration",
             expected="the same configuration",
-            got=f"a difference in {', '.join(differing)}",
+            got=f"a difference in {'; '.join(_differing(found, wanted)[:6])}",
             remedy="choose another --out or delete that folder",
         )
+
+
+def _differing(found: dict[str, Any], wanted: dict[str, Any], above: str = "") -> list[str]:
+    """What differs between two records, with both values where they are short."""
+    texts: list[str] = []
+    for key in sorted({*found, *wanted}):
+        before, now = found.get(key), wanted.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            texts += _differing(before, now, f"{above}{key}.")
+        elif before != now:
+            values = f"{before} → {now}"
+            texts.append(f"{above}{key}" + (f" ({values})" if len(values) <= _SHORT else ""))
+    return texts
 
 
 def _read_record(path: Path) -> dict[str, Any]:

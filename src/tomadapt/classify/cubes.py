@@ -23,7 +23,12 @@ from tomadapt.classify.matched_source import choose_geometry, matched_source
 from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import Method, SourceOptions
 from tomadapt.classify.run import FEWEST_PARTICLES
-from tomadapt.classify.stacks import stacks_transfers, write_stack_labels
+from tomadapt.classify.stacks import (
+    series_counts,
+    series_warnings,
+    stacks_transfers,
+    write_stack_labels,
+)
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import output_folder, write_json
 from tomadapt.io.tilt_stacks import particle_file
@@ -197,6 +202,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             progress=StageBars(),
         )
     told += acquisition_warnings(verdicts, acquisition) + label_warnings(verdicts)
+    told += [] if measured.stacks is None else series_warnings(measured.stacks, verdicts)
     kept = verdicts.label >= 0
     if options.fdr is not None:
         kept &= verdicts.fdr <= options.fdr
@@ -218,9 +224,10 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             "n_without_cube": len(measured.stacks.dropped) if measured.stacks else 0,
             "box": data.box,
             "cube_voxel_size_A": data.voxel_size_A,
-            **judged_summary(verdicts, acquisition, sign.text, kept),
+            **judged_summary(verdicts, acquisition, sign.text, kept, asked=options.fdr),
             "contrast": {"sign": sign.sign, "text": sign.text},
             "recording": measured.summary,
+            "tilt_series": series_counts(measured.stacks, kept) if measured.stacks else {},
             "warnings": told,
             "seconds": {name: record["seconds"] for name, record in clock.records.items()},
             "peak_memory_mb": max(r["peak_memory_mb"] for r in clock.records.values()),

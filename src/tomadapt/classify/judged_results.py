@@ -18,6 +18,7 @@ from tomadapt.classify.judged_summary import (
     judged_summary,
     label_columns,
     label_warnings,
+    labelled_reason,
     rejection_reasons,
 )
 from tomadapt.classify.results import (
@@ -27,7 +28,6 @@ from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, write_star
 from tomadapt.io.particle_lists.model import relion_angles_deg
-from tomadapt.judge.verdicts import Verdicts
 from tomadapt.report.judged_content import JudgedContent, Marker, Slice
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.simulate.dataset import versions
@@ -36,6 +36,7 @@ from tomadapt.tomograms.positions import REASON, write_rejected
 
 REFINED = ("tomadaptRefinedXAngst", "tomadaptRefinedYAngst", "tomadaptRefinedZAngst")
 _SLICES = 3
+FEW_PARTICLES = 50
 
 
 def write_judged(
@@ -62,7 +63,7 @@ def write_judged(
     columns = _columns(result)
     for place, row in enumerate(positions.rows):
         named = reasons.get(place)
-        columns[REASON][row] = _labelled_reason(verdicts, place) if named is None else named
+        columns[REASON][row] = labelled_reason(verdicts, place) if named is None else named
     labelled = positions.without(reasons)
     particles = _where_found(result)
     write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
@@ -82,6 +83,12 @@ def write_judged(
     acquisition = result.options.source.acquisition
     warnings += acquisition_warnings(verdicts, acquisition) + label_warnings(verdicts)
     warnings += positions.notes
+    if result.options.particles is not None and len(positions.rows) < FEW_PARTICLES:
+        warnings.append(
+            f"{len(positions.rows)} particles teach little of what their classes look like: "
+            "relatives of a named structure are turned away less often, and probabilities are less "
+            "sure, than in a whole list"
+        )
     kept = np.array([place not in reasons for place in range(len(verdicts.label))], dtype=bool)
     summary = {
         "tomogram": str(result.options.tomogram),
@@ -97,6 +104,7 @@ def write_judged(
             acquisition,
             result.contrast.text,
             kept,
+            asked=result.options.fdr,
             n_duplicates=len(result.duplicates),
         ),
         "wedge": {
@@ -125,11 +133,6 @@ def _where_found(result: JudgedTomogram) -> ParticleList:
     labelled = result.verdicts.label >= 0
     coordinates[result.positions.rows[labelled]] = result.refined_A[labelled]
     return replace(particles, coordinates_A=coordinates)
-
-
-def _labelled_reason(verdicts: Verdicts, place: int) -> str:
-    gain = verdicts.evidence[place, verdicts.label[place]]
-    return f"named by likelihood, {gain:.0f} nats against noise"
 
 
 def _columns(result: JudgedTomogram) -> dict[str, list[Any]]:

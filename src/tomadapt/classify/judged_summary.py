@@ -73,7 +73,13 @@ def rejection_reasons(
     for place, label in enumerate(verdicts.label):
         score = verdicts.score[place]
         if label < 0:
-            found[place] = f"{verdicts.kind[place]}: no wanted structure (probability {score:.2f})"
+            best = verdicts.best[place]
+            gain = verdicts.evidence[place, best]
+            found[place] = (
+                f"{verdicts.kind[place]}: no wanted structure (probability {score:.2f}; "
+                f"{verdicts.wanted[best]} has {gain:.0f} nats against noise, "
+                f"the best has {verdicts.evidence[place].max():.0f})"
+            )
         elif place in duplicates:
             better = duplicates[place] + 1
             found[place] = f"duplicate: overlaps with the particle of subtomogram {better}"
@@ -83,6 +89,12 @@ def rejection_reasons(
                 f"above {fdr:g}"
             )
     return found
+
+
+def labelled_reason(verdicts: Verdicts, place: int) -> str:
+    """Why a particle has its label."""
+    gain = verdicts.evidence[place, verdicts.label[place]]
+    return f"named by likelihood, {gain:.0f} nats against noise"
 
 
 def label_columns(verdicts: Verdicts, rows: NDArray[np.int64], n: int) -> dict[str, list[Any]]:
@@ -143,8 +155,8 @@ def acquisition_warnings(verdicts: Verdicts, acquisition: Acquisition | None) ->
             "the particles fit the mirror images of the structures better by "
             f"{-hand:.0f} nats: the hand of the data, or the sign of the tilt angles, is inverted"
             + (" (labels are by the mirror images)" if verdicts.hand < 0 else "")
-            + "; maps of these particles would be mirror images too: turn the tilt angles' sign "
-            "and reconstruct again"
+            + "; maps of these particles would be mirror images too, unless the tilt angles' sign "
+            "is turned before they are reconstructed"
         )
     if optics is None:
         found.append(
@@ -177,6 +189,7 @@ def judged_summary(
     contrast: str,
     kept: NDArray[np.bool_],
     *,
+    asked: float | None,
     n_duplicates: int = 0,
 ) -> dict[str, Any]:
     """What ``summary.json`` says of the labels, for tomograms and cubes alike."""
@@ -199,6 +212,7 @@ def judged_summary(
             if p >= 0.005 or name in verdicts.wanted
         },
         "fdr": {
+            "asked": asked,
             "expected": round(stated, 4),
             "above": above_rate(verdicts, kept, n_duplicates),
             "by_class": {
@@ -306,7 +320,9 @@ def judged_content(
         duplicates=summary.get("n_duplicates", 0),
         acquisition={
             "defocus": (
-                "none applies" if acquisition is None else f"{acquisition.defocus_um:g} µm",
+                recording.get("CTF", "none applies")
+                if acquisition is None
+                else f"{acquisition.defocus_um:g} µm",
                 "not measured"
                 if defocus is None
                 else f"{defocus:g} µm ({measured['defocus_nats']:.0f} nats better than stated)",

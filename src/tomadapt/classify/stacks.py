@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from tomadapt.classify.judged_summary import label_columns, rejection_reasons
+from tomadapt.classify.judged_summary import label_columns, labelled_reason, rejection_reasons
 from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import write_star
 from tomadapt.judge.groups import Transfers
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.tomograms.positions import POSITIONS, Positions, write_rejected
+from tomadapt.tomograms.positions import POSITIONS, REASON, Positions, write_rejected
 from tomadapt.tomograms.tilt_stacks import TiltStackExtraction
+
+_FEW_OF_A_SERIES = 5
 
 
 def stacks_transfers(
@@ -36,6 +39,31 @@ def stacks_transfers(
     return points, Transfers(np.array([names.index(t) for t in made.tomograms]), by_group)
 
 
+def series_counts(made: TiltStackExtraction, kept: NDArray[np.bool_]) -> dict[str, list[int]]:
+    """Tilt series → how many of its particles have a label, and how many there are."""
+    of = np.array(made.tomograms)
+    return {
+        str(name): [int(kept[of == name].sum()), int((of == name).sum())] for name in np.unique(of)
+    }
+
+
+def series_warnings(made: TiltStackExtraction, verdicts: Verdicts) -> list[str]:
+    """Series that have hardly a label where others have many."""
+    counts = series_counts(made, verdicts.label >= 0)
+    labelled, there = (sum(values) for values in zip(*counts.values(), strict=True))
+    odd = [
+        f"{name} ({some} of {all_of_it})"
+        for name, (some, all_of_it) in counts.items()
+        if all_of_it >= _FEW_OF_A_SERIES and some / all_of_it < labelled / there / 3
+    ]
+    if not odd:
+        return []
+    return [
+        f"tilt series with far fewer labels than the others: {', '.join(odd)}; their alignment, "
+        "defocus or signal may be worse"
+    ]
+
+
 def write_stack_labels(
     out: Path, made: TiltStackExtraction, verdicts: Verdicts, fdr: float | None
 ) -> None:
@@ -55,13 +83,18 @@ def write_stack_labels(
         The rate above which a label is rejected.
     """
     n = len(made.particles)
+    reasons = rejection_reasons(verdicts, fdr, {})
     columns = label_columns(verdicts, made.kept, n)
+    columns[REASON] = [""] * n
+    for place, row in enumerate(made.kept):
+        if place not in reasons:
+            columns[REASON][row] = labelled_reason(verdicts, place)
     # The row of labels.csv, from 1.
     cube = np.zeros(n, dtype=int)
     cube[made.kept] = np.arange(len(made.kept)) + 1
     columns[SUBTOMOGRAM] = cube.tolist()
     positions = Positions(made.particles, made.kept, made.dropped)
-    labelled = positions.without(rejection_reasons(verdicts, fdr, {}))
+    labelled = positions.without(reasons)
     used, unused = POSITIONS
     write_star(out / used, made.particles, columns=columns, rows=labelled.rows.tolist())
     write_rejected(out / unused, labelled, columns)

@@ -27,6 +27,8 @@ from tomadapt.tomograms.tomogram import Tomogram
 REASON = "tomadaptReason"
 """The column that says what became of a row."""
 POSITIONS = ("particles.star", "rejected.star")
+FURTHER, COPICK = ("particles.csv", "labels.csv", "particles.zarr"), "copick"
+"""What further formats and cubes' labels are written to."""
 """What :func:`write_positions` writes."""
 
 
@@ -267,8 +269,9 @@ def require_elsewhere(particles: Path | None, out: Path) -> None:
         When ``particles`` is one of the files that are written into ``out``.
     """
     # Not Path.resolve, which raises RuntimeError for a link to itself.
-    written = {os.path.realpath(out / name) for name in POSITIONS}
-    if particles is not None and os.path.realpath(particles) in written:
+    written = {os.path.realpath(out / name) for name in (*POSITIONS, *FURTHER)}
+    given = None if particles is None else os.path.realpath(particles)
+    if given in written or str(given).startswith(os.path.realpath(out / COPICK) + os.sep):
         raise ConfigError(
             f"{particles} would be overwritten",
             expected="a list outside of --out",
