@@ -206,8 +206,21 @@ def test_evidence_is_tempered_before_it_is_mixed() -> None:
     mixed = np.concatenate([scattered[:, others], np.full((len(TRUE), 1), 6.0)], axis=1)
     decoys = np.array([True, False, True, False])
     trusted = tempered(mixed, found.temper, nothing=6.0)
+    trusted[:, :2] = np.where(mixed[:, :2] > 6.0, trusted[:, :2], -np.inf)
     expected, _ = fit_with_fits(trusted, refined.amplitude[:, :2], ones, decoys)
     np.testing.assert_allclose(found.mixture.posterior, expected.posterior)
+
+
+def test_regression_what_noise_explains_as_well_has_no_name() -> None:
+    """Without a CTF a faint class was a second noise, and all empty cubes had its name."""
+    evidence, refined = table()
+    faint = evidence.copy()
+    faint[TRUE == "beta", 1] = 8.0
+    faint[TRUE == "null", :] = 0.0
+    ones = np.ones(len(TRUE))
+    found = verdicts(HYPOTHESES, faint, refined, leftover=ones, spare=0.5, optics=None)
+    assert (found.label[TRUE == "null"] == -1).all()
+    assert (found.label[TRUE == "alpha"] == 0).all()
 
 
 class TestGold:

@@ -157,6 +157,8 @@ def verdicts(
     trust = temper(gains, np.where((first < w) & (lead > CLEAR_NATS), first, -1))
     decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED)
     trusted = tempered(table, trust, nothing=spare)
+    # What explains a particle no better than noise does is no name for it, however frequent.
+    trusted[:, :w] = np.where(table[:, :w] > spare, trusted[:, :w], -np.inf)
     mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], leftover, decoys)
     posterior = mixture.posterior  # wanted, the same in part, rivals, noise
     names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
