@@ -149,6 +149,29 @@ def box_variance(images: Floats, box: int) -> float:
     return float(images[:, inner(box), inner(box)].var(axis=(1, 2)).mean())
 
 
+def write_set(
+    folder: Path,
+    cubes: list[Floats],
+    rows: list[list[str]],
+    classes: dict[str, str],
+    *,
+    seed: int,
+    voxel_A: float,
+) -> None:
+    """Write cubes in random order, their truth, and which structure is whose."""
+    order = np.random.default_rng(seed).permutation(len(cubes))
+    folder.mkdir(parents=True, exist_ok=True)
+    with mrcfile.new(folder / "cubes.mrc", overwrite=True) as file:
+        file.set_data(np.stack([cubes[i] for i in order]))
+        file.voxel_size = voxel_A
+    with (folder / "truth.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([index, *rows[i]] for index, i in enumerate(order))
+    structures = json.dumps(classes, indent=2)
+    (folder / "classes.json").write_text(structures + "\n", encoding="utf-8")
+
+
 def counts_of(options: argparse.Namespace) -> dict[str, int]:
     """How many of each class, in the table's order."""
     counts = {name: options.per_class for name in options.classes.split(",")}
@@ -217,17 +240,7 @@ def main() -> None:
                 images -= scale * imaged  # protein bright
             cubes.append(reconstruct(images, projector, box).astype(np.float32))
             rows.append([label, *(f"{value:.5f}" for value in row)])
-    order = np.random.default_rng(options.seed).permutation(len(cubes))
-    options.out.mkdir(parents=True, exist_ok=True)
-    with mrcfile.new(options.out / "cubes.mrc", overwrite=True) as file:
-        file.set_data(np.stack([cubes[i] for i in order]))
-        file.voxel_size = options.voxel_size
-    with (options.out / "truth.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([index, *rows[i]] for index, i in enumerate(order))
-    structures = json.dumps(CLASSES, indent=2)
-    (options.out / "classes.json").write_text(structures + "\n", encoding="utf-8")
+    write_set(options.out, cubes, rows, CLASSES, seed=options.seed, voxel_A=options.voxel_size)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ with its own interpolation and CTF; what is written is as there.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import subprocess
 import tempfile
 from pathlib import Path
@@ -23,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
-from third_party_cubes import COLUMNS, NULL, back_projector, box_variance, reconstruct
+from third_party_cubes import NULL, back_projector, box_variance, reconstruct, write_set
 
 Floats = NDArray[np.floating]
 
@@ -127,17 +125,7 @@ def main() -> None:
                 images += scale * shifted(imaged[i], at)
             cubes.append(reconstruct(images, projector, BOX).astype(np.float32))
             rows.append([label, *(f"{value:.5f}" for value in row)])
-    order = np.random.default_rng(options.seed).permutation(len(cubes))
-    options.out.mkdir(parents=True, exist_ok=True)
-    with mrcfile.new(options.out / "cubes.mrc", overwrite=True) as file:
-        file.set_data(np.stack([cubes[i] for i in order]))
-        file.voxel_size = VOXEL_A
-    with (options.out / "truth.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([index, *rows[i]] for index, i in enumerate(order))
-    structures = json.dumps(CLASSES, indent=2)
-    (options.out / "classes.json").write_text(structures + "\n", encoding="utf-8")
+    write_set(options.out, cubes, rows, CLASSES, seed=options.seed, voxel_A=VOXEL_A)
 
 
 if __name__ == "__main__":

@@ -20,30 +20,28 @@ from tomadapt.classify.judged_summary import (
     write_labels_csv,
 )
 from tomadapt.classify.matched_source import choose_geometry, matched_source
+from tomadapt.classify.measured import MeasuredCubes
 from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import Method, SourceOptions
 from tomadapt.classify.run import FEWEST_PARTICLES
 from tomadapt.classify.stacks import (
     series_counts,
     series_warnings,
-    stacks_transfers,
     write_stack_labels,
 )
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.atomic import output_folder, write_json
+from tomadapt.io.atomic import write_json
 from tomadapt.io.tilt_stacks import particle_file
 from tomadapt.io.volumes import Contrast, open_target
-from tomadapt.judge.groups import Transfers
-from tomadapt.judge.judge import JudgeOptions, judge, screen_all
+from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
-from tomadapt.judge.screen import Screen, least_shell
+from tomadapt.judge.screen import Screen, least_shell, screen_all
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.progress import StageBars
-from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.recover.recording import Recording, StatedRecording, contradiction, recording_of
+from tomadapt.recover.recording import StatedRecording, recording_of
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.simulate.dataset import versions
 from tomadapt.simulate.simulator import NULL_CLASS
@@ -51,7 +49,7 @@ from tomadapt.subtomograms import Indices, Subtomograms
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import reconstruct_to_folder
 from tomadapt.tomograms.positions import require_elsewhere
-from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
+from tomadapt.tomograms.tilt_stacks import TiltStackExtraction
 
 _SIGN_SAMPLE = 64
 LARGEST_BOX = 80
@@ -158,7 +156,13 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     clock = StageClock(out / "stages.json")
     where = make_fabric(device).device
     with clock.stage("cubes"):
-        measured = _Measured.of(options, out, where)
+        measured = MeasuredCubes.of(
+            options.cubes,
+            options.recording,
+            voxel_size_A=options.voxel_size_A,
+            out=out,
+            device=where,
+        )
         data, recording = measured.data, measured.recording
         if data.box > LARGEST_BOX:
             raise ConfigError(
@@ -358,76 +362,6 @@ def _with_tilts(recording: StatedRecording, made: TiltStackExtraction) -> Stated
     tilts = made.acquisition.tilt_angles_deg
     step = (tilts[-1] - tilts[0]) / (len(tilts) - 1)
     return replace(recording, tilt_range_deg=(tilts[0], tilts[-1]), tilt_step_deg=step)
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """Cubes whose sign is left open, with what is known of how they were recorded."""
-
-    data: Subtomograms
-    recording: Recording
-    points: MeasuredPoints
-    transfers: Transfers | None = None
-    stacks: TiltStackExtraction | None = None
-
-    @classmethod
-    def of(cls, options: CubesOptions, out: Path, device: torch.device) -> _Measured:
-        if options.cubes.suffix == ".star":
-            return cls.of_stacks(options, out, device)
-        data = cls.opened(options.cubes, options)
-        recording = recording_of(data, options.recording)
-        return cls(data, recording, recording.points(data, device=device))
-
-    @classmethod
-    def of_stacks(cls, options: CubesOptions, out: Path, device: torch.device) -> _Measured:
-        """Tilt stacks say what was let through themselves, tilt series by tilt series."""
-        file = output_folder(out) / "whitened.npy"
-        made = reconstruct_tilt_stacks(options.cubes, contrast="positive", whitened=True, out=file)
-        data = cls.opened(file, options, voxel_size_A=made.voxel_size_A)
-        recording = Recording(made.acquisition, flat_transfer=True)
-        points, transfers = stacks_transfers(made, device)
-        return cls(data, recording, points, transfers, made)
-
-    def noise(self) -> Noise:
-        """Measured in the cubes themselves."""
-        if self.transfers is None:
-            return Noise.of(self.data, self.points)
-        measured = (self.transfers.transfer > 0)[torch.from_numpy(self.transfers.group)]
-        return Noise.of(self.data, self.points, measured=measured)
-
-    def contradiction(self, stated: StatedRecording) -> str | None:
-        """What is wrong, or of no use, in what was stated; None where nothing is."""
-        if self.stacks is None:
-            return contradiction(self.data, self.recording)
-        if stated == StatedRecording():
-            return None
-        return (
-            "tilts and optics were stated, and are not used: the file of the tilt stacks says how "
-            "each series was recorded"
-        )
-
-    @property
-    def summary(self) -> dict[str, str]:
-        """What matters of the recording, as text."""
-        if self.stacks is None:
-            return self.recording.summary
-        recorded = self.stacks.acquisitions.values()
-        tilts = [t for a in recorded for t in (a.tilt_angles_deg[0], a.tilt_angles_deg[-1])]
-        defoci = [a.defocus_um for a in recorded]
-        return {
-            "tilt series": str(len(defoci)),
-            "tilts": f"{min(tilts):.0f}° to {max(tilts):.0f}° about y, as the file says of each",
-            "CTF": f"of each image, as the file says: {min(defoci):.1f} to {max(defoci):.1f} µm",
-        }
-
-    @staticmethod
-    def opened(
-        path: Path, options: CubesOptions, *, voxel_size_A: float | None = None
-    ) -> Subtomograms:
-        size_A = options.voxel_size_A if voxel_size_A is None else voxel_size_A
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
-            return open_target(path, voxel_size_A=size_A, contrast="positive")
 
 
 def _sign(

@@ -19,10 +19,9 @@ from tomadapt.classify.matched_source import Geometry
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.volumes import Contrast
-from tomadapt.judge.judge import screen_all
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.judge.screen import Screen, Screened, least_shell
+from tomadapt.judge.screen import Screen, Screened, least_shell, screen_all
 from tomadapt.progress import progress_bar
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.subtomograms import Indices

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
@@ -21,6 +20,7 @@ from tomadapt.judge.groups import (
 )
 from tomadapt.judge.misfit import residual_power
 from tomadapt.judge.noise import Cubes, Noise
+from tomadapt.judge.null import evidence_in_noise
 from tomadapt.judge.refine import (
     SAMPLE,
     MeasuredOptics,
@@ -30,7 +30,7 @@ from tomadapt.judge.refine import (
     with_envelope,
 )
 from tomadapt.judge.rivals import Hypothesis, mirror_image, mirrors, proteins, shapes
-from tomadapt.judge.screen import Screen, Screened, search_shell
+from tomadapt.judge.screen import Screen, Screened, screen_all, search_shell
 from tomadapt.judge.verdicts import Verdicts, verdicts
 
 SAME_PROTEIN, SAME_SHAPE = 0.9, 0.97
@@ -46,8 +46,6 @@ REFINED_WANTED, REFINED_RIVALS = (2, 8), 3
 CLOSE_NATS = 10.0
 """Of wanted structures the best two are refined, and up to eight that are so close to the best: the
 coarse screen ranks faint ones badly."""
-_BATCH = 8
-_NOISE_CUBES = 32
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,12 @@ def judge(
     seen = search if optics is None else search.with_envelope(optics.b_factor_A2)
     pairs = _pairs(screened, kinds, competes, freedom)
     refined = seen.refined(screened, pairs, hypotheses)
-    spare = _climbed_in_noise(own, (noise, seen.pooled), options)
+    spare = evidence_in_noise(
+        own,
+        (noise, seen.pooled),
+        reach_voxels=options.reach(search.box),
+        seed=options.seed,
+    )
     evidence = refined.gain() + screened.occam
     # Structures that find more in noise than others are worth that much less.
     evidence[:, : 2 * len(wanted)] -= np.tile(spare - spare.mean(), 2)
@@ -316,19 +319,6 @@ def _indistinguishable(
     return tuple(found)
 
 
-def screen_all(
-    cubes: Cubes, screen: Screen, noise: Noise, progress: Callable[[int], None] = lambda _: None
-) -> Screened:
-    """All particles through one screen, batch by batch."""
-    parts = []
-    with torch.inference_mode():
-        for first in range(0, len(cubes), _BATCH):
-            rows = range(first, min(first + _BATCH, len(cubes)))
-            parts.append(screen(noise.transforms(cubes.read(rows))))
-            progress(len(rows))
-    return Screened.joined(parts)
-
-
 def _counter(
     progress: Callable[[str, int, int], None], stage: str, total: int
 ) -> Callable[[int], None]:
@@ -379,44 +369,3 @@ def _surest(
         return sure[:0], best[:0]
     rows = np.sort(sure[np.argsort(-lead[sure], kind="stable")][:SAMPLE])
     return rows, best[rows]
-
-
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """Cubes in memory."""
-
-    volumes: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.volumes)
-
-    def read(self, indices: Sequence[int] | NDArray[np.integer]) -> torch.Tensor:
-        return self.volumes[np.asarray(indices)]
-
-
-def _climbed_in_noise(
-    screen: Screen, noises: tuple[Noise, Noise], options: JudgeOptions
-) -> NDArray[np.float64]:
-    """(w,) the evidence of each wanted structure that is worth nothing, in nats, from noise.
-
-    The screen's evidence is a mean over poses, but the last climb is a maximum, and finds some
-    likelihood in noise too. A likelihood ratio has the mean 1 in noise; of evidence that is normal
-    there with mean m and variance v, that is so less m + v / 2.
-    """
-    noise, seen = noises  # as the screen has it, and with the envelope that was measured
-    cubes = _Held(noise.sample(_NOISE_CUBES, seed=options.seed))
-    screened = screen_all(cubes, screen, noise)
-    n_wanted = len(screen.names) // 2  # their mirror images follow
-    pairs = np.zeros((len(cubes), len(screen.names)), dtype=bool)
-    pairs[:, :n_wanted] = True
-    refined = refine(
-        cubes,
-        screened,
-        pairs,
-        screen.hypotheses,
-        seen,
-        shell=screen.shell,
-        reach_voxels=options.reach(noise.points.n),
-    )
-    found = (refined.gain() + screened.occam)[:, :n_wanted]
-    return np.asarray(found.mean(axis=0) + found.var(axis=0) / 2)

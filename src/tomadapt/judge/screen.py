@@ -9,7 +9,7 @@ with their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.judge.evidence import log_likelihood_ratio
-from tomadapt.judge.noise import Noise
+from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.recover.align import shift_grid
 from tomadapt.recover.climb import climb
@@ -43,6 +43,7 @@ _WORTH_REFINING = 0.5
 _SOME_ROTATIONS = 1000
 _COARSE_DEG = 90.0
 _CHUNK = 256
+_BATCH = 8
 _ITERATIONS = 3
 LARGEST_BASIS = 800
 """Components that are looked for; few structures need half of them."""
@@ -344,3 +345,16 @@ class Screen:
                 )
                 alike[column] = float(scores.max())
         return np.asarray(alike)
+
+
+def screen_all(
+    cubes: Cubes, screen: Screen, noise: Noise, progress: Callable[[int], None] = lambda _: None
+) -> Screened:
+    """All particles through one screen, batch by batch."""
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(cubes), _BATCH):
+            rows = range(first, min(first + _BATCH, len(cubes)))
+            parts.append(screen(noise.transforms(cubes.read(rows))))
+            progress(len(rows))
+    return Screened.joined(parts)

@@ -1,0 +1,109 @@
+"""Cubes to be labelled by likelihood, with what is known of how they were recorded."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tomadapt.classify.stacks import stacks_transfers
+from tomadapt.io.atomic import output_folder
+from tomadapt.io.volumes import open_target
+from tomadapt.judge.groups import Transfers
+from tomadapt.judge.noise import Noise
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.recording import Recording, StatedRecording, contradiction, recording_of
+from tomadapt.subtomograms import Subtomograms
+from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCubes:
+    """Cubes whose sign is left open, with what is known of how they were recorded."""
+
+    data: Subtomograms
+    recording: Recording
+    points: MeasuredPoints
+    transfers: Transfers | None = None
+    stacks: TiltStackExtraction | None = None
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        stated: StatedRecording,
+        *,
+        voxel_size_A: float | None,
+        out: Path,
+        device: torch.device,
+    ) -> MeasuredCubes:
+        """Open cubes, or make them of a STAR file of tilt stacks in ``out``.
+
+        Parameters
+        ----------
+        path
+            What :func:`~tomadapt.io.volumes.open_target` opens, or a STAR file.
+        stated
+            What the user says of tilts and optics.
+        voxel_size_A
+            Where the file does not say it.
+        out
+            Where the cubes of tilt stacks are kept.
+        device
+            Of the measured points.
+        """
+        if path.suffix == ".star":
+            return cls._of_stacks(path, out, device)
+        data = _opened(path, voxel_size_A)
+        recording = recording_of(data, stated)
+        return cls(data, recording, recording.points(data, device=device))
+
+    @classmethod
+    def _of_stacks(cls, path: Path, out: Path, device: torch.device) -> MeasuredCubes:
+        """Tilt stacks say what was let through themselves, tilt series by tilt series."""
+        file = output_folder(out) / "whitened.npy"
+        made = reconstruct_tilt_stacks(path, contrast="positive", whitened=True, out=file)
+        data = _opened(file, made.voxel_size_A)
+        recording = Recording(made.acquisition, flat_transfer=True)
+        points, transfers = stacks_transfers(made, device)
+        return cls(data, recording, points, transfers, made)
+
+    def noise(self) -> Noise:
+        """Measured in the cubes themselves."""
+        if self.transfers is None:
+            return Noise.of(self.data, self.points)
+        measured = (self.transfers.transfer > 0)[torch.from_numpy(self.transfers.group)]
+        return Noise.of(self.data, self.points, measured=measured)
+
+    def contradiction(self, stated: StatedRecording) -> str | None:
+        """What is wrong, or of no use, in what was stated; None where nothing is."""
+        if self.stacks is None:
+            return contradiction(self.data, self.recording)
+        if stated == StatedRecording():
+            return None
+        return (
+            "tilts and optics were stated, and are not used: the file of the tilt stacks says how "
+            "each series was recorded"
+        )
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What matters of the recording, as text."""
+        if self.stacks is None:
+            return self.recording.summary
+        recorded = self.stacks.acquisitions.values()
+        tilts = [t for a in recorded for t in (a.tilt_angles_deg[0], a.tilt_angles_deg[-1])]
+        defoci = [a.defocus_um for a in recorded]
+        return {
+            "tilt series": str(len(defoci)),
+            "tilts": f"{min(tilts):.0f}° to {max(tilts):.0f}° about y, as the file says of each",
+            "CTF": f"of each image, as the file says: {min(defoci):.1f} to {max(defoci):.1f} µm",
+        }
+
+
+def _opened(path: Path, voxel_size_A: float | None) -> Subtomograms:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
+        return open_target(path, voxel_size_A=voxel_size_A, contrast="positive")
