@@ -31,6 +31,7 @@ HOMOLOGUES = {
     "80S for 70S": {"ribosome_70s": "ribosome_80s"},
     "50S for 70S": {"ribosome_70s": "ribosome_50s"},
 }
+OTHER_STATE = "maps_10A/4v4r.mrc"
 COLUMNS = ("case", "n", "accuracy", "null right", "ece", "worst class", "worst recall")
 
 
@@ -71,6 +72,8 @@ def _cases(folder: Path, data: Path, store: Path) -> list[tuple[str, Callable[[]
         case("without CTF", recording=replace(STATED, defocus_um=None)),
     ]
     found += [case(title, instead=instead) for title, instead in HOMOLOGUES.items()]
+    other = {"ribosome_70s": str(data / OTHER_STATE)}
+    found.append(case("another 70S state (4v4r for 4v5d)", instead=other))
     for name in FAINTER:
         if (store / name / "truth.csv").is_file():
             found.append((name, partial(judge_set, store / name, data)))
