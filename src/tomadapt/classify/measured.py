@@ -74,8 +74,7 @@ class MeasuredCubes:
         """Measured in the cubes themselves."""
         if self.transfers is None:
             return Noise.of(self.data, self.points)
-        measured = (self.transfers.transfer > 0)[torch.from_numpy(self.transfers.group)]
-        return Noise.of(self.data, self.points, measured=measured)
+        return Noise.of(self.data, self.points, measured=self.transfers.measured)
 
     def contradiction(self, stated: StatedRecording) -> str | None:
         """What is wrong, or of no use, in what was stated; None where nothing is."""

@@ -265,7 +265,7 @@ def _randomised_labels(path: Path, classes: dict[str, str]) -> NDArray[np.str_]:
     found = judge(
         decoys,
         structures,
-        Noise.of(decoys, points, measured=(transfers.transfer > 0)[transfers.group]),
+        Noise.of(decoys, points, measured=transfers.measured),
         acquisition=None,
         voxel_size_A=made.voxel_size_A,
         transfers=transfers,

@@ -43,6 +43,11 @@ class Transfers:
                 got=f"{self.group.min()} to {self.group.max()}",
             )
 
+    @property
+    def measured(self) -> torch.Tensor:
+        """(n, p) bool: where each particle was measured."""
+        return (self.transfer > 0)[self.group]
+
 
 @dataclass(frozen=True, eq=False)
 class Group:

@@ -130,7 +130,7 @@ def judge(
     sure = _surest(evidence, np.where(competes, kinds, "dropped"))
     optics = search.optics(screened, sure, hypotheses, acquisition)
     seen = search if optics is None else search.with_envelope(optics.b_factor_A2)
-    pairs = _pairs(screened, kinds, competes, freedom)
+    pairs = _pairs(evidence, kinds, competes)
     refined = seen.refined(screened, pairs, hypotheses)
     spare = evidence_in_noise(
         own,
@@ -334,10 +334,9 @@ def _counter(
 
 
 def _pairs(
-    screened: Screened, kinds: NDArray[np.str_], competes: NDArray[np.bool_], freedom: float
+    evidence: NDArray[np.float64], kinds: NDArray[np.str_], competes: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """(n, h) what to refine: the best wanted structures, the first's mirror, the best rivals."""
-    evidence = screened.evidence(freedom)
     rows = np.arange(len(evidence))[:, None]
     pairs = np.zeros(evidence.shape, dtype=bool)
     wanted = np.flatnonzero(kinds == "wanted")

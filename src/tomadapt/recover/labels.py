@@ -11,7 +11,7 @@ import numpy as np
 
 from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
-from tomadapt.io.star import read_star, read_text
+from tomadapt.io.star import StarTable, read_star, read_text
 
 
 def read_labels(path: Path, n: int) -> list[str]:
@@ -67,8 +67,8 @@ def _names(path: Path) -> Sequence[str]:
 
 def _by_subtomogram(path: Path) -> Sequence[str]:
     """The classes in a STAR file, in the order of the cubes where the file says which is whose."""
-    names = _star_column(path, CLASS_NAME)
-    table = next(t for t in read_star(path).tables if CLASS_NAME in t)
+    table = _star_table(path, CLASS_NAME)
+    names = table.column(CLASS_NAME)
     if SUBTOMOGRAM not in table:
         return names
     numbers = table.column(SUBTOMOGRAM)
@@ -111,9 +111,13 @@ def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
 
 
 def _star_column(path: Path, label: str) -> Sequence[str]:
+    return _star_table(path, label).column(label)
+
+
+def _star_table(path: Path, label: str) -> StarTable:
     for table in read_star(path).tables:
         if label in table:
-            return table.column(label)
+            return table
     raise InputError(
         f"{path} says no {label}",
         expected=f"a STAR file of `tomadapt classify`, with a column {label}",
