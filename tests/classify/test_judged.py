@@ -199,6 +199,28 @@ def test_cubes_of_any_kind(kind: str, cubes: Path, tmp_path: Path, one_thread: N
     summary = json.loads((out / "summary.json").read_text())
     assert summary["n_particles"] == len(data)
     assert summary["contrast"]["sign"] == (-1 if kind == "dark mrc" else 1)
+    measured = summary["measured_acquisition"]
+    assert measured["scale"] == 1.0
+    assert 0.3 < measured["snr"] / 0.1 < 3  # the set's is of its tilt images
+    assert measured["snr_before_ctf"] > measured["snr"]
+    assert not any("times as large" in text for text in summary["warnings"])
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_wrong_voxel_size_is_told(cubes: Path, tmp_path: Path, one_thread: None) -> None:
+    """Voxels of 15 Å whose file says 16.5 Å were labelled in silence."""
+    from tomadapt.simulate.dataset import open_set
+
+    volumes = open_set(cubes).source.read(range(36)).numpy()
+    write_mrc(tmp_path / "cubes.mrc", volumes.reshape(-1, 28, 28), voxel_size_A=16.5)
+    out, given = tmp_path / "out", ("--structures", "tric,ribosome_50s", "--defocus", 4)
+    path = tmp_path / "cubes.mrc"
+    assert call("classify", path, *given, "--tilt-range", -60, 60, "--out", out) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["measured_acquisition"]["scale"] > 1.05
+    told = [text for text in summary["warnings"] if "times as large" in text]
+    assert len(told) == 1
+    assert "voxels are smaller than the 16.5 Å" in told[0]
 
 
 def test_poses_of_cubes_turn_the_structure_into_the_particle(

@@ -27,6 +27,8 @@ def judged(left_out: str | None = None) -> Judged:
         unknown=np.array([0.1, 0.2, 0.9, 0.0]),
         left_out=left_out,
         seconds=1.0,
+        templates=40,
+        snr=0.05,
     )
 
 

@@ -11,12 +11,9 @@ import torch
 from numpy.typing import NDArray
 from planted_cubes import (
     BOX,
-    STATED,
     STRUCTURES,
-    VOXEL_A,
     Held,
     Planted,
-    at_the_truth,
     balls,
     measured,
     planted,
@@ -26,8 +23,7 @@ from planted_cubes import (
 )
 from scipy.spatial.transform import Rotation
 
-from tomadapt.acquisition import Acquisition
-from tomadapt.judge.refine import MeasuredOptics, Refined, optics_gains, refine, with_envelope
+from tomadapt.judge.refine import Refined, refine
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.screen import Screened, least_shell
 from tomadapt.recover.rotations import angular_distance_deg
@@ -155,90 +151,3 @@ def test_gain_is_at_most_half_the_squared_correlation() -> None:
     compared = ~np.isnan(found.z)
     assert (found.gain()[compared] <= found.z[compared] ** 2 / 2 + 1e-9).all()
     assert (found.gain()[:, 0] > 60).all()
-
-
-class TestOptics:
-    """With balls so small that they have something to say at all frequencies."""
-
-    sharp = tuple((*(0.6 * c for c in parts[:3]), 1.0, parts[4]) for parts in STRUCTURES["alpha"])
-
-    def optics(
-        self, true: Acquisition, stated: Acquisition | None = STATED, *, climbed: bool = False
-    ) -> MeasuredOptics:
-        """What particles recorded with one acquisition say where another was stated."""
-        particles = planted(self.sharp, 12, NOISE, z=25.0, seed=5, points=measured(true))
-        sharp = [Hypothesis("sharp", "wanted", balls(self.sharp)), HYPOTHESES[1]]
-        found = at_the_truth(particles)
-        if climbed:
-            found = refined_of(particles, np.repeat([[True, False]], 12, axis=0), hypotheses=sharp)
-        gains = optics_gains(
-            particles.cubes,
-            np.zeros(12, dtype=int),
-            found,
-            sharp,
-            NOISE,
-            acquisition=stated,
-            voxel_size_A=VOXEL_A,
-        )
-        return MeasuredOptics.of(gains, stated, 12)
-
-    def test_as_stated(self) -> None:
-        found = self.optics(STATED)
-        assert found.b_factor_A2 <= 500
-        assert found.defocus_um == pytest.approx(4.0, abs=0.51)
-        assert 0 <= found.defocus_nats < 5
-        assert found.particles == 12
-
-    @pytest.mark.parametrize("change", [-2.0, 3.0])
-    def test_another_defocus(self, change: float) -> None:
-        true = STATED.model_copy(update={"defocus_um": 4.0 + change})
-        found = self.optics(true)
-        assert found.defocus_um == pytest.approx(4.0 + change, abs=1.1)
-        assert found.defocus_nats > 8
-
-    def test_another_b_factor(self) -> None:
-        found = self.optics(STATED.model_copy(update={"b_factor_A2": 3000.0}))
-        assert found.b_factor_A2 == pytest.approx(3000.0, abs=1000)
-
-    def test_no_ctf(self) -> None:
-        """Nothing is said of a defocus; with the transfer of the points an envelope is found."""
-        found = self.optics(STATED.model_copy(update={"b_factor_A2": 3000.0}), stated=None)
-        assert found.defocus_um is None
-        assert found.defocus_nats == 0.0
-        assert found.b_factor_A2 == pytest.approx(3000.0, abs=1000)
-
-    def test_poses_that_were_climbed_to(self) -> None:
-        """Their errors are a little more blur."""
-        found = self.optics(STATED, climbed=True)
-        assert found.b_factor_A2 <= 2000
-        assert found.defocus_um == pytest.approx(4.0, abs=1.1)
-
-
-class TestEnvelope:
-    def test_it_damps_amplitudes(self) -> None:
-        b = 2000.0
-        damped = with_envelope(NOISE, b, VOXEL_A, at_least=SHELL)
-        kept = POINTS.shell <= int(damped.points.shell.max())
-        k = POINTS.k[kept].norm(dim=1) / VOXEL_A
-        torch.testing.assert_close(
-            damped.points.transfer, POINTS.transfer[kept] * torch.exp(-b * k.square() / 4)
-        )
-        torch.testing.assert_close(damped.power, NOISE.power[kept])
-
-    def test_shells_where_little_is_left_are_cut_off(self) -> None:
-        highest = [
-            int(with_envelope(NOISE, b, VOXEL_A, at_least=SHELL).points.shell.max())
-            for b in (0, 20_000, 30_000, 1e5)
-        ]
-        assert highest[0] == int(POINTS.shell.max())
-        assert highest[0] > highest[1] > highest[2] > highest[3]
-        assert highest[3] == SHELL  # what the screen used is always kept
-        for b, shell in zip((20_000, 30_000), highest[1:3], strict=True):
-            left = np.exp(-b / 4 * ((shell + np.array([0, 1])) / BOX / VOXEL_A) ** 2)
-            assert left[0] > 0.07
-            assert left[1] < 0.1
-
-    def test_none_changes_nothing(self) -> None:
-        same = with_envelope(NOISE, 0.0, VOXEL_A, at_least=SHELL)
-        torch.testing.assert_close(same.points.transfer, POINTS.transfer)
-        assert len(same.power) == len(NOISE.power)

@@ -205,7 +205,9 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             options=settings,
             progress=StageBars(),
         )
-    told += acquisition_warnings(verdicts, acquisition) + label_warnings(verdicts)
+    told += acquisition_warnings(verdicts, acquisition, data.voxel_size_A) + label_warnings(
+        verdicts
+    )
     told += [] if measured.stacks is None else series_warnings(measured.stacks, verdicts)
     kept = verdicts.label >= 0
     if options.fdr is not None:

@@ -114,7 +114,7 @@ def sign_by_evidence(sums: Mapping[int, float], contrast: Contrast, path: Path, 
             expected="structures that explain the density with one sign better than the other",
             got=text,
             remedy="state it: --contrast negative where particles are dark, or positive; and "
-            "check --defocus and --tilt-range",
+            "check the voxel size, --defocus and --tilt-range",
         )
     stated = 1 if contrast == "positive" else -1
     warning = None

@@ -81,7 +81,9 @@ def write_judged(
     )
     warnings = [t for t in (result.contrast.warning, result.wedge_warning) if t]
     acquisition = result.options.source.acquisition
-    warnings += acquisition_warnings(verdicts, acquisition) + label_warnings(verdicts)
+    voxel_size_A = result.tomogram.voxel_size_A
+    warnings += acquisition_warnings(verdicts, acquisition, voxel_size_A)
+    warnings += label_warnings(verdicts)
     warnings += positions.notes
     if result.options.particles is not None and len(positions.rows) < FEW_PARTICLES:
         warnings.append(

@@ -25,6 +25,8 @@ ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 WRONG_DEFOCUS_NATS = WRONG_HAND_NATS = 30.0
 WRONG_DEFOCUS_UM = 0.75
 """A measured defocus contradicts the stated one from this difference and evidence on."""
+WRONG_SCALE, WRONG_SCALE_NATS = 1.05, 30.0
+"""Particles of another size than the structures contradict the voxel size from here on."""
 _EXAMPLES, _JUNK = 2, 6
 
 
@@ -131,16 +133,42 @@ def measured_acquisition(
         "defocus_um": None if optics is None else optics.defocus_um,
         "defocus_nats": 0.0 if optics is None else round(optics.defocus_nats, 1),
         "b_factor_A2": None if optics is None else optics.b_factor_A2,
+        "scale": None if optics is None else optics.scale,
+        "scale_nats": 0.0 if optics is None else round(optics.scale_nats, 1),
+        "snr": None if optics is None or optics.snr is None else _digits(optics.snr),
+        "snr_before_ctf": (
+            None
+            if optics is None or optics.snr_before_ctf is None
+            else _digits(optics.snr_before_ctf)
+        ),
         "particles": 0 if optics is None else optics.particles,
         "hand_nats": round(hand_nats(verdicts), 1),
         "contrast": contrast,
     }
 
 
-def acquisition_warnings(verdicts: Verdicts, acquisition: Acquisition | None) -> list[str]:
+def _digits(value: float) -> float:
+    """Three significant digits."""
+    return float(f"{value:.3g}")
+
+
+def acquisition_warnings(
+    verdicts: Verdicts, acquisition: Acquisition | None, voxel_size_A: float
+) -> list[str]:
     """Where the particles contradict what was stated, with the evidence."""
     found = []
     optics = verdicts.optics
+    if optics is not None and optics.scale_nats > WRONG_SCALE_NATS:
+        ratio = max(optics.scale, 1 / optics.scale)
+        if ratio >= WRONG_SCALE:
+            smaller = "smaller" if optics.scale > 1 else "larger"
+            found.append(
+                f"the surest {optics.particles} particles fit the structures better by "
+                f"{optics.scale_nats:.0f} nats if they are {optics.scale:.2f} times as large, and "
+                f"may differ more: either voxels are {smaller} than the {voxel_size_A:g} Å that "
+                "the file says, or the structures' maps have another voxel size than their files "
+                "say; labels rest on both, so mend it and classify again"
+            )
     if optics is not None and acquisition is not None and optics.defocus_um is not None:
         apart = abs(optics.defocus_um - acquisition.defocus_um)
         if apart >= WRONG_DEFOCUS_UM and optics.defocus_nats > WRONG_DEFOCUS_NATS:
@@ -330,6 +358,19 @@ def judged_content(
             "B-factor beyond the stated": (
                 "0 Å²",
                 "not measured" if b_factor is None else f"{b_factor:g} Å²",
+            ),
+            "size of the particles": (
+                "as in the structures",
+                "not measured"
+                if measured["scale"] is None
+                else f"{measured['scale']:.2f} times that ({measured['scale_nats']:.0f} nats "
+                "better than 1)",
+            ),
+            "SNR of the cubes, after the CTF": (
+                "not stated",
+                "not measured"
+                if measured["snr"] is None
+                else f"{measured['snr']:g} ({measured['snr_before_ctf']:g} before the CTF)",
             ),
             "hand": ("as in the structures", f"{measured['hand_nats']:+.0f} nats for it"),
             "contrast": (str(configuration.get("contrast", "")), str(measured["contrast"])),

@@ -59,6 +59,10 @@ class Judged:
         The class that was not named; its particles are right where they have no label.
     seconds
         CPU seconds.
+    templates
+        How many structures, mirror images and rivals each was compared with.
+    snr
+        Measured, before the CTF; None where it could not be.
     """
 
     truth: NDArray[np.str_]
@@ -67,6 +71,8 @@ class Judged:
     unknown: NDArray[np.float64]
     left_out: str | None
     seconds: float
+    templates: int
+    snr: float | None
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -128,7 +134,7 @@ def judge_set(
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
     started = time.process_time()
-    classify_cubes(
+    summary = classify_cubes(
         CubesOptions(
             cubes=cubes or folder / "cubes.mrc",
             classes=structures | (instead or {}),
@@ -147,6 +153,8 @@ def judge_set(
         np.array([float(row["unknown"]) for row in rows]),
         left_out,
         seconds,
+        summary["judge"]["hypotheses"],
+        summary["measured_acquisition"]["snr_before_ctf"],
     )
 
 
@@ -205,6 +213,7 @@ def judge_tomogram(folder: Path, dose: str, rate: float | None, store: Path) -> 
         "fdr_true": 1 - right / max(named - homologues, 1),
         "classes": {c: found[c] for c in ("4v4r", "3j9i", "tric", "1bxn")},
         "measured": summary["measured_acquisition"],
+        "templates": summary["judge"]["hypotheses"],
         "warnings": summary["warnings"],
         "cpu_seconds": seconds,
     }

@@ -27,6 +27,7 @@ TOMOGRAM: tuple[str, ...] = ("dose", "fdr", "detected", "recall", "precision")
 TOMOGRAM += ("precision_without_homologue", "label_accuracy", "junk_named")
 TOMOGRAM += ("fdr_stated", "fdr_true", "cpu_seconds")
 CUBES = ("set", "left out", "n", "accuracy", "null right", "ece", "unknown_auroc", "cpu_seconds")
+CUBES += ("templates", "cpu_seconds_each", "snr_before_ctf")
 
 RIBOSOMES = ("set", "named", "n", "called 70S", "others", "hand, nats")
 
@@ -75,6 +76,9 @@ def _cubes_row(found: Judged, name: str) -> Row:
         "ece": found.calibration_error(),
         "unknown_auroc": found.unknown_auroc(),
         "cpu_seconds": found.seconds,
+        "templates": found.templates,
+        "cpu_seconds_each": found.seconds / len(found.truth) / found.templates,
+        "snr_before_ctf": found.snr,
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
@@ -21,14 +22,16 @@ from tomadapt.judge.groups import (
 from tomadapt.judge.misfit import residual_power
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.null import evidence_in_noise
-from tomadapt.judge.refine import (
+from tomadapt.judge.optics import (
     SAMPLE,
     MeasuredOptics,
-    Refined,
+    Sample,
     optics_gains,
-    refine,
+    scale_gains,
+    signal_to_noise,
     with_envelope,
 )
+from tomadapt.judge.refine import Refined, refine
 from tomadapt.judge.rivals import Hypothesis, mirror_image, mirrors, proteins, shapes
 from tomadapt.judge.screen import Screen, Screened, screen_all, search_shell
 from tomadapt.judge.verdicts import Verdicts, verdicts
@@ -107,7 +110,8 @@ def judge(
     options = options or JudgeOptions()
     groups = groups_of(noise, transfers, len(cubes))
     shell = search_shell(noise, wanted)
-    search = _Search(cubes, noise, groups, voxel_size_A, shell, options, progress)
+    whitened = transfers is not None
+    search = _Search(cubes, noise, groups, voxel_size_A, shell, whitened, options, progress)
     hypotheses = [*wanted, *mirrors(list(wanted))]
     own = search.screen(hypotheses)
     told = _counter(progress, "screen", len(cubes) * (2 if options.rivals else 1))
@@ -163,6 +167,7 @@ class _Search:
     groups: Sequence[Group]
     voxel_size_A: float
     shell: int
+    whitened: bool
     options: JudgeOptions
     progress: Callable[[str, int, int], None]
 
@@ -276,19 +281,24 @@ class _Search:
         pairs = np.zeros((len(rows), len(hypotheses)), dtype=bool)
         pairs[np.arange(len(rows)), columns] = True
         refined = sample.refined(screened.take(rows), pairs, hypotheses)
-        gains = [
-            optics_gains(
+        parts = [
+            Sample(
                 g.of(sample.cubes),
                 columns[g.rows],
                 refined.take(g.rows),
                 hypotheses,
                 g.noise,
-                acquisition=acquisition,
-                voxel_size_A=self.voxel_size_A,
+                self.voxel_size_A,
             )
             for g in sample.groups
         ]
-        return MeasuredOptics.of(sum(gains[1:], gains[0]), acquisition, len(rows))
+        gains = torch.stack([optics_gains(part, acquisition) for part in parts]).sum(dim=0)
+        scales = torch.stack([scale_gains(part, acquisition) for part in parts]).sum(dim=0)
+        found = MeasuredOptics.of(gains, acquisition, len(rows)).with_scale(scales)
+        if self.whitened:
+            return found
+        ratios = [signal_to_noise(part, found.b_factor_A2) for part in parts]
+        return found.with_snr(np.concatenate(ratios))
 
 
 def _other_hand(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tomadapt.judge.misfit import fit_with_fits
 from tomadapt.judge.mixture import Mixture, false_discovery_rates, temper, tempered
-from tomadapt.judge.refine import MeasuredOptics, Refined
+from tomadapt.judge.optics import MeasuredOptics
+from tomadapt.judge.refine import Refined
 from tomadapt.judge.rivals import Hypothesis
 
 JUNK_KINDS = ("gold", "membrane", "filament", "edge", "sphere", "shell")

@@ -1,0 +1,289 @@
+"""What the surest particles say of how they were recorded: optics, scale and SNR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.judge.noise import Cubes, Noise
+from tomadapt.judge.refine import Refined
+from tomadapt.judge.rivals import Hypothesis
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.reference import Reference
+
+SEARCHED_B_A2 = tuple(float(b) for b in range(0, 12001, 500))
+SEARCHED_DEFOCUS_UM = (
+    *(-5.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5),
+    *(0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0),
+)
+"""Relative to the stated defocus."""
+SEARCHED_SCALE = tuple(round(1.08**step, 4) for step in range(-8, 9))
+"""How much larger than the structures particles may be, 0.54 to 1.85."""
+SAMPLE = 32
+LEAST_ENVELOPE = 0.1
+"""What the envelope lets through of the highest shell that is used."""
+_SCALED_B_A2 = SEARCHED_B_A2[::4]
+
+
+@dataclass(frozen=True)
+class MeasuredOptics:
+    """What the surest particles say of the optics.
+
+    Attributes
+    ----------
+    b_factor_A2
+        B of an envelope exp(−B k²/4) beyond what was stated: alignment of the tilt series,
+        exposure and whatever else blurs.
+    defocus_um
+        At which the particles' summed log-likelihood is largest; None without a CTF.
+    defocus_nats
+        By how much it is larger there than at the stated defocus.
+    particles
+        How many were used.
+    scale, scale_nats
+        How much larger than the structures the particles are, where their summed log-likelihood is
+        largest, and by how much it is larger there than at 1.
+    snr, snr_before_ctf
+        Median over the particles: power of the fitted structure over that of the noise, in the
+        whole cube at all measured points, as recorded and as it were without CTF and envelope. Both
+        are of cubes: the images they were made of have less. None where the transfer of the cubes
+        is not that of the microscope.
+    """
+
+    b_factor_A2: float
+    defocus_um: float | None
+    defocus_nats: float
+    particles: int
+    scale: float = 1.0
+    scale_nats: float = 0.0
+    snr: float | None = None
+    snr_before_ctf: float | None = None
+
+    @classmethod
+    def of(
+        cls, gains: torch.Tensor, acquisition: Acquisition | None, particles: int
+    ) -> MeasuredOptics:
+        """Read them off the gains (d, b) of :func:`optics_gains`.
+
+        The B-factor is the best at the stated defocus, which is the one that is used.
+        """
+        defoci = _searched_defoci(acquisition)
+        stated = defoci.index(0.0)
+        best = int(gains.amax(dim=1).argmax())
+        return cls(
+            SEARCHED_B_A2[int(gains[stated].argmax())],
+            None if acquisition is None else acquisition.defocus_um + defoci[best],
+            float(gains[best].max() - gains[stated].max()),
+            particles,
+        )
+
+    def with_scale(self, gains: torch.Tensor) -> MeasuredOptics:
+        """The same with what the gains (s,) of :func:`scale_gains` say."""
+        best = int(gains.argmax())
+        nats = float(gains[best] - gains[SEARCHED_SCALE.index(1.0)])
+        return replace(self, scale=SEARCHED_SCALE[best], scale_nats=nats)
+
+    def with_snr(self, ratios: NDArray[np.float64]) -> MeasuredOptics:
+        """The same with the medians of the ratios (m, 2) of :func:`signal_to_noise`."""
+        after, before = np.median(ratios, axis=0)
+        return replace(self, snr=float(after), snr_before_ctf=float(before))
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Particles that were recorded alike, each with the structure that it surely is.
+
+    Attributes
+    ----------
+    cubes, refined, hypotheses, noise
+        As they were refined.
+    columns
+        (m,) the structure of each particle.
+    voxel_size_A
+        In Å.
+    """
+
+    cubes: Cubes
+    columns: NDArray[np.integer]
+    refined: Refined
+    hypotheses: Sequence[Hypothesis]
+    noise: Noise
+    voxel_size_A: float
+
+    @property
+    def k2_A2(self) -> torch.Tensor:
+        """(p,) squared frequencies of the points, 1/Å²."""
+        return self.noise.points.k.square().sum(dim=1) / self.voxel_size_A**2
+
+    def particles(self) -> Iterator[tuple[torch.Tensor, Reference, torch.Tensor, torch.Tensor]]:
+        """Of each: whitened transform (p,), structure, rotation (1, 3, 3), phases (p,)."""
+        root = self.noise.weight.sqrt()
+        prepared: dict[int, Reference] = {}
+        for row, column in enumerate(self.columns.tolist()):
+            x = self.noise.transforms(self.cubes.read([row]))[0] * root
+            if column not in prepared:
+                prepared[column] = Reference.of(self.hypotheses[column].windowed, root.device)
+            R = torch.from_numpy(self.refined.rotations[row, column])[None].to(root.device)
+            s = torch.from_numpy(self.refined.shifts[row, column]).to(root.device)
+            yield x, prepared[column], R, self.noise.points.phases(s)
+
+
+def optics_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
+    """Summed log-likelihood at fixed poses of each defocus and B-factor that is searched.
+
+    Parameters
+    ----------
+    sample
+        The particles.
+    acquisition
+        As stated; None where no CTF applies, and defocus is not searched.
+
+    Returns
+    -------
+    Tensor
+        (d, b) nats, by :data:`SEARCHED_DEFOCUS_UM`, as far as they can be, and
+        :data:`SEARCHED_B_A2`.
+    """
+    points, root = sample.noise.points, sample.noise.weight.sqrt()
+    envelopes = _envelopes(sample.k2_A2, SEARCHED_B_A2)
+    transfers = points.transfer[None]
+    if acquisition is not None:
+        transfers = torch.stack(
+            [
+                _transfer(acquisition, points, sample.voxel_size_A, more_defocus_um=d)
+                for d in _searched_defoci(acquisition)
+            ]
+        )
+    gains = torch.zeros(len(transfers), len(envelopes))
+    with torch.inference_mode():
+        for x, reference, R, phases in sample.particles():
+            seen = reference.at(R, _flat(points))[0] * phases * root
+            product, power = (x * seen.conj()).real, seen.abs().square()
+            for number, transfer in enumerate(transfers):
+                gains[number] += _gains(envelopes * transfer, product, power)
+    return gains
+
+
+def scale_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
+    """Summed log-likelihood at fixed poses were the particles larger or smaller than stated.
+
+    A voxel size that is wrong makes particles too large or too small, and moves the CTF with them:
+    particles that are s times larger in voxels were recorded with voxels s times smaller.
+
+    Parameters
+    ----------
+    sample
+        The particles.
+    acquisition
+        As stated; None where no CTF applies, and only the structures are scaled.
+
+    Returns
+    -------
+    Tensor
+        (s,) nats, by :data:`SEARCHED_SCALE`, each at the best of some B-factors.
+    """
+    points, root = sample.noise.points, sample.noise.weight.sqrt()
+    envelopes = _envelopes(sample.k2_A2, _SCALED_B_A2)
+    scaled, curves = [], []
+    for scale in SEARCHED_SCALE:
+        k = points.k * scale
+        inside = (k.norm(dim=1) < 0.5).to(k.dtype)  # the structure says nothing beyond Nyquist
+        transfer = points.transfer
+        if acquisition is not None:
+            transfer = _transfer(acquisition, points, sample.voxel_size_A / scale)
+        scaled.append(replace(_flat(points), k=k.clamp(-0.5, 0.5)))
+        curves.append(envelopes * transfer * inside)
+    gains = torch.zeros(len(scaled), len(envelopes))
+    with torch.inference_mode():
+        for x, reference, R, phases in sample.particles():
+            for number, there in enumerate(scaled):
+                seen = reference.at(R, there)[0] * phases * root
+                product, power = (x * seen.conj()).real, seen.abs().square()
+                gains[number] += _gains(curves[number], product, power)
+    return gains.amax(dim=1)
+
+
+def signal_to_noise(sample: Sample, b_factor_A2: float) -> NDArray[np.float64]:
+    """Power of each particle's structure, as it was fitted, over that of the noise.
+
+    Parameters
+    ----------
+    sample
+        The particles.
+    b_factor_A2
+        Of the envelope.
+
+    Returns
+    -------
+    ndarray
+        (m, 2) at the measured points: with what was let through there, and with all.
+    """
+    points, noise = sample.noise.points, sample.noise
+    root = noise.weight.sqrt()
+    curve = points.transfer * torch.exp(-b_factor_A2 * sample.k2_A2 / 4)
+    total = float((points.multiplicity * noise.power).sum())
+    found = []
+    with torch.inference_mode():
+        for x, reference, R, phases in sample.particles():
+            whole = reference.at(R, _flat(points))[0]
+            seen = whole * phases * root * curve
+            amplitude = (x * seen.conj()).real.sum() / seen.abs().square().sum().clamp_min(1e-30)
+            power = points.multiplicity * (amplitude * whole.abs()).square()
+            found.append([float((power * curve.square()).sum()), float(power.sum())])
+    return np.array(found).reshape(-1, 2) / total
+
+
+def _gains(curves: torch.Tensor, product: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
+    """(b,) log-likelihood with each of the transfers (b, p) of one particle's structure."""
+    z = (curves @ product) / (curves.square() @ power).sqrt().clamp_min(1e-20)
+    return z.clamp_min(0).square().cpu() / 2
+
+
+def _envelopes(k2_A2: torch.Tensor, b_factors_A2: Sequence[float]) -> torch.Tensor:
+    return torch.stack([torch.exp(-b * k2_A2 / 4) for b in b_factors_A2])
+
+
+def _flat(points: MeasuredPoints) -> MeasuredPoints:
+    return replace(points, transfer=torch.ones_like(points.transfer))
+
+
+def _searched_defoci(acquisition: Acquisition | None) -> list[float]:
+    """Relative to the stated one, µm."""
+    if acquisition is None:
+        return [0.0]
+    return [d for d in SEARCHED_DEFOCUS_UM if abs(acquisition.defocus_um + d) <= 30]
+
+
+def _transfer(
+    acquisition: Acquisition,
+    points: MeasuredPoints,
+    voxel_size_A: float,
+    *,
+    more_defocus_um: float = 0.0,
+) -> torch.Tensor:
+    """(p,) at another defocus or voxel size."""
+    defocus_um = acquisition.defocus_um + more_defocus_um
+    changed = acquisition.model_copy(update={"defocus_um": defocus_um})
+    made = MeasuredPoints.of(changed, n=points.n, voxel_size_A=voxel_size_A)
+    return made.transfer.to(points.transfer)
+
+
+def with_envelope(noise: Noise, b_factor_A2: float, voxel_size_A: float, *, at_least: int) -> Noise:
+    """The same noise at points whose transfer has the envelope exp(−B k²/4) too.
+
+    Shells above ``at_least`` where next to nothing is left are cut off.
+    """
+    points = noise.points
+    k2 = points.k.square().sum(dim=1) / voxel_size_A**2
+    damped = replace(points, transfer=points.transfer * torch.exp(-b_factor_A2 * k2 / 4))
+    highest = int(points.shell.max())
+    if b_factor_A2 > 0:
+        k = math.sqrt(4 * math.log(1 / LEAST_ENVELOPE) / b_factor_A2)
+        highest = min(highest, max(at_least, round(k * voxel_size_A * points.n)))
+    return replace(noise, points=damped).up_to(highest)
