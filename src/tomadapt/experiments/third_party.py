@@ -26,7 +26,16 @@ DOSES, RATE = ("3", "0.8"), 0.05
 TOMOGRAM: tuple[str, ...] = ("dose", "fdr", "detected", "recall", "precision")
 TOMOGRAM += ("precision_without_homologue", "label_accuracy", "junk_named")
 TOMOGRAM += ("fdr_stated", "fdr_true", "cpu_seconds")
-CUBES = ("set", "left out", "n", "accuracy", "null right", "ece", "unknown_auroc", "cpu_seconds")
+CUBES: tuple[str, ...] = (
+    "set",
+    "left out",
+    "n",
+    "accuracy",
+    "null right",
+    "ece",
+    "unknown_auroc",
+    "cpu_seconds",
+)
 CUBES += ("templates", "cpu_seconds_each", "snr_before_ctf")
 
 RIBOSOMES = ("set", "named", "n", "called 70S", "others", "hand, nats")
