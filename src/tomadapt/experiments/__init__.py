@@ -13,6 +13,7 @@ EXPERIMENTS = {
     "augmentation": "accuracy with and without augmentation",
     "alignment": "planted poses found again, beside other programs",
     "recovery": "structures averaged from random poses, beside the truth",
+    "student": "Table 1's targets by likelihood, and by a network that learns from it",
     "third_party": "labels by likelihood on a tomogram, cubes and ribosomes that others made",
     "spheres": "spheres of a protein's size among proteins, labelled by likelihood",
     "limits": "where labels by likelihood end: rivals, CTF, defocus, homologues, shifts, SNR",

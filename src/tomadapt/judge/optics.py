@@ -210,7 +210,7 @@ def scale_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor
 
 
 def signal_to_noise(sample: Sample, b_factor_A2: float) -> NDArray[np.float64]:
-    """Power of each particle's structure, as it was fitted, over that of the noise.
+    """Power of each particle's structure, as it was fitted, over that of what it leaves.
 
     Parameters
     ----------
@@ -227,16 +227,17 @@ def signal_to_noise(sample: Sample, b_factor_A2: float) -> NDArray[np.float64]:
     points, noise = sample.noise.points, sample.noise
     root = noise.weight.sqrt()
     curve = points.transfer * torch.exp(-b_factor_A2 * sample.k2_A2 / 4)
-    total = float((points.multiplicity * noise.power).sum())
     found = []
     with torch.inference_mode():
         for x, reference, R, phases in sample.particles():
-            whole = reference.at(R, _flat(points))[0]
-            seen = whole * phases * root * curve
+            whole = reference.at(R, _flat(points))[0] * phases
+            seen = whole * curve * root
             amplitude = (x * seen.conj()).real.sum() / seen.abs().square().sum().clamp_min(1e-30)
+            # What is left is the noise, of which the window let a part through.
+            left = (noise.power * (x - amplitude * seen).abs().square()).sum() / noise.kept
             power = points.multiplicity * (amplitude * whole.abs()).square()
-            found.append([float((power * curve.square()).sum()), float(power.sum())])
-    return np.array(found).reshape(-1, 2) / total
+            found.append([float((power * curve.square()).sum() / left), float(power.sum() / left)])
+    return np.array(found).reshape(-1, 2)
 
 
 def _gains(curves: torch.Tensor, product: torch.Tensor, power: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,158 @@
+"""Simulated targets labelled by likelihood, and by networks that learn from it, as tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.experiments.grid import read_record
+from tomadapt.experiments.models import CHECKPOINT, MODEL, ModelTask
+from tomadapt.experiments.particles import Particles
+from tomadapt.experiments.task import Task
+from tomadapt.judge.acquisition import estimated_acquisition
+from tomadapt.judge.judge import judge
+from tomadapt.judge.noise import Noise
+from tomadapt.judge.rivals import Hypothesis, wanted_structures
+from tomadapt.learn.recolouring import recoloured
+from tomadapt.learn.student import SoftLabelled, StudentTraining, train_student
+from tomadapt.metrics import accuracy
+from tomadapt.prediction import predict
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.subtomograms import LabelledSubtomograms
+
+PROBABILITIES, RECORD = "probabilities.npz", "record.json"
+
+
+class JudgeTask(Task):
+    """A target labelled by likelihood: no training, no source, but structures and optics.
+
+    Parameters
+    ----------
+    target
+        The particles; those held out are labelled too.
+    stated
+        The acquisition that is stated.
+    estimated
+        Whether the defocus is measured first, beginning from the stated one.
+    """
+
+    kind: Literal["judge"] = "judge"
+    target: Particles
+    stated: Acquisition
+    estimated: bool = False
+
+    @property
+    def requires(self) -> Sequence[Task]:
+        """The set."""
+        return self.target.requires
+
+    def run(self, folder: Path, store: Path) -> dict[str, Any]:
+        """Label all particles and keep what each class is given."""
+        seen, held_out = self.target.open(store)
+        assert held_out is not None
+        acquisition = self.stated
+        if self.estimated:
+            acquisition = estimated_acquisition(seen.unlabelled(), self.structures, self.stated)
+        found, snr = self._label(seen, acquisition)
+        further, _ = self._label(held_out, acquisition)
+        np.savez(folder / PROBABILITIES, seen=found, held_out=further)
+        return {
+            "accuracy": accuracy(found.argmax(axis=1), seen.labels),
+            "held_out_accuracy": accuracy(further.argmax(axis=1), held_out.labels),
+            "n": len(seen),
+            "n_held_out": len(held_out),
+            "defocus_um": acquisition.defocus_um,
+            "snr": snr,
+        }
+
+    def probabilities(self, store: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n, classes) of those seen and those held out, when the task is finished."""
+        with np.load(store / self.key / PROBABILITIES) as file:
+            return file["seen"], file["held_out"]
+
+    @property
+    def structures(self) -> list[Hypothesis]:
+        """Of all classes but NULL, on the cubes' grid."""
+        box, voxel_size_A = self.target.size
+        simulation = self.target.made.simulation
+        return wanted_structures(
+            simulation.classes, box=box, voxel_size_A=voxel_size_A, folder=simulation.folder
+        )
+
+    def _label(
+        self, data: LabelledSubtomograms, acquisition: Acquisition
+    ) -> tuple[NDArray[np.float64], float | None]:
+        """(n, classes) in the order of the data's classes, and the SNR as measured."""
+        cubes = data.unlabelled()
+        points = MeasuredPoints.of(acquisition, n=data.box, voxel_size_A=data.voxel_size_A)
+        verdicts = judge(
+            cubes,
+            self.structures,
+            Noise.of(cubes, points),
+            acquisition=acquisition,
+            voxel_size_A=data.voxel_size_A,
+        )
+        # The judge's last column is all that is no named structure.
+        order = [
+            len(verdicts.wanted) if name == NULL_CLASS else verdicts.wanted.index(name)
+            for name in data.class_names
+        ]
+        snr = None if verdicts.optics is None else verdicts.optics.snr
+        return verdicts.probabilities[:, order], snr
+
+
+class StudentTask(ModelTask):
+    """A network that learns from a judged target and from particles simulated like it.
+
+    Parameters
+    ----------
+    judge
+        Of the target; of those held out nothing is used in training.
+    source
+        Simulated with the acquisition that the judge was given or measured.
+    training
+        How; its range of SNRs only where the judge could not measure one.
+    """
+
+    kind: Literal["student"] = "student"
+    judge: JudgeTask
+    source: Particles
+    training: StudentTraining
+
+    @property
+    def requires(self) -> Sequence[Task]:
+        """The judge, and the source's set."""
+        return (self.judge, *self.source.requires)
+
+    def run(self, folder: Path, store: Path) -> dict[str, Any]:
+        """Train, or go on from the last whole epoch; compare with the truth and with the judge."""
+        seen, held_out = self.judge.target.open(store)
+        assert held_out is not None
+        source, _ = self.source.open(store)
+        taught, judged_held_out = self.judge.probabilities(store)
+        training, measured = self.training, read_record(store / self.judge.key / RECORD)["snr"]
+        if measured is not None:
+            training = training.model_copy(update={"snr_range": (measured / 2, measured * 2)})
+        model, history = train_student(
+            SoftLabelled(seen.unlabelled(), taught),
+            recoloured(source, seen.unlabelled(), snr=self.source.snr)[0],
+            training,
+            checkpoint=folder / CHECKPOINT,
+        )
+        model.save(folder / MODEL)
+        predicted = predict(model, seen.unlabelled()).labels
+        unseen = predict(model, held_out.unlabelled()).labels
+        return {
+            "accuracy": accuracy(predicted, seen.labels),
+            "held_out_accuracy": accuracy(unseen, held_out.labels),
+            "agreement": accuracy(unseen, judged_held_out.argmax(axis=1)),
+            "n": len(seen),
+            "n_held_out": len(held_out),
+            "history": history,
+        }

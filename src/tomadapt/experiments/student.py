@@ -1,0 +1,92 @@
+"""Table 1's targets labelled by likelihood, and by a network that learns from it.
+
+Neither uses a source: structures and the target's acquisition take its place, so that every row of
+the source in Table 1 has the same figure. The paper has no such rows; its 3D-ADA is beside them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
+from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.judge_tasks import JudgeTask, StudentTask
+from tomadapt.experiments.records import Row, read_rows, write_rows
+from tomadapt.experiments.scales import Setting
+from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.task import Task
+from tomadapt.io.atomic import write_text
+from tomadapt.learn.student import StudentTraining
+
+SEED = 1000
+"""Of the simulated particles that students learn from: no target has it."""
+FIELDS = ("accuracy", "held_out_accuracy")
+
+
+def run(setting: Setting) -> list[Path]:
+    """Label each target by each method; records and table are written as they come."""
+    records, table = setting.file("student.jsonl"), setting.file("student.md")
+    rows: list[Row] = []
+    methods = {task.key: about for task, about in _plan(setting)}
+    for task, record in setting.run([[task] for task, _ in _plan(setting)], "student"):
+        if task.key in methods:
+            kept = {k: record.get(k) for k in (*FIELDS, "n", "n_held_out", "agreement", "snr")}
+            kept |= {k: record.get(k) for k in ("defocus_um", "seconds", "commit")}
+            rows.append({"experiment": "student", **methods[task.key], **kept, "run": task.key})
+            write_rows(records, rows)
+            write_text(table, _table(rows, setting))
+    return [records, table]
+
+
+def _plan(setting: Setting) -> Iterator[tuple[Task, Row]]:
+    """Every task with its row, target by target; SNRs of the middle first."""
+    scale = setting.scale
+    batches = Batches(scale, scale.classes(setting.data))
+    for snr in sorted(scale.snrs, key=lambda s: abs(s - 0.05)):
+        target = batches.target(Cell(snr, snr))
+        known = JudgeTask(target=target, stated=BATCH_A)
+        estimated = JudgeTask(target=target, stated=BATCH_B, estimated=True)
+        about: Row = {"target_snr": snr, "scale": scale.name}
+        yield known, {**about, "method": "likelihood"}
+        yield _student(batches, known, BATCH_A, snr), {**about, "method": "student"}
+        yield estimated, {**about, "method": "likelihood_estimated_acquisition"}
+
+
+def _student(batches: Batches, judge: JudgeTask, like: Acquisition, snr: float) -> StudentTask:
+    source = batches.particles(like, snr, seed=SEED)
+    return StudentTask(
+        judge=judge,
+        source=source.model_copy(update={"per_class": source.made.simulation.per_class}),
+        training=StudentTraining(
+            epochs=batches.scale.training.epochs,
+            batch_size=batches.scale.training.batch_size,
+            snr_range=(snr / 2, snr * 2),
+        ),
+    )
+
+
+def _table(rows: list[Row], setting: Setting) -> str:
+    """Ours by target, beside Table 1's 3D-ADA over all sources and its oracle."""
+    targets = sorted({row["target_snr"] for row in rows}, reverse=True)
+    path = setting.file("table1.jsonl")
+    others = read_rows(path, "table1") if path.is_file() else []
+    parts = ["# Table 1's targets, labelled by likelihood and by its student\n"]
+    for field in FIELDS:
+        lines = []
+        for method in dict.fromkeys(row["method"] for row in rows):
+            of = {r["target_snr"]: r[field] for r in rows if r["method"] == method}
+            lines.append([method, *(f"{of[t]:.3f}" if t in of else "" for t in targets)])
+        for method in ("ada", "oracle"):
+            line = [method]
+            for t in targets:
+                cells: dict[float, list[float]] = {}
+                for r in others:
+                    if r["method"] == method and r["target_snr"] == t:
+                        cells.setdefault(r["source_snr"], []).append(r[field])
+                means = [statistics.fmean(v) for v in cells.values()]
+                line.append(f"{min(means):.3f} to {max(means):.3f}" if means else "")
+            lines.append(line)
+        parts.append(f"\n## {field}\n\n" + markdown(["method", *map(str, targets)], lines))
+    return "".join(parts)

@@ -1,0 +1,271 @@
+"""A network that learns from the judge, on the target's own cubes.
+
+Likelihood labels particles well and slowly. A network that is trained on the particles that it
+labelled, beside simulated ones, labels the others a thousand times faster (distillation: Hinton,
+Vinyals & Dean 2015, arXiv:1503.02531). Nothing is adapted: the target's own cubes teach what its
+noise looks like, the simulated ones what the structures look like in all their poses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch.nn.functional import cross_entropy
+
+from tomadapt.errors import ConfigError
+from tomadapt.learn.augmentation import half_turns, turn_and_shift
+from tomadapt.learn.engine import (
+    EpochPlan,
+    dropout_seed,
+    load_checkpoint,
+    make_fabric,
+    save_checkpoint,
+    to_network,
+)
+from tomadapt.learn.model import Model, ModelCard
+from tomadapt.learn.source import EpochReport
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+JUDGED, SIMULATED = 0, 1
+"""Purposes of the two plans of an epoch."""
+
+
+@dataclass(frozen=True, eq=False)
+class SoftLabelled:
+    """Particles with the probability of each class, by a judge that may err.
+
+    Attributes
+    ----------
+    data
+        The particles.
+    probabilities
+        (n, classes), rows sum to 1.
+
+    Raises
+    ------
+    ConfigError
+        When there are not as many rows as particles.
+    """
+
+    data: Subtomograms
+    probabilities: NDArray[np.floating]
+
+    def __post_init__(self) -> None:
+        if len(self.probabilities) != len(self.data):
+            raise ConfigError(
+                "labels of other particles",
+                expected=f"a row for each of {len(self.data)} particles",
+                got=len(self.probabilities),
+            )
+
+    def subset(self, rows: NDArray[np.integer]) -> SoftLabelled:
+        """Those at some positions."""
+        return SoftLabelled(self.data.subset(rows), self.probabilities[rows])
+
+
+class StudentTraining(BaseModel):
+    """How a student is trained.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the simulated particles.
+    batch_size
+        Of which :attr:`judged_share` are judged particles and the others simulated.
+    judged_share
+        Of each batch.
+    learning_rate, weight_decay
+        Of Adam (decoupled decay), with a cosine schedule to zero.
+    snr_range
+        Of the simulated particles, drawn log-uniformly.
+    seed
+        Of the initial weights and all draws.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=4)] = 32
+    judged_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    snr_range: tuple[float, float]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not 0 < self.snr_range[0] <= self.snr_range[1]:
+            raise ValueError(f"snr_range must be 0 < low <= high; got {self.snr_range}")
+        return self
+
+
+def train_student(
+    judged: SoftLabelled,
+    source: LabelledSubtomograms,
+    options: StudentTraining,
+    *,
+    fabric: Fabric | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: EpochReport = lambda _: None,
+) -> tuple[Model, list[dict[str, float]]]:
+    """Train a network on judged and simulated particles.
+
+    Parameters
+    ----------
+    judged
+        Particles of the target with the judge's probabilities, over the source's classes.
+    source
+        Simulated particles, signal and noise apart.
+    options
+        See :class:`StudentTraining`.
+    fabric
+        Device and processes; chosen automatically when None.
+    checkpoint
+        Where to keep the state after each epoch; training goes on from it.
+    on_epoch
+        Called with each epoch's record: ``loss_judged``, ``loss_simulated``.
+
+    Returns
+    -------
+    Model
+        After the last epoch.
+    list of dict
+        One record an epoch.
+
+    Raises
+    ------
+    ConfigError
+        When the judged particles have other classes than the source, or the source is mixed.
+    MismatchError
+        When their boxes or voxel sizes differ.
+    """
+    classes = len(source.class_names)
+    if judged.probabilities.shape[1] != classes:
+        raise ConfigError(
+            "the judge and the source differ in classes",
+            expected=f"probabilities of {classes} classes",
+            got=judged.probabilities.shape[1],
+        )
+    fabric = fabric or make_fabric()
+    torch.manual_seed(options.seed)
+    card = ModelCard(
+        class_names=source.class_names,
+        box=source.box,
+        voxel_size_A=source.voxel_size_A,
+        network="default",
+        acquisition=source.acquisition,
+        method="student",
+    )
+    model = Model.new(card)
+    model.require_matching(judged.data, "the target")
+    network = torch.nn.Sequential(model.extractor, model.classifier)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
+    history: list[dict[str, float]] = []
+    key = json.dumps(
+        [options.model_dump(), source.fingerprint, judged.data.fingerprint, _digest(judged)]
+    )
+    if saved := load_checkpoint(checkpoint, key=key):
+        network.load_state_dict(saved["network"])
+        optimiser.load_state_dict(saved["optimiser"])
+        history = saved["history"]
+    turns = half_turns(source.acquisition)
+    soft = torch.from_numpy(np.asarray(judged.probabilities, dtype=np.float32))
+    hard = torch.from_numpy(source.labels)
+    of_judged = max(1, round(options.judged_share * options.batch_size))
+    for epoch in range(len(history), options.epochs):
+        torch.manual_seed(dropout_seed(options.seed, epoch, fabric))
+        wrapped.train()
+        plans = {
+            purpose: EpochPlan.draw(n, seed=options.seed, epoch=epoch, purpose=purpose)
+            for purpose, n in ((JUDGED, len(judged.data)), (SIMULATED, len(source)))
+        }
+        batches = list(plans[SIMULATED].batches(options.batch_size - of_judged, fabric))
+        # There are mostly fewer judged particles than simulated ones: they come round again.
+        again = np.resize(plans[JUDGED].order, len(batches) * of_judged)
+        losses = []
+        for step, simulated in enumerate(batches):
+            progress = (epoch + step / len(batches)) / options.epochs
+            for group in optimiser.param_groups:
+                group["lr"] = options.learning_rate * (0.5 + 0.5 * math.cos(math.pi * progress))
+            real = again[step * of_judged : (step + 1) * of_judged]
+            volumes = torch.cat(
+                [
+                    _turned(judged.data.read(real), plans[JUDGED], real, turns),
+                    _turned(
+                        _simulated(source, simulated, plans[SIMULATED], options),
+                        plans[SIMULATED],
+                        simulated,
+                        turns,
+                    ),
+                ]
+            )
+            x = to_network(volumes, fabric)  # (b, 1, d, d, d)
+            logits = wrapped(x)  # (b, classes)
+            taught = cross_entropy(logits[: len(real)], fabric.to_device(soft[real]))
+            known = cross_entropy(logits[len(real) :], fabric.to_device(hard[simulated]))
+            share = len(real) / len(volumes)
+            wrapped_optimiser.zero_grad()
+            fabric.backward(share * taught + (1 - share) * known)
+            wrapped_optimiser.step()
+            losses.append([float(taught.detach()), float(known.detach())])
+        means = np.mean(losses, axis=0)
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "loss_judged": float(means[0]),
+                "loss_simulated": float(means[1]),
+            }
+        )
+        state: dict[str, Any] = {"key": key, "history": history}
+        state |= {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+        save_checkpoint(checkpoint, state, fabric)
+        on_epoch(history[-1])
+    model.extractor.eval()
+    training = {
+        "student": options.model_dump(mode="json"),
+        "source_data": source.fingerprint,
+        "judged_data": judged.data.fingerprint,
+        "judged": len(judged.data),
+        "history": history,
+    }
+    return model.copy(training=training), history
+
+
+def _turned(
+    volumes: torch.Tensor,
+    plan: EpochPlan,
+    rows: NDArray[np.int64],
+    turns: tuple[bool, bool],
+) -> torch.Tensor:
+    return turn_and_shift(volumes, plan.flips[rows], plan.shifts[rows], turns=turns)
+
+
+def _simulated(
+    source: LabelledSubtomograms,
+    rows: NDArray[np.int64],
+    plan: EpochPlan,
+    options: StudentTraining,
+) -> torch.Tensor:
+    """Signal of some particles with the noise of others, at SNRs drawn from the range."""
+    low, high = np.log(options.snr_range)
+    snr = np.exp(low + (high - low) * plan.uniform[rows])
+    return source.read_mixed(rows, plan.noise_from[rows], snr)
+
+
+def _digest(judged: SoftLabelled) -> str:
+    """What tells two judgements of the same particles apart, indifferent to rounding."""
+    rounded = np.round(np.asarray(judged.probabilities, dtype=np.float64), 4)
+    return hashlib.blake2b(rounded.tobytes(), digest_size=8).hexdigest()

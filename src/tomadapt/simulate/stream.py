@@ -1,0 +1,162 @@
+"""Particles that are simulated when they are read, and never kept: no particle comes twice.
+
+A stored set of some hundred particles is seen again every epoch. A stream has as many particles as
+training asks for, each drawn anew with its pose, defocus and noise, and needs no disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.errors import ConfigError
+from tomadapt.simulate.dataset import BATCH, SimulationConfig, make_templates
+from tomadapt.simulate.simulator import Simulator
+from tomadapt.subtomograms import Indices, LabelledSubtomograms
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedVolumes:
+    """Simulated particles of all classes in turn, made when they are read.
+
+    Particle i is of class i modulo the number of classes. It is the same whatever it is read with.
+
+    Attributes
+    ----------
+    config
+        What is simulated; of its ``per_class`` particles each.
+    simulators
+        One for each acquisition; particles of a class take them in turn.
+    digests
+        Of the templates, so that a changed structure makes another stream.
+    """
+
+    config: SimulationConfig
+    simulators: tuple[Simulator, ...]
+    digests: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Give the number of particles."""
+        return self.config.n_particles
+
+    @property
+    def box(self) -> int:
+        """Side in voxels."""
+        return self.config.box
+
+    @property
+    def voxel_size_A(self) -> float:
+        """Voxel size in Å."""
+        return self.config.voxel_size_A
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """That of the first simulator."""
+        return self.config.acquisition
+
+    @property
+    def snr(self) -> float:
+        """The SNR at which :meth:`read` mixes."""
+        return self.config.snr
+
+    @property
+    def identity(self) -> str:
+        """The configuration, the templates and all acquisitions."""
+        recorded = [s.acquisition.model_dump(mode="json") for s in self.simulators]
+        return json.dumps([self.config.model_dump(mode="json"), self.digests, recorded])
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, d, d, d) float32, density positive, at this source's SNR."""
+        return self.mix(indices, indices, torch.full((len(indices),), self.config.snr))
+
+    def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
+        """Signal and noise as in :class:`~tomadapt.subtomograms.MixableSource`.
+
+        Of a particle whose noise is another's both are simulated: it takes twice as long.
+        """
+        rows, others = np.asarray(indices, np.int64), np.asarray(noise_indices, np.int64)
+        signal, noise = self._simulated(rows)
+        different = np.flatnonzero(rows != others)
+        if len(different):
+            noise[different] = self._simulated(others[different])[1]
+        return noise.mul_(snr.rsqrt()[:, None, None, None]).add_(signal)
+
+    def _simulated(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(b, d, d, d) each: signal and unit noise."""
+        names = list(self.config.classes)
+        of_class, within = rows % len(names), rows // len(names)
+        number = within % len(self.simulators)
+        signal = torch.empty(len(rows), *(self.box,) * 3)
+        noise = torch.empty_like(signal)
+        for label, which in sorted(set(zip(of_class.tolist(), number.tolist(), strict=True))):
+            here = np.flatnonzero((of_class == label) & (number == which))
+            simulator = self.simulators[which]
+            batch = BATCH[simulator.device.type]
+            for first in range(0, len(here), batch):
+                places = here[first : first + batch]
+                with torch.inference_mode():
+                    made = simulator.particles(names[label], within[places].tolist())
+                signal[places], noise[places] = made.signal.cpu(), made.noise.cpu()
+        return signal, noise
+
+
+def stream(
+    config: SimulationConfig,
+    *,
+    defoci_um: Sequence[float] = (),
+    device: torch.device | str = "cpu",
+) -> LabelledSubtomograms:
+    """Labelled particles that are simulated when they are read.
+
+    Parameters
+    ----------
+    config
+        What to simulate.
+    defoci_um
+        Particles of each class take these in turn, positive = underfocus; the acquisition's own
+        when empty.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    ConfigError
+        When fewer particles of a class are asked for than there are defoci.
+    ConfigError, InputError, OfflineError
+        From the structures.
+    """
+    defoci = list(defoci_um) or [config.acquisition.defocus_um]
+    if config.per_class < len(defoci):
+        raise ConfigError(
+            "fewer particles of a class than defoci",
+            expected=f"at least {len(defoci)} of each class",
+            got=config.per_class,
+        )
+    templates = make_templates(config)
+    simulators = tuple(
+        Simulator(
+            templates,
+            config.acquisition.model_copy(update={"defocus_um": defocus}),
+            voxel_size_A=config.voxel_size_A,
+            seed=config.seed,
+            max_shift_fraction=config.max_shift_fraction,
+            neighbours=config.neighbours,
+            even_noise=config.even_noise,
+            device=device,
+        )
+        for defocus in defoci
+    )
+    digests = tuple(
+        hashlib.blake2b(np.round(t, 3).tobytes(), digest_size=8).hexdigest()
+        for t in templates.values()
+    )
+    source = StreamedVolumes(config, simulators, digests)
+    labels = np.arange(len(source)) % len(config.classes)
+    return LabelledSubtomograms(source, labels=labels, class_names=tuple(config.classes))

@@ -1,0 +1,68 @@
+"""Particles that are simulated when they are read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.errors import ConfigError
+from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.simulate.stream import stream
+
+CONFIG = SimulationConfig(
+    classes={"tric": "tric", "apoferritin": "apoferritin", "null": "null"},
+    acquisition=Acquisition(defocus_um=4.0, tilt_angles_deg=tuple(range(-60, 61, 10))),
+    per_class=6,
+    snr=0.5,
+    box=24,
+    voxel_size_A=16.0,
+    resolution_A=16.0,
+    seed=11,
+)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_particles_are_those_of_a_stored_set(tmp_path):
+    """The same indices of the same classes, up to the half precision of a stored set."""
+    stored = simulate_set(CONFIG, tmp_path / "set")
+    streamed = stream(CONFIG)
+    for label in range(3):
+        a = stored.subset(np.flatnonzero(stored.labels == label))
+        b = streamed.subset(np.flatnonzero(streamed.labels == label))
+        torch.testing.assert_close(b.read(range(6)), a.read(range(6)), atol=0.02, rtol=0)
+    mixed = [
+        data.read_mixed([0, 1], [1, 0], np.array([0.1, 2.0]))
+        for data in (
+            stored.subset(np.flatnonzero(stored.labels == 1)),
+            streamed.subset(np.flatnonzero(streamed.labels == 1)),
+        )
+    ]
+    torch.testing.assert_close(mixed[0], mixed[1], atol=0.02, rtol=0)
+
+
+def test_a_particle_is_the_same_in_any_company():
+    data = stream(CONFIG)
+    whole = data.read(range(len(data)))
+    torch.testing.assert_close(data.read([7, 2]), whole[[7, 2]])
+    assert [data.class_names[i] for i in data.labels[:4]] == ["tric", "apoferritin", "null", "tric"]
+
+
+def test_defoci_in_turn():
+    """Of a class's particles every second one is at the second defocus."""
+    data = stream(CONFIG, defoci_um=[4.0, 7.0])
+    alone = stream(
+        CONFIG.model_copy(
+            update={"acquisition": CONFIG.acquisition.model_copy(update={"defocus_um": 7.0})}
+        )
+    )
+    first, second = 0, 3  # of class tric
+    torch.testing.assert_close(data.read([second]), alone.read([second]))
+    torch.testing.assert_close(data.read([first]), stream(CONFIG).read([first]))
+    assert data.fingerprint != stream(CONFIG).fingerprint
+
+
+def test_fewer_particles_than_defoci():
+    with pytest.raises(ConfigError, match="fewer particles of a class than defoci"):
+        stream(CONFIG, defoci_um=range(1, 9))
