@@ -17,7 +17,7 @@ from tomadapt.doctor.density import contrast_of, measured, sample_findings, spec
 from tomadapt.doctor.findings import Finding, ok, problem
 from tomadapt.doctor.kinds import Format
 from tomadapt.doctor.volumes import header_findings, shape_finding, voxel_size_finding
-from tomadapt.errors import InputError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.arrays import find_cubes, open_npy
 from tomadapt.io.em import open_em
 from tomadapt.io.extracted import CUBES, read_extracted

@@ -25,7 +25,7 @@ IMOD_CENTRE = np.array([0.5, 0.5, 0.0])
 """Where IMOD's coordinates have the centre of the first voxel."""
 _FEWEST, _MOST = 3, 12
 _SPLIT = re.compile(r"\s*[,;\t]\s*|\s+")
-_NUMBER_WIDTHS = ((12, re.compile(r" *-?\d+\.\d{2,4}")), (7, re.compile(r" *-?\d+")))
+_NUMBER_WIDTHS = ((12, re.compile(r" *(?:-?\d+\.\d{2,4}|NaN)")), (7, re.compile(r" *-?\d+")))
 _INDEX, _VALUE = 6, 16
 
 

@@ -188,7 +188,8 @@ def _read(text: str, options: ReadOptions) -> ParticleList:
         return particles_from_portal(plain, options)
     if start.startswith(("{", "[")):
         return _from_json(plain, options)
-    content = start[_COMMENTS.match(start).end() :]  # type: ignore[union-attr]
+    comments = _COMMENTS.match(start)
+    content = start[comments.end() :] if comments else start
     for pattern, what, remedy in _TEXTS:
         if re.match(pattern, content):
             raise _no_list(options.path, what, remedy)
