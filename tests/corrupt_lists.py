@@ -314,6 +314,8 @@ FURTHER: dict[str, dict[str, Spoilt]] = {
         "l.txt",
         POINTS,
         **{
+            "NaN": (text_of("l.txt", POINTS.replace("20.00", "  NaN", 1)), "accepted"),
+            "1e400": (text_of("l.txt", POINTS.replace("20.00", "1e400", 1)), "accepted"),
             "million numbers": (text_of("l.txt", lambda: "1 " * 1_000_000 + "\n"), "refused"),
             "comments only": (text_of("l.txt", lambda: "# nothing\n" * 1_000_000), "refused"),
         },

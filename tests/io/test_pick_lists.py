@@ -239,13 +239,16 @@ class TestCryolo:
             read(tmp_path, text)
 
 
+MODEL2POINT = "{:12.2f}{:12.2f}{:12.2f}\n"
+
+
 class TestPoints:
     @pytest.mark.parametrize(
         ("form", "names"),
         [
-            ("{:12.2f}{:12.2f}{:12.2f}\n", []),
-            ("     2{:12.2f}{:12.2f}{:12.2f}\n", ["imodContour"]),
-            ("     1     2{:12.2f}{:12.2f}{:12.2f}\n", ["imodObject", "imodContour"]),
+            (MODEL2POINT, []),
+            (f"     2{MODEL2POINT}", ["imodContour"]),
+            (f"     1     2{MODEL2POINT}", ["imodObject", "imodContour"]),
             ("     1     2{:12.2f}{:12.2f}{:12.2f}    0.250000    \n", ["imodObject"]),
         ],
     )
@@ -329,22 +332,24 @@ FORMATS = {
     "portal": portal(),
     "eman2": eman2(),
     "cryolo": cbox(),
-    "imod": points("{:12.2f}{:12.2f}{:12.2f}\n"),
+    "imod": points(MODEL2POINT),
     "points": points(),
 }
 SPOILT = {
     "portal": (FORMATS["portal"].replace("20.25", "NaN"), "line 2"),
     "eman2": (FORMATS["eman2"].replace("20.25", "NaN"), "box 2"),
     "cryolo": (FORMATS["cryolo"].replace("16.25", "nan"), "row 2"),
+    "imod": (FORMATS["imod"].replace("20.25", "  NaN"), "row 2"),
     "points": (FORMATS["points"].replace("20.25", "nan"), "row 2"),
 }
 
 
 class TestParticlesInAreParticlesOut:
     @pytest.mark.parametrize("kind", SPOILT)
-    def test_a_row_that_is_not_finite_and_one_listed_twice(self, kind: str, tmp_path: Path) -> None:
+    def test_a_row_that_is_not_finite_is_listed(self, kind: str, tmp_path: Path) -> None:
         text, place = SPOILT[kind]
         found = read(tmp_path, text)
+        assert found.dialect == kind
         assert len(found) == 3
         assert [(p.row, place in p.reason) for p in found.problems] == [(1, True)]
         (tmp_path / "list").write_text(text)
