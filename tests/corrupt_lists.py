@@ -252,6 +252,78 @@ COPICKS: dict[str, Spoilt] = {
 }
 
 
+def lists_of(name: str, good: str, **others: Spoilt) -> dict[str, Spoilt]:
+    """What may happen to a list of any kind whose second place is 20, 18, 14 or 200, 180, 140."""
+    return {
+        "good": (text_of(name, good), "accepted"),
+        "cut": (text_of(name, good[:-12]), "refused"),
+        "a text": (text_of(name, good.replace("20", "twenty", 1)), "refused"),
+        "NaN": (text_of(name, good.replace("20", "NaN", 1)), "accepted"),
+        "1e400": (text_of(name, good.replace("20", "1e400", 1)), "accepted"),
+        "no UTF-8": (text_of(name, good.encode() + b"\xff\xfe"), "refused"),
+        "zero byte": (text_of(name, good + "\0"), "refused"),
+        "Windows' line ends": (text_of(name, good.replace("\n", "\r\n")), "accepted"),
+        **others,
+    }
+
+
+PLACES = ((12, 12, 12), (20, 18, 14), (30, 21, 14))
+PORTAL = "\n".join(
+    json.dumps({"type": "point", "location": dict(zip("xyz", place, strict=True))})
+    for place in PLACES
+)
+EMAN2 = json.dumps({"boxes_3d": [[*place, "manual", 0.5, 0] for place in PLACES]})
+CBOX = "data_cryolo\n\nloop_\n" + "".join(
+    f"_{label}\n" for label in ("CoordinateX", "CoordinateY", "CoordinateZ", "Width", "Height")
+)
+CBOX += "".join(f"{x} {y} {z} 8 8\n" for x, y, z in PLACES)
+POINTS = "".join(f"{x:12.2f}{y:12.2f}{z:12.2f}\n" for x, y, z in PLACES)
+FURTHER: dict[str, dict[str, Spoilt]] = {
+    "portal": lists_of(
+        "l.ndjson",
+        PORTAL,
+        **{
+            "two million lines": (
+                text_of("l.ndjson", lambda: '{"location":0}\n' * 1_300_000),
+                "refused",
+            ),
+            "nested deep": (text_of("l.ndjson", '{"location":' + "[" * 100_000), "refused"),
+            "matrix nested deep": (
+                text_of(
+                    "l.ndjson", PORTAL[:-1] + ',"xyz_rotation_matrix":' + "[" * 70 + "]" * 70 + "}"
+                ),
+                "refused",
+            ),
+        },
+    ),
+    "EMAN2": lists_of(
+        "t_info.json",
+        EMAN2,
+        **{
+            "boxes of numbers": (text_of("l.json", '{"boxes_3d": [1, 2]}'), "refused"),
+            "two million boxes": (
+                text_of("l.json", lambda: '{"boxes_3d": [' + "[]," * 2_000_000 + "[]]}"),
+                "refused",
+            ),
+            "pixel of 0": (text_of("l.json", EMAN2[:-1] + ', "apix_unbin": 0}'), "refused"),
+            "pixel NaN": (text_of("l.json", EMAN2[:-1] + ', "apix_unbin": NaN}'), "refused"),
+        },
+    ),
+    "crYOLO": lists_of("l.cbox", CBOX, **{"cut": (text_of("l.cbox", CBOX[:-8]), "refused")}),
+    "points": lists_of(
+        "l.txt",
+        POINTS,
+        **{
+            "NaN": (text_of("l.txt", POINTS.replace("20.00", "  NaN", 1)), "accepted"),
+            "1e400": (text_of("l.txt", POINTS.replace("20.00", "1e400", 1)), "accepted"),
+            "million numbers": (text_of("l.txt", lambda: "1 " * 1_000_000 + "\n"), "refused"),
+            "comments only": (text_of("l.txt", lambda: "# nothing\n" * 1_000_000), "refused"),
+        },
+    ),
+    "IMOD model": {"binary": (text_of("l.mod", b"IMODV1.2" + bytes(500)), "refused")},
+}
+
+
 def _flips(kind: str, name: str, content: str, count: int) -> dict[str, Mutant]:
     """Bytes changed at random, most of which then are no UTF-8, and letters that stay letters."""
     made = {}
@@ -276,6 +348,7 @@ LISTS: dict[str, Mutant] = {
     **named("CSV", CSVS),
     **named("Dynamo", DYNAMOS),
     **named("copick", COPICKS),
+    **{id_: mutant for kind, made in FURTHER.items() for id_, mutant in named(kind, made).items()},
     **_flips("STAR", "l.star", STAR, 6),
     **_flips("CSV", "l.csv", CSV, 3),
     **_flips("Dynamo", "l.tbl", DYNAMO, 3),

@@ -73,7 +73,7 @@ def classify(
     ] = None,
     particles: Annotated[
         Path | None,
-        typer.Option(help="STAR, Dynamo .tbl, copick JSON or CSV; picked if not given."),
+        typer.Option(help="A list: STAR, Dynamo .tbl, JSON, CSV, …; picked if not given."),
     ] = None,
     tilt_step: Annotated[
         float | None, typer.Option(help="Degrees; 3 if not given.", min=0.1)

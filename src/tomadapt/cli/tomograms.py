@@ -121,7 +121,7 @@ def pick_command(
 @app.command("extract")
 def extract_command(
     tomogram: TomogramFile,
-    particles: Annotated[Path, typer.Option(help="STAR, Dynamo .tbl, copick JSON or CSV.")],
+    particles: Annotated[Path, typer.Option(help="A list: STAR, Dynamo .tbl, JSON, CSV, …")],
     out: Out,
     box: Annotated[int, typer.Option(min=8, help="Side of the cubes in voxels.")] = 40,
     cube_voxel_size: Annotated[

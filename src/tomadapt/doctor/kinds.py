@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from tomadapt.errors import InputError
 from tomadapt.io.em import read_em_header
 from tomadapt.io.extracted import is_extracted
 from tomadapt.io.hdf import open_hdf
@@ -46,13 +47,7 @@ _COORDINATES = ("rlnCoordinateX", "rlnCenteredCoordinateXAngst", "rlnTomoParticl
 
 
 def format_of(path: Path) -> Format:
-    """What to read a file or folder as; what is not known otherwise may be a list of particles.
-
-    Raises
-    ------
-    InputError
-        A STAR file cannot be read.
-    """
+    """What to read a file or folder as; what is not known otherwise may be a list of particles."""
     if path.is_dir():
         if (path / "set.json").exists() or (path / "config.json").exists():
             return "set"
@@ -72,7 +67,10 @@ def format_of(path: Path) -> Format:
         if start.startswith(mark):
             return kind
     if suffix == ".star":
-        text = read_text(path)
+        try:
+            text = read_text(path)
+        except InputError:
+            return "list"  # whose reader says what it is
         if "_rlnTomoSizeX" in text and not any(f"_{name}" in text for name in _COORDINATES):
             return "tomograms"
     return "list"

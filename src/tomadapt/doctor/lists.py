@@ -12,13 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.doctor.findings import Finding, note, ok, problem
-from tomadapt.errors import ConfigError, TomadaptError
+from tomadapt.errors import ConfigError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
 from tomadapt.io.tomogram_files import bare_name
 from tomadapt.tomograms.scale import scale_of
 
 _SHOWN = 5
+_NAMES = {
+    "portal": "annotations of the CryoET Data Portal",
+    "eman2": "EMAN2's boxes",
+    "cryolo": "crYOLO's boxes",
+    "imod": "points of IMOD's model2point",
+    "points": "rows of x, y, z",
+}
+"""What a user would call a dialect, where its own name does not say it."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,16 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
         What :func:`~tomadapt.io.particle_lists.read_particles` refuses, its rows apart.
     """
     particles, taken = _read(path, given)
-    yield ok("format", f"read as {particles.dialect}", particles.dialect)
+    shown = _NAMES.get(particles.dialect, particles.dialect)
+    yield ok("format", f"read as {shown}", particles.dialect)
     if not len(particles):
         yield problem("particles", "no particles", 0, remedy="check the program that wrote it")
         return
     yield ok("particles", f"{len(particles)} particles", len(particles))
     if taken:
         yield note("taken_from_tomogram", taken)
+    if particles.basis:
+        yield note("basis", particles.basis)
     yield _rows(particles)
     yield _names(particles)
     yield _poses(particles)
@@ -100,7 +111,7 @@ def _read(path: Path, given: Companions) -> tuple[ParticleList, str]:
         for options, taken in _ways(given):
             try:
                 return read_particles(path, strict=False, **options), taken
-            except TomadaptError:
+            except ConfigError:  # whatever else is wrong is the list's fault, and told
                 continue
         raise
 
@@ -117,11 +128,13 @@ def _ways(given: Companions) -> Iterator[tuple[dict[str, Any], str]]:
         return
     size_A = sizes.pop()
     if len(given.tomograms) == 1:
-        extent_A = [n * size_A for n in given.tomograms[0].shape[::-1]]
-        text = f"coordinates count from the centre of {given.tomograms[0].name}"
-        yield {"extent_A": extent_A}, text
+        known = given.tomograms[0]
+        extent_A = [n * size_A for n in known.shape[::-1]]
+        text = f"the extent is that of {known.name}"
+        yield {"extent_A": extent_A, "tomogram_voxel_A": size_A, "tomogram": known.name}, text
     text = f"coordinates were taken to count in voxels of the tomogram given, {size_A:g} Å"
-    yield {"voxel_size_A": size_A}, text
+    name = given.tomograms[0].name if len(given.tomograms) == 1 else None
+    yield {"voxel_size_A": size_A, "tomogram": name}, text
 
 
 def _some(texts: Sequence[str]) -> str:

@@ -122,6 +122,8 @@ def listed_positions(
         outside of it, or all are in one place.
     """
     particles, notes = _read(path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms)
+    if particles.basis:
+        notes.append(particles.basis)
     pixel_sizes_A = particles.pixel_size_A
     if pixel_sizes_A is None and particles.table is None:
         # A list in Å names none, and the STAR file that is written of it needs one.
@@ -176,6 +178,7 @@ def _read(
             voxel_size_A=voxel_size_A,
             tomograms=star,
             extent_A=None if star is not None else extent_A,
+            tomogram_voxel_A=None if star is not None else tomogram.voxel_size_A,
             tomogram=tomogram.name or "tomogram",
             strict=False,
         )
@@ -223,8 +226,8 @@ def _require_inside(
             f"the positions of {path} cannot be those of particles",
             expected="particles in different places",
             got=why,
-            remedy="state in which pixels they count (--pixel-size); WarpTools' template matching "
-            "writes fractions of the volume: multiply x, y and z by its sides in pixels",
+            remedy="state in which pixels they count (--pixel-size); fractions of the volume are "
+            "understood where rlnMicrographName ends in .tomostar, as WarpTools writes it",
         )
     half = tomogram.voxel_size_A / 2
     beyond = (coordinates_A < -half) | (coordinates_A > tomogram.last_A + half)

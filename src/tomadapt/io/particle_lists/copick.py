@@ -18,23 +18,22 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import output_folder, write_json
-from tomadapt.io.json_files import json_object
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
     ReadOptions,
     agreed_pixel_size_A,
     find_problems,
+    rotation_matrix,
 )
 from tomadapt.io.particle_lists.results import checked_rows
 
 REMEDY = "export the picks from copick again"
 
 
-def particles_from_copick(text: str, options: ReadOptions) -> ParticleList:
+def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> ParticleList:
     """Read picks; see :func:`~tomadapt.io.particle_lists.read_particles`."""
-    content = json_object(text, what=str(options.path), remedy=REMEDY)
-    points = content.get("points", None) or []
+    points = content.get("points") or []
     if "points" not in content or not isinstance(points, list):
         raise _damaged(options, "a list of points", ", ".join(map(str, list(content)[:10])))
     unit = content.get("unit", "angstrom")
@@ -51,7 +50,8 @@ def particles_from_copick(text: str, options: ReadOptions) -> ParticleList:
     for row, point in enumerate(points):
         try:
             location = point["location"]
-            matrix = _matrix(point.get("transformation_"))
+            given = point.get("transformation_")
+            matrix = np.eye(4) if given is None else rotation_matrix(given, side=4)
             coordinates_A[row] = [float(location[axis]) for axis in "xyz"] + matrix[:3, 3]
             matrices[row] = matrix[:3, :3]
             score = point.get("score", 1.0)
@@ -85,19 +85,6 @@ def _damaged(options: ReadOptions, expected: str, got: str) -> InputError:
     return InputError(
         f"{options.path} is no file of copick's picks", expected=expected, got=got, remedy=REMEDY
     )
-
-
-def _matrix(given: Any) -> Doubles:
-    """A 4×4 matrix that turns and shifts; anything else would lose a scale or a mirror."""
-    if given is None:
-        return np.eye(4)
-    matrix = np.array(given, dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.allclose(matrix[3], [0, 0, 0, 1]):
-        raise ValueError("a transformation that is no 4×4 matrix with a last row 0 0 0 1")
-    turn = matrix[:3, :3]
-    if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
-        raise ValueError("a transformation that scales, shears, mirrors or is not finite")
-    return matrix
 
 
 def _spacing_A(content: dict[str, Any], options: ReadOptions, n: int) -> Doubles | None:

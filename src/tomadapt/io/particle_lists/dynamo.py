@@ -6,6 +6,8 @@ Sources, in Dynamo's wiki: ``Table convention`` (columns and angles) and ``Volum
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from tomadapt.errors import InputError
@@ -28,6 +30,10 @@ USED = {"Dx", "Dy", "Dz", "Tdrot", "Tilt", "Narot", "Tomo", "Class", "X", "Y", "
 
 
 _MOST_COLUMNS = 1000
+_PART = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_COMPLEX = re.compile(rf"([+-]?(?:{_PART}|NaN|Inf))([+-]{_PART})i")
+_NO_IMAGINARY = 1e-3
+"""Matlab writes all of a number when one of its parts was complex, as rounding may make it."""
 
 
 def looks_like_dynamo(line: str) -> bool:
@@ -58,7 +64,7 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
         return f"row {row + 1} (line {rows[row][0]})"
 
     def texts(column: int) -> tuple[str, ...]:
-        return tuple(words[column - 1] for _, words in rows)
+        return tuple(_real(words[column - 1]) for _, words in rows)
 
     def triple(first: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         columns = range(first, first + 3)
@@ -67,9 +73,11 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
         ]
         return np.stack(parts, axis=1)
 
+    # All numbers first: a row that is wrong is told even where the pixel size is unknown.
+    places, angles = triple(24) + triple(4) - 0.5, triple(7)
+    scores = numbers(texts(10), what="column 10", path=options.path, place=place)
     size_A = agreed_pixel_size_A(options.path, {}, options.voxel_size_A, len(rows))
-    coordinates_A = (triple(24) + triple(4) - 0.5) * size_A[:, None]
-    angles = triple(7)
+    coordinates_A = places * size_A[:, None]
     tomograms = tuple(_whole(word) for word in texts(20))
     if options.tomogram is not None and len(set(tomograms)) == 1:
         tomograms = (options.tomogram,) * len(rows)  # a number is all that a table can say
@@ -85,14 +93,24 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
         tomograms,
         "dynamo",
         classes=tuple(_whole(word) for word in texts(22)),
-        scores=numbers(texts(10), what="column 10", path=options.path, place=place),
+        scores=scores,
         pixel_size_A=size_A,
         extra_columns=extra,
         problems=find_problems(coordinates_A, angles, tomograms, place),
     )
 
 
+def _real(word: str) -> str:
+    """The real part of a complex number that has no more than that; any other word as it is."""
+    parts = _COMPLEX.fullmatch(word)
+    if parts is None or abs(float(parts[2])) > _NO_IMAGINARY:
+        return word
+    return parts[1]
+
+
 def _is_number(word: str) -> bool:
+    if _COMPLEX.fullmatch(word):
+        return True
     try:
         float(word)
     except ValueError:

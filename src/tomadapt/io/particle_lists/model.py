@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,24 @@ from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.star import StarDocument, StarTable
 
 Dialect = Literal[
-    "relion3.0", "relion3.1", "relion4", "relion5", "warp", "m", "star", "dynamo", "copick", "csv"
+    "relion3.0",
+    "relion3.1",
+    "relion4",
+    "relion5",
+    "warp",
+    "m",
+    "star",
+    "dynamo",
+    "copick",
+    "csv",
+    "portal",
+    "eman2",
+    "cryolo",
+    "imod",
+    "points",
 ]
 Doubles = NDArray[np.float64]
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 SAME_PLACE_A = 0.01
 """Particles of one tomogram that are nearer than about this are the same one listed twice."""
 
@@ -73,6 +89,8 @@ class ParticleList:
         The STAR file, and which of its tables holds the particles.
     problems
         Rows that cannot be used: coordinates or angles not finite, particles listed twice.
+    basis
+        In a sentence, what the coordinates count in, where the format leaves a doubt.
     """
 
     coordinates_A: Doubles
@@ -86,6 +104,7 @@ class ParticleList:
     document: StarDocument | None = None
     table: StarTable | None = None
     problems: tuple[RowProblem, ...] = ()
+    basis: str = ""
 
     def __len__(self) -> int:
         """Give the number of particles, which is that of the file's rows."""
@@ -101,6 +120,7 @@ class ReadOptions:
     tomograms: Path | None = None
     extent_A: tuple[float, float, float] | None = None
     tomogram: str | None = None
+    tomogram_voxel_A: float | None = None
 
     def names(self, texts: tuple[str, ...] | None, n: int) -> tuple[str, ...]:
         """The particles' tomograms: those of the file, or else the one that was stated."""
@@ -130,16 +150,41 @@ def numbers(texts: Sequence[str], *, what: str, path: Path, place: Place) -> Dou
                 f"{path}, {place(row)}: {what} is no number",
                 expected="a number with a decimal point",
                 got=repr(text[:80]),
-                remedy="mend that row",
+                remedy="write decimal points in place of commas"
+                if DECIMAL_COMMA.fullmatch(text)
+                else "mend that row",
             ) from error
     return values
 
 
-def missing_columns(path: Path, missing: Sequence[str], there: Sequence[str]) -> InputError:
+def rotation_matrix(given: object, *, side: int = 3) -> Doubles:
+    """A matrix that turns, and at 4×4 also shifts; anything else would lose a scale or a mirror.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When it is none.
+    """
+    matrix = np.array(given, dtype=np.float64)
+    last = [0.0] * (side - 1) + [1.0]
+    if matrix.shape != (side, side) or (side == 4 and not np.allclose(matrix[3], last)):
+        raise ValueError(
+            f"a transformation that is no {side}×{side} matrix"
+            + (" with a last row 0 0 0 1" if side == 4 else "")
+        )
+    turn = matrix[:3, :3]
+    if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
+        raise ValueError("a transformation that scales, shears, mirrors or is not finite")
+    return matrix
+
+
+def missing_columns(
+    path: Path, missing: Sequence[str], there: Sequence[str], *, of: str = "its particles"
+) -> InputError:
     """The error for columns that are not there."""
     shown = ", ".join(name[:40] for name in there[:40])
     return InputError(
-        f"{path} lacks columns of its particles",
+        f"{path} lacks columns of {of}",
         expected=", ".join(missing),
         got=shown or "none",
         remedy="export the particles with these columns",

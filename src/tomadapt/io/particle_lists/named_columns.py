@@ -42,7 +42,7 @@ SCORE = ("tomadaptScore", "score", "rlnAutopickFigureOfMerit")
 PIXEL = "pixel_size_A"
 
 _READ = {PIXEL, *IN_ANGSTROM, *IN_VOXELS, *ANGLES[0], *TOMOGRAM, *CLASS, *SCORE}
-_OWN_NAME = re.compile(r"(csv_|dynamo|copick)[A-Za-z0-9_]+")
+_OWN_NAME = re.compile(r"(csv_|dynamo|copick|portal|eman2|cryolo|imod)[A-Za-z0-9_]+")
 
 
 def particles_from_csv(text: str, options: ReadOptions) -> ParticleList:
