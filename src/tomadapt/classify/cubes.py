@@ -84,6 +84,8 @@ class CubesOptions(BaseModel):
         See :class:`~tomadapt.classify.options.ClassifyOptions`.
     rivals
         Whether anything but noise competes with the structures; without, for experiments.
+    judged
+        Of a ``student``: how many cubes the likelihood labels first.
     source, adapt
         Of networks: what is simulated and trained, and how it is adapted. Acquisition, box and
         voxels are those of the cubes.
@@ -102,21 +104,29 @@ class CubesOptions(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**30)] = 0
     method: Method = "likelihood"
     rivals: bool = True
+    judged: Annotated[int, Field(ge=60, le=1_000_000)] = 1500
     source: SourceOptions | None = None
     adapt: AdversarialOptions = AdversarialOptions(batch_size=32)
 
+    @property
+    def classes_without_null(self) -> tuple[str, ...]:
+        """The named structures, in their order."""
+        return tuple(name for name in self.classes if name != NULL_CLASS)
+
 
 @dataclass(frozen=True, eq=False)
-class _Signed:
+class SignedCubes:
     """Cubes with a sign."""
 
     data: Subtomograms
     sign: int
 
     def __len__(self) -> int:
+        """Give their number."""
         return len(self.data)
 
     def read(self, indices: Indices) -> torch.Tensor:
+        """(b, n, n, n) float32, density positive."""
         return self.sign * self.data.read(indices)
 
 
@@ -149,7 +159,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         When voxel sizes differ, or the folder holds another run.
     """
     # What may be changed afterwards, or concerns networks, tells no runs apart.
-    wanted = options.model_dump(mode="json", exclude={"fdr", "source", "adapt"})
+    wanted = options.model_dump(mode="json", exclude={"fdr", "source", "adapt", "judged"})
     if options.cubes.suffix == ".star":
         require_elsewhere(particle_file(options.cubes), out)
     require_own(out, wanted, needed_bytes=0)
@@ -190,13 +200,13 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         seed=options.seed,
     )
     with clock.stage("contrast"):
-        sign = _sign(data, structures, noise, settings, options)
+        sign = cubes_sign(data, structures, noise, settings, options)
     write_json(out / "config.json", wanted)
     told = [text for text in (sign.warning, measured.contradiction(options.recording)) if text]
     acquisition = None if recording.flat_transfer else recording.acquisition
     with clock.stage("judge"):
         verdicts = judge(
-            _Signed(data, sign.sign),
+            SignedCubes(data, sign.sign),
             structures,
             noise,
             acquisition=acquisition,
@@ -366,7 +376,7 @@ def _with_tilts(recording: StatedRecording, made: TiltStackExtraction) -> Stated
     return replace(recording, tilt_range_deg=(tilts[0], tilts[-1]), tilt_step_deg=step)
 
 
-def _sign(
+def cubes_sign(
     data: Subtomograms,
     structures: list[Hypothesis],
     noise: Noise,
@@ -383,7 +393,7 @@ def _sign(
     rows = np.unique(np.linspace(0, len(data) - 1, min(_SIGN_SAMPLE, len(data))).astype(int))
     sums = {}
     for sign in (1, -1):
-        found = screen_all(_Signed(data.subset(rows), sign), screen, noise)
+        found = screen_all(SignedCubes(data.subset(rows), sign), screen, noise)
         evidence = found.evidence(screen.freedom).max(axis=1)
         sums[sign] = float(np.clip(evidence, 0, None).sum())
     return sign_by_evidence(sums, options.contrast, options.cubes, of=f"{len(rows)} cubes")

@@ -13,7 +13,7 @@ from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.picking import PickingConfig
 
-Method = Literal["likelihood", "ada", "target_statistics", "source_only"]
+Method = Literal["likelihood", "student", "ada", "target_statistics", "source_only"]
 METHODS = get_args(Method)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -110,7 +110,8 @@ class ClassifyOptions(BaseModel):
         Options of Algorithm 1; the seed is the source's.
     method
         ``likelihood``; or a network: ``source_only``, ``target_statistics`` or ``ada``, trained on
-        a source that is simulated for the tomogram.
+        a source that is simulated for the tomogram. ``student``, of cubes alone, is a network that
+        learns from the likelihood.
     fdr
         Of each structure the particles are labelled up to this false-discovery rate; all that are
         more probably it than anything else where None. Of ``likelihood`` alone.

@@ -63,8 +63,8 @@ def classify(
     method: Annotated[
         str,
         typer.Option(
-            help="auto (likelihood, as structures are known), likelihood, ada, target_statistics "
-            "or source_only."
+            help="auto (likelihood, as structures are known), likelihood, student (many cubes: a "
+            "network that learns from the likelihood), ada, target_statistics or source_only."
         ),
     ] = "auto",
     fdr: Annotated[
@@ -102,6 +102,9 @@ def classify(
     box: Annotated[int | None, typer.Option(min=24, max=64, help="Voxels; chosen if none.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Of source training.")] = 20,
     adapt_epochs: Annotated[int, typer.Option(min=1)] = 10,
+    judged: Annotated[
+        int, typer.Option(min=60, help="Cubes that the likelihood labels for a student.")
+    ] = 1500,
     match_noise: Annotated[
         bool,
         typer.Option(
@@ -187,8 +190,23 @@ def classify(
         "--snr-range": tuple(snr_range) != (0.01, 0.3),
         "--defocus-spread": defocus_spread != 0.5,
         "--match-noise": match_noise,
+        "--judged": judged != 1500 and chosen != "student",
         "--cache": cache is not None,
     }
+    if chosen == "student":
+        idle = ("--adapt-epochs", "--match-noise")
+        _refuse(
+            [name for name in idle if training[name]],
+            "a source as it is simulated: students learn the noise from the cubes",
+        )
+        if not holds_cubes(tomogram):
+            raise ConfigError(
+                "--method student labels cubes",
+                expected="a set, a folder or a stack of cubes",
+                got=f"{tomogram}, a tomogram",
+                remedy="extract its particles first, or use --method likelihood: it labels the "
+                "particles of a tomogram in a minute or two",
+            )
     if chosen == "likelihood":
         given = [name for name, changed in training.items() if changed]
         _refuse(given, "a network's --method: the likelihood is not trained")
@@ -205,6 +223,7 @@ def classify(
             "recording": stated,
             "method": chosen,
             "adapt": adapt,
+            "judged": judged,
             **common,
         }
         if chosen != "likelihood":
@@ -259,11 +278,14 @@ def _tomogram(
 
 def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
     from tomadapt.classify.cubes import CubesOptions, classify_cubes, classify_cubes_by_network
+    from tomadapt.classify.student import classify_cubes_by_student
     from tomadapt.config import parse
 
     options = parse(values, CubesOptions, where="classify")
     if options.method == "likelihood":
         summary = classify_cubes(options, out, device=device)
+    elif options.method == "student":
+        summary = classify_cubes_by_student(options, out, cache=cache, device=device)
     else:
         summary = classify_cubes_by_network(options, out, cache=cache, device=device)
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")

@@ -41,16 +41,19 @@ def run(setting: Setting) -> list[Path]:
 
 
 def _plan(setting: Setting) -> Iterator[tuple[Task, Row]]:
-    """Every task with its row, target by target; SNRs of the middle first."""
+    """Every task with its row; SNRs of the middle first."""
     scale = setting.scale
     batches = Batches(scale, scale.classes(setting.data))
-    for snr in sorted(scale.snrs, key=lambda s: abs(s - 0.05)):
-        target = batches.target(Cell(snr, snr))
-        known = JudgeTask(target=target, stated=BATCH_A)
-        estimated = JudgeTask(target=target, stated=BATCH_B, estimated=True)
+    middle_first = sorted(scale.snrs, key=lambda s: abs(s - 0.05))
+    targets = {snr: batches.target(Cell(snr, snr)) for snr in middle_first}
+    for snr, target in targets.items():
         about: Row = {"target_snr": snr, "scale": scale.name}
+        known = JudgeTask(target=target, stated=BATCH_A)
         yield known, {**about, "method": "likelihood"}
         yield _student(batches, known, BATCH_A, snr), {**about, "method": "student"}
+    for snr, target in targets.items():
+        about = {"target_snr": snr, "scale": scale.name}
+        estimated = JudgeTask(target=target, stated=BATCH_B, estimated=True)
         yield estimated, {**about, "method": "likelihood_estimated_acquisition"}
 
 

@@ -1,0 +1,277 @@
+"""Many cubes: the likelihood judges some of them, and a network that learns from it the others."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.classify.cubes import CubesOptions, cubes_sign
+from tomadapt.classify.judged_summary import (
+    acquisition_warnings,
+    label_warnings,
+    measured_acquisition,
+)
+from tomadapt.classify.matched_source import choose_geometry, source_set
+from tomadapt.classify.measured import MeasuredCubes
+from tomadapt.classify.student_labels import OTHER, JudgedCubes, StudentLabels
+from tomadapt.errors import ConfigError
+from tomadapt.io.atomic import write_json
+from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.judge.groups import Some
+from tomadapt.judge.judge import JudgeOptions, judge
+from tomadapt.judge.noise import Noise
+from tomadapt.judge.rivals import Hypothesis, wanted_structures
+from tomadapt.judge.verdicts import Verdicts
+from tomadapt.learn.calibration import calibration_error, fitted_temperature, tempered
+from tomadapt.learn.engine import make_fabric
+from tomadapt.learn.recolouring import recoloured
+from tomadapt.learn.student import SoftLabelled, StudentTraining, train_student
+from tomadapt.pipeline import StageClock, require_own
+from tomadapt.prediction import predict
+from tomadapt.progress import StageBars
+from tomadapt.simulate.dataset import versions
+from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.tomograms.contrast import Sign
+
+HELD_OUT = 0.2
+"""Of the judged cubes: never seen in training, they say how well the student agrees."""
+LEAST_AGREEMENT = 0.8
+UNSURE_SHARE = 0.25
+"""So many more cubes, of those that the judge was given first, are judged where the student is
+least sure."""
+_FEWEST = 60
+
+
+def classify_cubes_by_student(
+    options: CubesOptions, out: Path, *, cache: Path, device: str = "auto"
+) -> dict[str, Any]:
+    """Label many cubes: judge a sample, teach a network, and judge where it is unsure.
+
+    Parameters
+    ----------
+    options
+        What is asked for; it must have a ``source``.
+    out
+        Where ``labels.csv``, ``student.safetensors`` and ``summary.json`` go. The table has a last
+        column ``by``: ``likelihood`` for what was judged, with pose and kind, or ``student``.
+    cache
+        Where simulated sets are kept between runs.
+    device
+        See :func:`tomadapt.learn.engine.make_fabric`.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``; ``student`` says how it agrees with the judge on judged
+        cubes that it never saw.
+
+    Raises
+    ------
+    ConfigError
+        When the cubes are too few, or what they need is not stated.
+    InputError
+        When a file is missing or damaged.
+    MismatchError
+        When voxel sizes differ, or the folder holds another run.
+    """
+    wanted = options.model_dump(mode="json", exclude={"fdr", "adapt"})
+    require_own(out, wanted, needed_bytes=0)
+    clock, fabric = StageClock(out / "stages.json"), make_fabric(device)
+    with clock.stage("cubes"):
+        target = _Target.of(options, out, fabric.device)
+    write_json(out / "config.json", wanted)
+    rng = np.random.default_rng(options.seed)
+    with clock.stage("judge"):
+        first = target.judged(np.sort(rng.permutation(len(target.data))[: options.judged]))
+    with clock.stage("source"):
+        source = _source(options, target, cache, first.verdicts)
+    n_held = round(HELD_OUT * len(first.rows))
+    places = rng.permutation(len(first.rows))
+    seen, unseen = np.sort(places[n_held:]), np.sort(places[:n_held])
+    with clock.stage("train"):
+        student, _ = train_student(
+            SoftLabelled(target.upright.subset(first.rows[seen]), first.probabilities[seen]),
+            source.data,
+            source.training,
+            fabric=fabric,
+            checkpoint=out / "student.pt",
+        )
+        student.save(out / "student.safetensors")
+    with clock.stage("predict"):
+        begun = time.perf_counter()
+        raw = predict(student, target.upright, fabric=fabric).probabilities
+        rate = len(raw) / (time.perf_counter() - begun)
+        temperature = fitted_temperature(raw[first.rows[unseen]], first.probabilities[unseen])
+        found = tempered(raw, temperature)
+    parts = [first]
+    left = np.setdiff1d(np.arange(len(found)), first.rows)
+    if len(left):
+        with clock.stage("judge unsure"):
+            more = max(_FEWEST, round(UNSURE_SHARE * len(first.rows)))
+            unsure = left[np.argsort(found[left].max(axis=1), kind="stable")][:more]
+            parts.append(target.judged(np.sort(unsure)))
+    truth = first.probabilities[unseen].argmax(axis=1)
+    says = found[first.rows[unseen]]
+    agreement = float((says.argmax(axis=1) == truth).mean())
+    told = _warnings(options, target, first.verdicts, agreement, n_held)
+    labels = StudentLabels.of(found, parts, source.data.class_names, options.fdr)
+    labels.write_csv(out / "labels.csv", parts, target.data.voxel_size_A)
+    summary = {
+        "cubes": str(options.cubes),
+        "method": "student",
+        "n_particles": len(found),
+        "n_judged": sum(len(part.rows) for part in parts),
+        "n_labelled": sum(labels.counts.values()),
+        "classes": labels.counts,
+        "student": {
+            "agreement_with_likelihood": round(agreement, 4),
+            "judged_cubes_never_seen": n_held,
+            "calibration_error": round(calibration_error(says, truth), 4),
+            "temperature": round(temperature, 3),
+            "cubes_per_second": round(rate, 1),
+            "snr_range": [float(f"{snr:.3g}") for snr in source.training.snr_range],
+        },
+        "measured_acquisition": measured_acquisition(
+            first.verdicts, target.acquisition, target.sign.text
+        ),
+        "contrast": {"sign": target.sign.sign, "text": target.sign.text},
+        "warnings": told,
+        "seconds": {name: record["seconds"] for name, record in clock.records.items()},
+        "peak_memory_mb": max(r["peak_memory_mb"] for r in clock.records.values()),
+        "versions": versions(),
+    }
+    write_json(out / "summary.json", summary)
+    for text in told:
+        warnings.warn(text, stacklevel=2)
+    return summary
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """The cubes, how they were recorded, and what they are compared with.
+
+    Attributes
+    ----------
+    upright
+        The cubes with density positive.
+    """
+
+    measured: MeasuredCubes
+    upright: Subtomograms
+    sign: Sign
+    structures: list[Hypothesis]
+    settings: JudgeOptions
+
+    @classmethod
+    def of(cls, options: CubesOptions, out: Path, device: torch.device) -> _Target:
+        measured = MeasuredCubes.of(
+            options.cubes,
+            options.recording,
+            voxel_size_A=options.voxel_size_A,
+            out=out,
+            device=device,
+        )
+        data = measured.data
+        _require_use(options, measured, len(data))
+        structures = wanted_structures(
+            options.classes, box=data.box, voxel_size_A=data.voxel_size_A, folder=options.folder
+        )
+        settings = JudgeOptions(reach_voxels=options.reach_voxels, seed=options.seed)
+        sign = cubes_sign(data, structures, measured.noise(), settings, options)
+        upright = data
+        if sign.sign == -1 and isinstance(data.source, ArrayVolumes):
+            turned = replace(data.source, sign=-data.source.sign)
+            upright = Subtomograms(turned, data.rows)
+        return cls(measured, upright, sign, structures, settings)
+
+    @property
+    def data(self) -> Subtomograms:
+        return self.measured.data
+
+    @property
+    def acquisition(self) -> Acquisition:
+        return self.measured.recording.acquisition
+
+    def judged(self, rows: NDArray[np.int64]) -> JudgedCubes:
+        """What the likelihood says of some cubes."""
+        some = Some(self.upright, rows)
+        verdicts = judge(
+            some,
+            self.structures,
+            Noise.of(some, self.measured.points),
+            acquisition=self.acquisition,
+            voxel_size_A=self.data.voxel_size_A,
+            options=self.settings,
+            progress=StageBars(),
+        )
+        return JudgedCubes.of(rows, verdicts)
+
+
+def _warnings(
+    options: CubesOptions, target: _Target, verdicts: Verdicts, agreement: float, n_held: int
+) -> list[str]:
+    contradiction = target.measured.contradiction(options.recording)
+    told = [text for text in (target.sign.warning, contradiction) if text]
+    told += acquisition_warnings(verdicts, target.acquisition, target.data.voxel_size_A)
+    told += label_warnings(verdicts)
+    if agreement < LEAST_AGREEMENT:
+        told.append(
+            f"the student names {agreement:.0%} of {n_held} judged cubes that it never saw as the "
+            "likelihood does: judge more of them (--judged), or all (--method likelihood)"
+        )
+    return told
+
+
+def _require_use(options: CubesOptions, measured: MeasuredCubes, count: int) -> None:
+    """Refuse what the likelihood alone does better, or a source cannot be simulated for."""
+    if measured.stacks is not None or measured.recording.flat_transfer or options.source is None:
+        raise ConfigError(
+            f"a student cannot be taught of {options.cubes}",
+            expected="cubes whose CTF was not corrected, with --defocus",
+            got="tilt stacks" if measured.stacks is not None else "no defocus",
+            remedy="state --defocus, or use --method likelihood",
+        )
+    if count < _FEWEST:
+        raise ConfigError(
+            f"too few cubes in {options.cubes} for a student",
+            expected=f"at least {_FEWEST}",
+            got=count,
+            remedy="use --method likelihood",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """Simulated particles with the target's noise, and how they are used."""
+
+    data: LabelledSubtomograms
+    training: StudentTraining
+
+
+def _source(options: CubesOptions, target: _Target, cache: Path, verdicts: Verdicts) -> _Source:
+    """Simulated like the cubes: their acquisition, the noise's spectrum, the SNR as measured."""
+    assert options.source is not None
+    grid = {"box": target.data.box, "voxel_size_A": target.data.voxel_size_A}
+    settings = options.source.model_copy(update={"acquisition": target.acquisition, **grid})
+    geometry = choose_geometry(settings, target.data.voxel_size_A)
+    made = source_set(settings, geometry, cache, device=torch.device("cpu"))
+    measured = None if verdicts.optics is None else verdicts.optics.snr
+    snr_range = settings.snr_range if measured is None else (measured / 2, measured * 2)
+    made, _ = recoloured(made, target.upright, snr=math.sqrt(snr_range[0] * snr_range[1]))
+    # No particle is simulated of the last class.
+    names = (*options.classes_without_null, NULL_CLASS, OTHER)
+    labels = np.zeros(len(made.source), dtype=np.int64)
+    labels[made.rows] = np.array([names.index(name) for name in made.class_names])[made.labels]
+    data = LabelledSubtomograms(made.source, made.rows, labels=labels, class_names=names)
+    training = StudentTraining(epochs=settings.epochs, snr_range=snr_range, seed=options.seed)
+    return _Source(data, training)
