@@ -14,22 +14,28 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError
 from tomadapt.io.volumes import Contrast
-from tomadapt.tomograms.extraction import extract
 from tomadapt.tomograms.picking import PickingConfig, pick
+from tomadapt.tomograms.places import (
+    CORE,
+    density_at,
+    disjoint,
+    displacement,
+    errors_above_random,
+    random_density,
+    spread,
+)
 from tomadapt.tomograms.tomogram import Tomogram
 
 DECISIVE = 3.0
 """So many times as much must speak for one sign as for the other. White noise has too
 few blobs to decide; planted balls and macromolecules are far beyond it, see the tests."""
-DECISIVE_ERRORS = 3.0
-"""Standard errors from which on the density at given positions decides."""
+DECISIVE_ERRORS = 4.0
+"""Standard errors from which on the density at given positions decides: chance reaches them once
+in 16 000 lists of wrong positions."""
 
 _FEWEST_BLOBS = 5
 _HIGHEST_SCORE = 15.0  # beyond this a blob is gold or ice, and counts no more than a particle
 _BLOCK = 192
-_BOX = 25
-_SOME_PARTICLES = 500
-_CORE = 0.8  # of a particle's radius
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,15 @@ class ContrastMeasure:
         One line for people.
     at_positions
         Whether it was measured at given positions, which may be wrong themselves.
+    displaced
+        Where the density is centred beside these positions, one sentence.
     """
 
     sign: int
     strength: float
     text: str
     at_positions: bool = False
+    displaced: str | None = None
 
 
 def blob_contrast(tomogram: Tomogram, *, sigma_A: float = 50.0) -> ContrastMeasure:
@@ -103,8 +112,10 @@ def contrast_at(
     """Compare the density at given positions with what surrounds them.
 
     The mean over a ball of 0.8 of the particle's radius less that over a shell from one to one and
-    a half radii, in units of the standard error over up to 500 particles. A smaller ball would lie
-    in the cavity of hollow particles, such as apoferritin and TRiC, and call them dark.
+    a half radii, in standard errors over up to 500 particles whose balls do not
+    overlap; how much it
+    scatters is measured at random places. A smaller ball would lie in the cavity of hollow
+    particles, such as apoferritin and TRiC, and call them dark.
 
     Parameters
     ----------
@@ -115,26 +126,21 @@ def contrast_at(
     radius_A
         The particles' radius in Å.
     """
-    voxel_size_A = max(3 * radius_A / (_BOX - 1), tomogram.voxel_size_A)
-    step = max(1, -(-len(coordinates_A) // _SOME_PARTICLES))
-    cubes = extract(
-        tomogram, coordinates_A[::step], box=_BOX, voxel_size_A=voxel_size_A, border="pad"
-    ).volumes
-    r = np.arange(_BOX) - _BOX // 2
-    distance = np.sqrt(r[:, None, None] ** 2 + r[:, None] ** 2 + r**2) * voxel_size_A
-    centre = distance <= max(_CORE * radius_A, voxel_size_A)
-    shell = (distance >= radius_A) & (distance <= 1.5 * radius_A)
-    if len(cubes) < 2 or not shell.any():
-        return ContrastMeasure(0, 0.0, f"undecided: {len(cubes)} particles", at_positions=True)
-    excess = cubes[:, centre].mean(axis=1) - cubes[:, shell].mean(axis=1)
-    errors = float(excess.mean() / max(excess.std(ddof=1) / len(excess) ** 0.5, 1e-30))
+    apart = disjoint(coordinates_A, 2 * CORE * radius_A)
+    found = density_at(tomogram, coordinates_A[spread(apart)], radius_A=radius_A)
+    if len(found) < 2:
+        overlap = " that do not overlap" if len(apart) < len(coordinates_A) else ""
+        text = f"undecided: {len(found)} particles{overlap}"
+        return ContrastMeasure(0, 0.0, text, at_positions=True)
+    errors = errors_above_random(found, random_density(tomogram, radius_A=radius_A))
     sign = 0 if abs(errors) < DECISIVE_ERRORS else 1 if errors > 0 else -1
     return ContrastMeasure(
         sign,
         errors,
-        f"{_WORDS[sign]}: centres of {len(excess)} particles {errors:+.1f} standard errors "
+        f"{_WORDS[sign]}: centres of {len(found)} particles {errors:+.1f} standard errors "
         "against their surroundings",
         at_positions=True,
+        displaced=displacement(found, tomogram) if sign else None,
     )
 
 
@@ -180,8 +186,9 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
                 f"the particles in {path} do not differ from their surroundings",
                 expected="particles that are clearly brighter or darker than what is around them",
                 got=measured.text,
-                remedy="check that these are this tomogram's positions (pixel size, order of "
-                "axes); where they are right and faint, state --contrast negative or positive",
+                remedy="check that these are this tomogram's positions (pixel size, where they "
+                "count from, order of axes); where they are right and faint, state --contrast "
+                "negative or positive",
             )
         if measured.sign == 0:
             raise ConfigError(
@@ -199,11 +206,17 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
             f"the contrast was stated to be {contrast}, but it looks otherwise: {measured.text}"
         )
     elif measured.sign == 0 and measured.at_positions:
-        warning = (
-            "the listed particles do not differ from their surroundings: are these the right "
-            f"positions (pixel size, order of axes, tomogram)? {measured.text}"
-        )
+        warning = unlike_particles(measured)
     return Sign(stated, f"stated {contrast}; {measured.text}", warning)
+
+
+def unlike_particles(measured: ContrastMeasure) -> str:
+    """What is told of listed places at which the density is as it is anywhere."""
+    return (
+        "the listed particles do not differ from their surroundings: are these the right "
+        "positions (pixel size, where they count from, order of axes, tomogram)? "
+        f"{measured.text}"
+    )
 
 
 def _blocks(tomogram: Tomogram, *, margin: int) -> list[Tomogram]:

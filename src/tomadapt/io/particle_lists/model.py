@@ -73,6 +73,8 @@ class ParticleList:
         The STAR file, and which of its tables holds the particles.
     problems
         Rows that cannot be used: coordinates or angles not finite, particles listed twice.
+    in_angstrom
+        Whether the file's coordinates are in Å, so that ``pixel_size_A`` does not scale them.
     """
 
     coordinates_A: Doubles
@@ -86,6 +88,7 @@ class ParticleList:
     document: StarDocument | None = None
     table: StarTable | None = None
     problems: tuple[RowProblem, ...] = ()
+    in_angstrom: bool = False
 
     def __len__(self) -> int:
         """Give the number of particles, which is that of the file's rows."""
