@@ -112,9 +112,8 @@ def contrast_at(
     """Compare the density at given positions with what surrounds them.
 
     The mean over a ball of 0.8 of the particle's radius less that over a shell from one to one and
-    a half radii, in standard errors over up to 500 particles whose balls do not
-    overlap; how much it
-    scatters is measured at random places. A smaller ball would lie in the cavity of hollow
+    a half radii, in standard errors over up to 500 particles whose balls do not overlap; how much
+    it scatters is measured at random places. A smaller ball would lie in the cavity of hollow
     particles, such as apoferritin and TRiC, and call them dark.
 
     Parameters
@@ -132,7 +131,7 @@ def contrast_at(
         overlap = " that do not overlap" if len(apart) < len(coordinates_A) else ""
         text = f"undecided: {len(found)} particles{overlap}"
         return ContrastMeasure(0, 0.0, text, at_positions=True)
-    errors = errors_above_random(found, random_density(tomogram, radius_A=radius_A))
+    errors = errors_above_random(found, random_density(tomogram, coordinates_A, radius_A=radius_A))
     sign = 0 if abs(errors) < DECISIVE_ERRORS else 1 if errors > 0 else -1
     return ContrastMeasure(
         sign,
@@ -156,11 +155,14 @@ class Sign:
         One line for people.
     warning
         Where what was stated and what was measured disagree.
+    clear
+        Whether the density showed a sign, stated or not.
     """
 
     sign: int
     text: str
     warning: str | None = None
+    clear: bool = True
 
 
 def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Sign:
@@ -207,7 +209,7 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
         )
     elif measured.sign == 0 and measured.at_positions:
         warning = unlike_particles(measured)
-    return Sign(stated, f"stated {contrast}; {measured.text}", warning)
+    return Sign(stated, f"stated {contrast}; {measured.text}", warning, measured.sign != 0)
 
 
 def unlike_particles(measured: ContrastMeasure) -> str:

@@ -28,6 +28,7 @@ REACH = 1.5
 _SAMPLES = 8  # a radius is this many voxels; finer ones are averaged
 _STRONG = 5.0  # robust standard deviations: gold counts no more than this
 _FEWEST_MOVED, _SURE = 8, 5.0
+_DRAWN, _FEWEST_RANDOM = 2000, 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +159,23 @@ def spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows[:: max(1, -(-len(rows) // MOST_PLACES))]
 
 
-def random_density(tomogram: Tomogram, *, radius_A: float) -> PlaceDensity:
-    """The same at random places, always the same ones: what is measured where nothing is meant."""
+def random_density(
+    tomogram: Tomogram, places_A: NDArray[np.floating[Any]], *, radius_A: float
+) -> PlaceDensity:
+    """The same at random places, always the same ones: what is measured where nothing is meant.
+
+    They keep away from the places (n, 3) in Å that are asked about, as far as there is room: else
+    particles would count as what noise does.
+    """
     rng = np.random.default_rng(0)
-    places = rng.uniform(0, 1, (RANDOM_PLACES, 3)) * tomogram.last_A
-    return density_at(tomogram, places, radius_A=radius_A)
+    drawn = rng.uniform(0, 1, (_DRAWN, 3)) * tomogram.last_A
+    known = np.asarray(places_A, dtype=np.float64)
+    known = known[np.isfinite(known).all(axis=1)]
+    distance = cKDTree(known).query(drawn)[0] if len(known) else np.full(_DRAWN, np.inf)
+    away = drawn[distance >= 2 * CORE * radius_A][:RANDOM_PLACES]
+    if len(away) < _FEWEST_RANDOM:
+        away = drawn[np.argsort(-distance, kind="stable")[:RANDOM_PLACES]]
+    return density_at(tomogram, away, radius_A=radius_A)
 
 
 def errors_above_random(listed: PlaceDensity, random: PlaceDensity) -> float:
@@ -174,7 +187,6 @@ def errors_above_random(listed: PlaceDensity, random: PlaceDensity) -> float:
     width = width or float(random.excess.std()) or float(np.abs(listed.excess).max()) or 1.0
     low, high = middle - _STRONG * width, middle + _STRONG * width
     scatter = float(np.clip(random.excess, low, high).std())
-    # Random places are on particles too, and listed ones may differ more than any noise.
     scatter = max(scatter, width)
     return float(np.clip(listed.excess, low, high).mean() / scatter * len(listed) ** 0.5)
 

@@ -90,6 +90,10 @@ class Positions:
         """(n, 3) of the rows that are used, x, y, z in Å."""
         return self.particles.coordinates_A[self.rows]
 
+    def with_notes(self, *notes: str) -> Positions:
+        """The same with more that the user should know."""
+        return replace(self, notes=(*self.notes, *notes))
+
     def without(self, dropped: Mapping[int, str]) -> Positions:
         """The same with some of the used rows, by their place among them, rejected."""
         gone = {int(self.rows[place]): reason for place, reason in dropped.items()}
