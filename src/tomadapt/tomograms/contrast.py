@@ -20,9 +20,9 @@ from tomadapt.tomograms.places import (
     density_at,
     disjoint,
     displacement,
-    errors_above_random,
     random_density,
     spread,
+    standing_out,
 )
 from tomadapt.tomograms.tomogram import Tomogram
 
@@ -53,15 +53,15 @@ class ContrastMeasure:
         One line for people.
     at_positions
         Whether it was measured at given positions, which may be wrong themselves.
-    displaced
-        Where the density is centred beside these positions, one sentence.
+    doubts
+        What the density says against these positions, a sentence each.
     """
 
     sign: int
     strength: float
     text: str
     at_positions: bool = False
-    displaced: str | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def blob_contrast(tomogram: Tomogram, *, sigma_A: float = 50.0) -> ContrastMeasure:
@@ -131,15 +131,17 @@ def contrast_at(
         overlap = " that do not overlap" if len(apart) < len(coordinates_A) else ""
         text = f"undecided: {len(found)} particles{overlap}"
         return ContrastMeasure(0, 0.0, text, at_positions=True)
-    errors = errors_above_random(found, random_density(tomogram, coordinates_A, radius_A=radius_A))
-    sign = 0 if abs(errors) < DECISIVE_ERRORS else 1 if errors > 0 else -1
+    random = random_density(tomogram, coordinates_A, radius_A=radius_A)
+    shown = standing_out(found, *random)
+    sign = 0 if abs(shown.errors) < DECISIVE_ERRORS else 1 if shown.errors > 0 else -1
+    moved = displacement(found, tomogram, radius_A=radius_A)
     return ContrastMeasure(
         sign,
-        errors,
-        f"{_WORDS[sign]}: centres of {len(found)} particles {errors:+.1f} standard errors "
+        shown.errors,
+        f"{_WORDS[sign]}: centres of {len(found)} particles {shown.errors:+.1f} standard errors "
         "against their surroundings",
         at_positions=True,
-        displaced=displacement(found, tomogram) if sign else None,
+        doubts=tuple(text for text in (moved, shown.doubt) if text),
     )
 
 

@@ -52,9 +52,7 @@ def listed_with_sign(
     )
     measured = contrast_at(tomogram, positions.coordinates_A, radius_A=radius_A)
     sign = decide_sign(contrast, measured, Path(tomogram.path or tomogram.name))
-    if measured.displaced:
-        positions = positions.with_notes(measured.displaced)
-    return replace(tomogram, sign=sign.sign), positions, sign
+    return replace(tomogram, sign=sign.sign), positions.with_notes(*measured.doubts), sign
 
 
 def with_density_notes(
@@ -74,7 +72,7 @@ def with_density_notes(
         Whether structures explain what is at these places, so that something is there.
     """
     measured = contrast_at(tomogram, positions.coordinates_A, radius_A=radius_A)
-    told = [measured.displaced] if measured.displaced else []
+    told = list(measured.doubts)
     if measured.sign == 0 and not explained:
         told.append(unlike_particles(measured))
     return positions.with_notes(*told)

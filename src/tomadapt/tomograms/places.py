@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from tomadapt.tomograms.scale import OFF_VOXELS
 from tomadapt.tomograms.tomogram import Tomogram
 
 Doubles = NDArray[np.float64]
@@ -25,10 +25,14 @@ CORE = 0.8
 """Of a particle's radius: a smaller ball would lie in the cavity of hollow particles."""
 REACH = 1.5
 """Radii up to which the surroundings of a place are looked at."""
+_MOMENT, _SEARCHED = 1.25, 2.5  # radii: of the first moment, of the mean surroundings
 _SAMPLES = 8  # a radius is this many voxels; finer ones are averaged
-_STRONG = 5.0  # robust standard deviations: gold counts no more than this
-_FEWEST_MOVED, _SURE = 8, 5.0
-_DRAWN, _FEWEST_RANDOM = 2000, 40
+_STRONG, _HIT = 10.0, 3.0  # robust standard deviations: of gold; of what is there
+_FEWEST_MOVED, _SURE, _SPREAD = 8, 4.0, 0.2
+MOVED_VOXELS = 0.3
+"""Half a voxel is what places may be off; what is measured may be off itself."""
+_DRAWN, _FEWEST_RANDOM, _ROUNDS = 2000, 40, 5
+_PEAK, _LESS, _MOST_OF = 6.0, 0.7, 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +117,8 @@ def _around(tomogram: Tomogram, place_A: Doubles, radius_A: float) -> Doubles | 
     volume_A3 = (step * size) ** 3
     mass = (values[within] - around).sum() * volume_A3
     cut = (first > low).any() or (last < high).any()
-    inside = within | shell
-    weights = np.where(inside, values - around, 0.0)
+    # Farther out lie neighbours.
+    weights = np.where(distance <= _MOMENT * radius_A, values - around, 0.0)
     moment = [math.nan if cut else float((weights * c).sum() * volume_A3) for c in (x, y, z)]
     return np.array([values[core].mean() - around, mass, *moment])
 
@@ -161,11 +165,16 @@ def spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def random_density(
     tomogram: Tomogram, places_A: NDArray[np.floating[Any]], *, radius_A: float
-) -> PlaceDensity:
-    """The same at random places, always the same ones: what is measured where nothing is meant.
+) -> tuple[PlaceDensity, PlaceDensity]:
+    """The same at random places, always the same ones.
 
-    They keep away from the places (n, 3) in Å that are asked about, as far as there is room: else
-    particles would count as what noise does.
+    Returns
+    -------
+    away
+        At places that keep away from those (n, 3) in Å that are asked about, as far as there is
+        room.
+    anywhere
+        At any places.
     """
     rng = np.random.default_rng(0)
     drawn = rng.uniform(0, 1, (_DRAWN, 3)) * tomogram.last_A
@@ -175,41 +184,109 @@ def random_density(
     away = drawn[distance >= 2 * CORE * radius_A][:RANDOM_PLACES]
     if len(away) < _FEWEST_RANDOM:
         away = drawn[np.argsort(-distance, kind="stable")[:RANDOM_PLACES]]
-    return density_at(tomogram, away, radius_A=radius_A)
+    return (
+        density_at(tomogram, away, radius_A=radius_A),
+        density_at(tomogram, drawn[:RANDOM_PLACES], radius_A=radius_A),
+    )
 
 
-def errors_above_random(listed: PlaceDensity, random: PlaceDensity) -> float:
-    """The mean excess of listed places in its standard errors, by what random places scatter."""
-    if len(listed) < 2 or len(random) < 2:
-        return 0.0
-    middle = np.median(random.excess)
-    width = 1.4826 * float(np.median(np.abs(random.excess - middle)))
-    width = width or float(random.excess.std()) or float(np.abs(listed.excess).max()) or 1.0
-    low, high = middle - _STRONG * width, middle + _STRONG * width
-    scatter = float(np.clip(random.excess, low, high).std())
-    scatter = max(scatter, width)
-    return float(np.clip(listed.excess, low, high).mean() / scatter * len(listed) ** 0.5)
+@dataclass(frozen=True)
+class StandingOut:
+    """How listed places differ from random ones.
+
+    Attributes
+    ----------
+    errors
+        The mean excess in its standard errors; 0 where chance explains it.
+    doubt
+        One sentence where most places show nothing and others clearly do; None else.
+    """
+
+    errors: float
+    doubt: str | None = None
 
 
-def displacement(listed: PlaceDensity, tomogram: Tomogram) -> str | None:
+def standing_out(listed: PlaceDensity, away: PlaceDensity, anywhere: PlaceDensity) -> StandingOut:
+    """Compare listed places with random ones.
+
+    Wrong places lie on particles by chance as well. So many of the strongest as chance would hit
+    are left out, and the others must still show the same, else there is nothing.
+
+    Parameters
+    ----------
+    listed
+        The density at the places of a list.
+    away
+        At random places away from these, whose scatter is that of noise.
+    anywhere
+        At random places, which hit particles as often as a wrong list does.
+    """
+    n = len(listed)
+    if n < 2 or len(away) < 2:
+        return StandingOut(0.0)
+    middle = float(np.median(away.excess))
+    width = 1.4826 * float(np.median(np.abs(away.excess - middle)))
+    width = width or float(away.excess.std()) or float(np.abs(listed.excess).max()) or 1.0
+    # Gold counts no more than a particle.
+    values = np.clip((listed.excess - middle) / width, -_STRONG, _STRONG)
+    errors = float(values.mean()) * n**0.5
+    towards = np.sort(values * np.sign(errors))
+    hits = (anywhere.excess - middle) / width * np.sign(errors) > _HIT
+    by_chance = int(stats.binom.ppf(0.999, n, hits.mean()))
+    others = towards[: max(1, n - by_chance)]
+    if others.mean() * len(others) ** 0.5 < _HIT:
+        errors = 0.0
+    strong = towards[towards > _HIT]
+    doubt = None
+    if (
+        n >= _FEWEST_MOVED
+        and 0 < len(strong) < _MOST_OF * n
+        and np.quantile(strong, 0.75) > 2 * _HIT
+    ):
+        doubt = (
+            f"{n - len(strong)} of {n} listed particles do not differ from their surroundings, "
+            f"where the others clearly do; {CHECK}"
+        )
+    return StandingOut(errors, doubt)
+
+
+CHECK = (
+    "check where they count from (one or zero, corner or centre, another thickness), in which "
+    "pixels (--pixel-size), the order of axes, the voxel size (--voxel-size), and that the list "
+    "is of this tomogram"
+)
+
+
+def displacement(listed: PlaceDensity, tomogram: Tomogram, *, radius_A: float) -> str | None:
     """Where the density around places is centred elsewhere, in one sentence.
 
     The first moment of the density about each place, over the mean mass, is how far its particle
-    lies from it. A straight line through these, along each axis, has a shift (another origin, one
-    voxel counted from one, another thickness) and a slope (another pixel size).
+    lies from it. Along each axis a straight line is fitted to these: it is off everywhere alike
+    where places count from another origin or in a volume of another thickness, and more and more
+    where their pixels have another size. Particles that are farther away than a radius show in the
+    mean surroundings of all places.
 
     Parameters
     ----------
     listed
         What surrounds the places.
     tomogram
-        For its voxel size and extent.
+        Where they are.
+    radius_A
+        Of the particles, in Å.
 
     Returns
     -------
     str or None
-        None where it is centred within half a voxel, or that cannot be said.
+        None where it is centred within :data:`MOVED_VOXELS`, or that cannot be said.
     """
+    far = _far_displacement(listed, tomogram, radius_A)
+    if far is not None:
+        shift = ", ".join(f"{c:+.0f}" for c in far / tomogram.voxel_size_A)
+        return (
+            "the listed particles would differ more from their surroundings if all were moved by "
+            f"{shift} voxels (x, y, z); {CHECK}"
+        )
     usable = np.isfinite(listed.moment).all(axis=1)
     n = int(usable.sum())
     if n < _FEWEST_MOVED:
@@ -219,41 +296,76 @@ def displacement(listed: PlaceDensity, tomogram: Tomogram) -> str | None:
         return None
     size = tomogram.voxel_size_A
     moved = listed.moment[usable] / mass.mean() / size
-    middle = tomogram.last_A / 2
-    along = (listed.places_A[usable] - middle) / np.maximum(middle, size)
-    shifts, slopes = [0.0] * 3, [0.0] * 3
-    for axis in range(3):
-        design = np.stack([np.ones(n), along[:, axis]], axis=1)
-        if np.linalg.cond(design) > 20:
-            design = design[:, :1]
-        found, *_ = np.linalg.lstsq(design, moved[:, axis], rcond=None)
-        left = moved[:, axis] - design @ found
-        freedom = n - design.shape[1]
-        variance = float(left @ left) / freedom * np.linalg.inv(design.T @ design)
-        for target, value, error in zip(
-            (shifts, slopes), found.tolist(), np.sqrt(np.diag(variance)).tolist(), strict=False
-        ):
-            if abs(value) > OFF_VOXELS and abs(_sigmas(value, error, freedom)) >= _SURE:
-                target[axis] = value
-    told = []
-    if any(shifts):
-        told.append(
-            "is centred " + ", ".join(f"{s:+.1f}" for s in shifts) + " voxels (x, y, z) from them"
-        )
-    if any(slopes):
-        told.append(
-            "drifts away from them towards the tomogram's sides by "
-            + ", ".join(f"{s:+.1f}" for s in slopes)
-            + " voxels (x, y, z)"
-        )
-    if not told:
+    along = listed.places_A[usable] / np.maximum(tomogram.last_A, size)
+    ends = [_ends(along[:, axis], moved[:, axis]) for axis in range(3)]
+    if not any(end for pair in ends for end in pair):
         return None
-    why = []
-    if any(shifts):
-        why.append("where they count from (one or zero, corner or centre, another thickness)")
-    if any(slopes):
-        why.append("in which pixels they count (--pixel-size), and the voxel size (--voxel-size)")
-    return f"the density around the listed particles {' and '.join(told)}: check {'; '.join(why)}"
+    low, high = (", ".join(f"{pair[i]:+.1f}" for pair in ends) for i in (0, 1))
+    return (
+        f"the density around the listed particles is centred beside them: by {low} voxels (x, y, "
+        f"z) at the tomogram's first voxel, {high} at its last; {CHECK}"
+    )
+
+
+def _far_displacement(listed: PlaceDensity, tomogram: Tomogram, radius_A: float) -> Doubles | None:
+    """Where the mean surroundings of all places have what stands out, if not in their middle."""
+    size = tomogram.voxel_size_A
+    step = max(1, int(radius_A / size / (_SAMPLES / 2)))
+    half = max(2, int(_SEARCHED * radius_A / size / step))
+    total = np.zeros((2 * half + 1,) * 3)
+    count = np.zeros_like(total)
+    for place in listed.places_A:
+        low = np.round(place[::-1] / size).astype(int) - half * step - step // 2
+        high = low + (2 * half + 1) * step
+        first, last = np.maximum(low, 0), np.minimum(high, tomogram.shape)
+        # Whole cells only.
+        skipped, kept = -(-(first - low) // step), (last - low) // step
+        if (kept - skipped < 1).any():
+            continue
+        values = tomogram.block((low + skipped * step).tolist(), (low + kept * step).tolist())
+        if not np.isfinite(values).all():
+            continue
+        cells = [part for m in (kept - skipped).tolist() for part in (m, step)]
+        means = values.astype(np.float64).reshape(cells).mean(axis=(1, 3, 5))
+        where = tuple(map(slice, skipped.tolist(), kept.tolist()))
+        total[where] += means - means.mean()
+        count[where] += 1
+    mean = total / np.maximum(count, 1)
+    mean[count < count.max() / 2] = 0.0
+    smooth = gaussian_filter(mean, CORE * radius_A / size / step / 2, mode="nearest")
+    smooth -= np.median(smooth)
+    spread_ = 1.4826 * float(np.median(np.abs(smooth))) or 1e-300
+    best = np.unravel_index(int(np.abs(smooth).argmax()), smooth.shape)
+    offset: Doubles = (np.array(best[::-1]) - half) * float(step * size)
+    peak, middle = float(smooth[best]), float(smooth[half, half, half])
+    if np.linalg.norm(offset) < radius_A / 2 or abs(peak) < _PEAK * spread_:
+        return None
+    return offset if middle * np.sign(peak) < _LESS * abs(peak) else None
+
+
+def _ends(along: Doubles, moved: Doubles) -> tuple[float, float]:
+    """A straight line's values at 0 and 1; both 0 where neither is surely off."""
+    design = np.stack([np.ones(len(along)), along], axis=1)
+    if np.ptp(along) < _SPREAD:  # places at one height tell of no slope
+        design = design[:, :1]
+    # A neighbour, or the particle of another place, is no displacement.
+    for _ in range(_ROUNDS):
+        found, *_rest = np.linalg.lstsq(design, moved, rcond=None)
+        left = moved - design @ found
+        width = 1.4826 * float(np.median(np.abs(left - np.median(left))))
+        near = np.abs(left - np.median(left)) <= 3 * width
+        if near.all() or near.sum() < _FEWEST_MOVED:
+            break
+        design, moved = design[near], moved[near]
+    freedom = len(moved) - design.shape[1]
+    spread_ = np.linalg.inv(design.T @ design) * float(left @ left) / freedom
+    values, sure = [], False
+    for at in (0.0, 1.0):
+        row = np.array([1.0, at])[: design.shape[1]]
+        value, error = float(row @ found), float(row @ spread_ @ row) ** 0.5
+        sure |= abs(value) > MOVED_VOXELS and abs(_sigmas(value, error, freedom)) >= _SURE
+        values.append(value)
+    return (values[0], values[1]) if sure else (0.0, 0.0)
 
 
 def _sigmas(value: float, error: float, freedom: int) -> float:

@@ -99,7 +99,11 @@ def placement_notes(places: NDArray[np.float64], shape: Sequence[int]) -> list[s
     n, sides = len(places), np.array(shape[::-1])
     beyond = ((places < -0.5) | (places > sides - 0.5)).any(axis=1)
     if n and OUTSIDE < beyond.mean() < 1:
-        found.append(f"{int(beyond.sum())} of {n} listed particles lie outside of the tomogram")
+        found.append(
+            f"{int(beyond.sum())} of {n} listed particles lie outside of the tomogram: check in "
+            "which pixels they count, where they count from, the order of axes, and that the list "
+            "is of this tomogram"
+        )
     if n < FEWEST:
         return found
     extent = np.ptp(places, axis=0) / sides
