@@ -209,7 +209,7 @@ def pairs(n: int, *, seed: int = 0, each: int = 10) -> Iterator[Pair]:
 
 def _right_numbers(
     here: _World, dialect: str, places_A: Doubles | None = None
-) -> tuple[Any, float]:
+) -> tuple[Doubles, float]:
     """What a right list of a dialect holds, and the pixel size that it states."""
     places = here.truth_A if places_A is None else places_A
     if dialect == "relion5":
@@ -243,7 +243,7 @@ def _said(rng: np.random.Generator, here: _World, dialect: str) -> _Said:
 
 
 def _tomograms_star(here: _World, *, thicker_A: float = 0.0, name: str | None = None) -> str:
-    sides = (here.sides_A + [0, 0, thicker_A]) / here.pixel_A
+    sides = (here.sides_A + np.array([0, 0, thicker_A])) / here.pixel_A
     return (
         "data_global\n\nloop_\n_rlnTomoName\n_rlnTomoSizeX\n_rlnTomoSizeY\n_rlnTomoSizeZ\n"
         f"_rlnTomoTiltSeriesPixelSize\n{name or here.tomogram.name} "
@@ -281,8 +281,7 @@ def _named_elsewhere(rng: np.random.Generator, here: _World, dialect: str) -> Pa
     """The tomogram's name stands in a column of another label."""
     if dialect not in ("csv", "csv in Å"):
         return None
-    pair_names = _joined_names(rng, here, dialect, other="other_7")
-    said, owner = pair_names
+    said, owner = _joined_names(rng, here, dialect, other="other_7")
     label = str(rng.choice(["run_name", "volume", "micrograph"]))
     said = replace(said, further={label: said.names})
     pair = _pair("right: named in another column", here, said)
@@ -305,14 +304,11 @@ def _joined_names(
     elsewhere = rng.uniform(0.1, 0.9, here.truth_A.shape) * here.sides_A
     own, pixel_A = _right_numbers(here, dialect)
     theirs, _ = _right_numbers(here, dialect, elsewhere)
-    n = len(own)
-    names = [_style(rng, here, dialect)] * n + [other] * n
-    order = rng.permutation(2 * n)
-    numbers = np.concatenate([own, theirs])
-    owner = np.arange(2 * n) < n
-    # Right ones keep their order, so that the truth needs none.
-    order = np.concatenate([order[owner[order]].argsort().argsort(), order[~owner[order]]])
-    return _Said(dialect, numbers, pixel_A, names), owner
+    owner = rng.permutation(np.arange(2 * len(own)) < len(own))
+    numbers = np.empty((len(owner), 3))
+    numbers[owner], numbers[~owner] = own, theirs
+    name = _style(rng, here, dialect)
+    return _Said(dialect, numbers, pixel_A, [name if mine else other for mine in owner]), owner
 
 
 def _joined(rng: np.random.Generator, here: _World, dialect: str, kind: str, *, other: str) -> Pair:
@@ -369,10 +365,8 @@ def _origin(rng: np.random.Generator, here: _World, dialect: str) -> Pair:
     name = str(rng.choice(["one-based", "corner for centre", "other corner"]))
     unit_A = {"dynamo": here.tomogram.voxel_size_A, "csv": here.tomogram.voxel_size_A}
     one = here.tomogram.voxel_size_A if dialect in IN_A else unit_A.get(dialect, here.pixel_A)
-    scale = said.numbers / np.where(said.numbers == 0, 1, said.numbers)
-    assert np.isfinite(scale).all()
     moved = {
-        "one-based": np.full(3, 1.0) * (one if dialect in IN_A else 1.0),
+        "one-based": np.full(3, one if dialect in IN_A else 1.0),
         "corner for centre": here.sides_A / 2 * (1 if dialect == "relion5" else -1),
         "other corner": here.sides_A * [0, 0, 1],
     }[name]
@@ -402,9 +396,8 @@ def _same_name(rng: np.random.Generator, here: _World, dialect: str) -> Pair | N
         return None
     name = here.tomogram.name
     said, owner = _joined_names(rng, here, dialect, other=f"day2/{name}.mrc")
-    names = [
-        f"day1/{name}.mrc" if own else other for own, other in zip(owner, said.names, strict=True)
-    ]
+    both = zip(owner, said.names, strict=True)
+    names = [f"day1/{name}.mrc" if own else given for own, given in both]
     said = replace(said, names=names)
     return replace(_pair("name: same in two folders", here, said), owner=owner)
 
@@ -413,12 +406,10 @@ def _another_tomogram(rng: np.random.Generator, here: _World, dialect: str) -> P
     """The list of another tomogram of the same session."""
     elsewhere = rng.uniform(0.05, 0.95, here.truth_A.shape) * here.sides_A
     numbers, pixel_A = _right_numbers(here, dialect, elsewhere)
-    name = "TS_98" if rng.random() < 0.5 else here.tomogram.name
+    other = rng.random() < 0.5
+    name = "TS_98" if other else here.tomogram.name
     said = _Said(dialect, numbers, pixel_A, [name] * len(numbers))
-    shown = (
-        "name: another tomogram's list" if name == "TS_98" else "name: this one's, list of another"
-    )
-    return _pair(shown, here, said)
+    return _pair(f"name: {'another' if other else 'this one'}'s, places of another", here, said)
 
 
 def _thickness(rng: np.random.Generator, here: _World, dialect: str) -> Pair | None:

@@ -55,7 +55,7 @@ def outcome(pair: Pair, folder: Path) -> tuple[str, str]:
 
 
 def test_nothing_wrong_is_taken_in_silence(tmp_path: Path) -> None:
-    """400 pairs are drawn: none is silently wrong, and at most 2 % of the right ones are refused."""
+    """Of 400 drawn pairs none is silently wrong, and at most 2 % of the right ones are refused."""
     began = time.monotonic()
     table: dict[str, Counter[str]] = defaultdict(Counter)
     refused, wrong, nameless = [], [], []

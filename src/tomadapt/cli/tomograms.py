@@ -157,7 +157,8 @@ def extract_command(
         tomograms=tomograms,
     )
     for sentence in positions.assumed.values():
-        typer.echo(sentence, err=True)
+        if sentence not in positions.notes:
+            typer.echo(sentence, err=True)
     if sign.warning:
         warn(sign.warning)
     for note in positions.notes:

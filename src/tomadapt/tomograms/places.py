@@ -32,7 +32,7 @@ _FEWEST_MOVED, _SURE, _SPREAD = 8, 4.0, 0.2
 MOVED_VOXELS = 0.3
 """Half a voxel is what places may be off; what is measured may be off itself."""
 _DRAWN, _FEWEST_RANDOM, _ROUNDS = 2000, 40, 5
-_PEAK, _LESS, _MOST_OF = 6.0, 0.7, 0.7
+_PEAK, _LESS, _MOST_OF, _WIDER = 6.0, 0.7, 0.7, 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +336,7 @@ def _far_displacement(listed: PlaceDensity, tomogram: Tomogram, radius_A: float)
     smooth -= np.median(smooth)
     spread_ = 1.4826 * float(np.median(np.abs(smooth))) or 1e-300
     best = np.unravel_index(int(np.abs(smooth).argmax()), smooth.shape)
-    offset: Doubles = (np.array(best[::-1]) - half) * float(step * size)
+    offset = (np.array(best[::-1], dtype=np.float64) - half) * float(step * size)
     peak, middle = float(smooth[best]), float(smooth[half, half, half])
     if np.linalg.norm(offset) < radius_A / 2 or abs(peak) < _PEAK * spread_:
         return None
@@ -358,7 +358,8 @@ def _ends(along: Doubles, moved: Doubles) -> tuple[float, float]:
             break
         design, moved = design[near], moved[near]
     freedom = len(moved) - design.shape[1]
-    spread_ = np.linalg.inv(design.T @ design) * float(left @ left) / freedom
+    # What was left out would have made it wider.
+    spread_ = np.linalg.inv(design.T @ design) * _WIDER * float(left @ left) / freedom
     values, sure = [], False
     for at in (0.0, 1.0):
         row = np.array([1.0, at])[: design.shape[1]]
