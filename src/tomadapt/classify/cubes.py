@@ -27,6 +27,7 @@ from tomadapt.classify.run import FEWEST_PARTICLES
 from tomadapt.classify.stacks import (
     series_counts,
     series_warnings,
+    stack_names,
     write_stack_labels,
 )
 from tomadapt.errors import ConfigError, InputError
@@ -41,6 +42,7 @@ from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.progress import StageBars
+from tomadapt.recover.labels import DIGEST_KEY, key_of
 from tomadapt.recover.recording import StatedRecording, recording_of
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.simulate.dataset import versions
@@ -220,11 +222,15 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     with clock.stage("report"):
         names = getattr(data.source, "names", ())
         files = tuple(names[row] for row in data.rows) if names else ()
+        if measured.stacks is not None:
+            files = stack_names(measured.stacks)
         write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, files)
         if measured.stacks is not None:
             write_stack_labels(out, measured.stacks, verdicts, options.fdr)
         summary = {
             "cubes": str(options.cubes),
+            # Cubes of tilt stacks are made anew by `tomadapt reconstruct`: their files are keys.
+            DIGEST_KEY: "" if measured.stacks else key_of(data.source),
             "n_particles": len(data),
             "n_labelled": int(kept.sum()),
             "n_without_cube": len(measured.stacks.dropped) if measured.stacks else 0,

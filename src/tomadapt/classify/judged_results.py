@@ -66,8 +66,14 @@ def write_judged(
         columns[REASON][row] = labelled_reason(verdicts, place) if named is None else named
     labelled = positions.without(reasons)
     particles = _where_found(result)
-    write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
-    shared = {name: values for name, values in columns.items() if name not in (REASON, SUBTOMOGRAM)}
+    write_star(
+        out / "particles.star",
+        particles,
+        columns=columns,
+        rows=labelled.rows.tolist(),
+        cubes=labelled.cubes,
+    )
+    shared = {name: values for name, values in columns.items() if name != REASON}
     write_rejected(out / "rejected.star", replace(labelled, particles=particles), shared)
     write_also(
         out,

@@ -148,8 +148,14 @@ def write_results(
         columns[SCORE][row] = round(float(score[place]), 4)
         columns[SUBTOMOGRAM][row] = place + 1
         columns[REASON][row] = _reason(prediction, place, findings.chosen)
-    write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
-    shared = {name: columns[name] for name in (CLASS_NUMBER, CLASS_NAME, SCORE)}
+    write_star(
+        out / "particles.star",
+        particles,
+        columns=columns,
+        rows=labelled.rows.tolist(),
+        cubes=labelled.cubes,
+    )
+    shared = {name: columns[name] for name in (CLASS_NUMBER, CLASS_NAME, SCORE, SUBTOMOGRAM)}
     write_rejected(out / "rejected.star", labelled, shared)
     write_also(
         out,

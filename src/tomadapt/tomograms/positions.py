@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.particle_lists.relion import ANGLES as RELION_ANGLES
 from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS, stated_sizes
@@ -77,6 +78,8 @@ class Positions:
         What the user should know of how the list was understood.
     assumed
         Decision → the sentence that says what it rests on.
+    cubes
+        Digest of the cubes that were cut out of these rows, in their order; empty before.
     """
 
     particles: ParticleList
@@ -84,6 +87,7 @@ class Positions:
     rejected: Mapping[int, str]
     notes: tuple[str, ...] = ()
     assumed: Mapping[str, str] = field(default_factory=dict)
+    cubes: str = ""
 
     @property
     def coordinates_A(self) -> NDArray[np.float64]:
@@ -168,7 +172,7 @@ def listed_positions(
         particles.tomograms,
         tomogram.name,
         path=tomogram.path,
-        columns=_further_columns(particles),
+        columns=further_columns(particles),
         where=path,
     )
     if named is None:
@@ -210,7 +214,7 @@ def listed_positions(
     return Positions(particles, rows, rejected, tuple(notes), assumed)
 
 
-def _further_columns(particles: ParticleList) -> dict[str, tuple[str, ...]]:
+def further_columns(particles: ParticleList) -> dict[str, tuple[str, ...]]:
     """Texts of the columns that may name tomograms."""
     if particles.table is None:
         return dict(particles.extra_columns)
@@ -385,10 +389,24 @@ def require_elsewhere(particles: Path | None, out: Path) -> None:
 
 
 def write_positions(folder: Path, positions: Positions) -> None:
-    """Write ``particles.star`` with the rows that are used, ``rejected.star`` with the others."""
+    """Write ``particles.star`` with the rows that are used, ``rejected.star`` with the others.
+
+    Where the rows that are used have cubes, they are numbered from 1; the others have number 0.
+    """
     used, unused = POSITIONS
-    write_star(folder / used, positions.particles, rows=positions.rows.tolist())
-    write_rejected(folder / unused, positions)
+    columns: dict[str, Sequence[object]] = {}
+    if positions.cubes:
+        numbers = np.zeros(len(positions.particles), dtype=int)
+        numbers[positions.rows] = np.arange(len(positions.rows)) + 1
+        columns[SUBTOMOGRAM] = numbers.tolist()
+    write_star(
+        folder / used,
+        positions.particles,
+        columns=columns,
+        rows=positions.rows.tolist(),
+        cubes=positions.cubes,
+    )
+    write_rejected(folder / unused, positions, columns)
 
 
 def write_rejected(
@@ -401,4 +419,4 @@ def write_rejected(
     rows = sorted(positions.rejected)
     reasons = [positions.rejected.get(row, "") for row in range(len(positions.particles))]
     columns = {**(columns or {}), REASON: reasons}
-    write_star(path, positions.particles, columns=columns, rows=rows)
+    write_star(path, positions.particles, columns=columns, rows=rows, cubes=positions.cubes)

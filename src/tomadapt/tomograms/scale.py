@@ -104,6 +104,13 @@ def placement_notes(places: NDArray[np.float64], shape: Sequence[int]) -> list[s
             "which pixels they count, where they count from, the order of axes, and that the list "
             "is of this tomogram"
         )
+    return found + arrangement_notes(places, shape)
+
+
+def arrangement_notes(places: NDArray[np.float64], shape: Sequence[int]) -> list[str]:
+    """What is odd in how places lie to one another; arguments as for :func:`placement_notes`."""
+    found: list[str] = []
+    n, sides = len(places), np.array(shape[::-1])
     if n < FEWEST:
         return found
     extent = np.ptp(places, axis=0) / sides

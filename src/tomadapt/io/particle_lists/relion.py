@@ -100,6 +100,25 @@ def _beside(path: Path, names: Sequence[str]) -> Path | None:
     return Path(names[0])
 
 
+def require_once(table: StarTable, where: Path) -> None:
+    """Refuse two rows of one tomogram's name: series of two sessions that nothing tells apart.
+
+    Raises
+    ------
+    InputError
+        Naming the rows.
+    """
+    first: dict[str, int] = {}
+    for row, name in enumerate(table.column("rlnTomoName")):
+        if first.setdefault(name, row) != row:
+            raise InputError(
+                f"{where} has the tomogram {name[:80]!r} twice",
+                expected="each rlnTomoName once",
+                got=f"lines {table.line_of(first[name])} and {table.line_of(row)}",
+                remedy="rename one of them there and in the particles, or give one session's files",
+            )
+
+
 def stated_sizes(document: StarDocument, where: Path) -> dict[str, tuple[Doubles, float | None]]:
     """What RELION's STAR file of tomograms says of each: size in pixels xyz, Å a pixel.
 
@@ -121,6 +140,7 @@ def stated_sizes(document: StarDocument, where: Path) -> dict[str, tuple[Doubles
     def place(row: int) -> str:
         return f"row {row + 1} (line {table.line_of(row)})"
 
+    require_once(table, where)
     labels = [*SIZES, *([TILT_SERIES] if TILT_SERIES in table else [])]
     columns = [numbers(table.column(c), what=c, path=where, place=place) for c in labels]
     return {
