@@ -297,10 +297,10 @@ def displacement(listed: PlaceDensity, tomogram: Tomogram, *, radius_A: float) -
     size = tomogram.voxel_size_A
     moved = listed.moment[usable] / mass.mean() / size
     along = listed.places_A[usable] / np.maximum(tomogram.last_A, size)
-    ends = [_ends(along[:, axis], moved[:, axis]) for axis in range(3)]
-    if not any(end for pair in ends for end in pair):
+    lines = [_line(along[:, axis], moved[:, axis]) for axis in range(3)]
+    if not any(sure for *_, sure in lines):
         return None
-    low, high = (", ".join(f"{pair[i]:+.1f}" for pair in ends) for i in (0, 1))
+    low, high = (", ".join(f"{line[i]:+.1f}" for line in lines) for i in (0, 1))
     return (
         f"the density around the listed particles is centred beside them: by {low} voxels (x, y, "
         f"z) at the tomogram's first voxel, {high} at its last; {CHECK}"
@@ -343,8 +343,8 @@ def _far_displacement(listed: PlaceDensity, tomogram: Tomogram, radius_A: float)
     return offset if middle * np.sign(peak) < _LESS * abs(peak) else None
 
 
-def _ends(along: Doubles, moved: Doubles) -> tuple[float, float]:
-    """A straight line's values at 0 and 1; both 0 where neither is surely off."""
+def _line(along: Doubles, moved: Doubles) -> tuple[float, float, bool]:
+    """A straight line's values at 0 and 1, and whether it is surely off there or in the middle."""
     design = np.stack([np.ones(len(along)), along], axis=1)
     if np.ptp(along) < _SPREAD:  # places at one height tell of no slope
         design = design[:, :1]
@@ -361,12 +361,12 @@ def _ends(along: Doubles, moved: Doubles) -> tuple[float, float]:
     # What was left out would have made it wider.
     spread_ = np.linalg.inv(design.T @ design) * _WIDER * float(left @ left) / freedom
     values, sure = [], False
-    for at in (0.0, 1.0):
+    for at in (0.0, 1.0, float(design[:, -1].mean())):
         row = np.array([1.0, at])[: design.shape[1]]
         value, error = float(row @ found), float(row @ spread_ @ row) ** 0.5
         sure |= abs(value) > MOVED_VOXELS and abs(_sigmas(value, error, freedom)) >= _SURE
         values.append(value)
-    return (values[0], values[1]) if sure else (0.0, 0.0)
+    return values[0], values[1], sure
 
 
 def _sigmas(value: float, error: float, freedom: int) -> float:
