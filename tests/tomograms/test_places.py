@@ -34,7 +34,7 @@ def test_regression_counted_from_one(here: tuple[Tomogram, np.ndarray]) -> None:
     (told,) = contrast_at(tomogram, truth_A + tomogram.voxel_size_A, radius_A=R_A).doubts
     assert "one or zero" in told
     ends = np.reshape(re.findall(r"[+-]\d+\.\d", told), (2, 3)).astype(float)
-    np.testing.assert_allclose(ends.mean(axis=0), -1, atol=0.3)
+    np.testing.assert_allclose(ends.mean(axis=0), -1, atol=0.5)
 
 
 def test_regression_a_size_that_is_one_percent_off() -> None:

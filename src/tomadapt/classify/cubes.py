@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.find import sign_by_evidence
 from tomadapt.classify.judged_summary import (
     acquisition_warnings,
@@ -239,6 +240,14 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             **judged_summary(verdicts, acquisition, sign.text, kept, asked=options.fdr),
             "contrast": {"sign": sign.sign, "text": sign.text},
             "recording": measured.summary,
+            "assumed": cubes_assumptions(
+                data.voxel_size_A,
+                recording,
+                measured.summary,
+                stated_voxel_size_A=options.voxel_size_A,
+                contrast=sign.text,
+                files=bool(files),
+            ),
             "tilt_series": series_counts(measured.stacks, kept) if measured.stacks else {},
             "warnings": told,
             "seconds": {name: record["seconds"] for name, record in clock.records.items()},
@@ -342,6 +351,17 @@ def classify_cubes_by_network(
         "n_labelled": int(counts.sum() - counts[prediction.class_names.index(NULL_CLASS)]),
         "classes": dict(zip(prediction.class_names, counts.tolist(), strict=True)),
         "guard": guard,
+        DIGEST_KEY: key_of(data.source),
+        "assumed": cubes_assumptions(
+            data.voxel_size_A,
+            recording,
+            recording.summary,
+            stated_voxel_size_A=options.voxel_size_A,
+            contrast="stated " + options.contrast
+            if options.contrast != "measure"
+            else "measured: particles are not darker than their surroundings",
+            files=bool(prediction.names),
+        ),
         "warnings": told,
         "seconds": {name: record["seconds"] for name, record in clock.records.items()},
         "versions": versions(),
