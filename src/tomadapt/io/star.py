@@ -259,7 +259,14 @@ class StarDocument:
         end = "\r" if crlf else ""
         body = tuple(f"_{label} {star_value(value)}{end}" for label, value in pairs.items())
         table = StarTable(block, tuple(pairs), (), body, tuple(range(len(body))))
-        parts = self.parts[:-1] if self.parts and self.parts[-1] == "" else self.parts
+        parts = self.parts
+        last = parts[-1] if parts else None
+        if last == "":  # what stands behind the file's last line end
+            parts = parts[:-1]
+        elif isinstance(last, StarTable) and last.body and last.body[-1] == "":
+            parts = (*parts[:-1], replace(last, body=last.body[:-1]))
+        elif isinstance(last, StarTable) and end:
+            parts = (*parts[:-1], last._with_last_line((*last.head, *last.body)[-1] + end))
         return StarDocument((*parts, end, f"data_{block}{end}", end, table, ""))
 
     def text(self) -> str:
