@@ -136,3 +136,16 @@ def test_regression_rows_of_an_extraction_have_the_numbers_of_their_cubes(
         block = document.table("tomadapt")
         assert block is not None
         assert block.column("tomadaptCubes") == (digest,)
+
+
+def test_what_speaks_against_positions_is_in_the_refusal(
+    tomogram: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [",".join(f"{v:.2f}" for v in row) for row in rng.uniform(1, 12, (24, 3))]
+    (tmp_path / "corner.csv").write_text("\n".join(["x,y,z", *rows]) + "\n")
+    options = ["--particles", tmp_path / "corner.csv", "--box", 16, "--out", tmp_path / "set"]
+    assert call("extract", tomogram, *options) == 2
+    error = capsys.readouterr().err
+    assert "of the tomogram (x, y, z): check in which pixels they count" in error
+    assert not (tmp_path / "set").exists()

@@ -6,6 +6,7 @@ Programs differ in the sign that they write, so it is measured, never inferred f
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -167,7 +168,9 @@ class Sign:
     clear: bool = True
 
 
-def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Sign:
+def decide_sign(
+    contrast: Contrast, measured: ContrastMeasure, path: Path, *, notes: Sequence[str] = ()
+) -> Sign:
     """The stated sign, or the measured one.
 
     Parameters
@@ -178,6 +181,8 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
         Of the file as it is.
     path
         The file, for messages.
+    notes
+        What else speaks against the positions, for messages.
 
     Raises
     ------
@@ -189,7 +194,7 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
             raise ConfigError(
                 f"the particles in {path} do not differ from their surroundings",
                 expected="particles that are clearly brighter or darker than what is around them",
-                got=measured.text,
+                got="; ".join((measured.text, *notes, *measured.doubts)),
                 remedy="check that these are this tomogram's positions (pixel size, where they "
                 "count from, order of axes); where they are right and faint, state --contrast "
                 "negative or positive",

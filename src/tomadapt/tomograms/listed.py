@@ -6,9 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from tomadapt.io.volumes import Contrast
-from tomadapt.tomograms.contrast import Sign, contrast_at, decide_sign, unlike_particles
+from tomadapt.tomograms.contrast import (
+    Sign,
+    blob_contrast,
+    contrast_at,
+    decide_sign,
+    unlike_particles,
+)
+from tomadapt.tomograms.picking import sigma_for_A
 from tomadapt.tomograms.positions import Positions, listed_positions
 from tomadapt.tomograms.tomogram import Tomogram
+
+FEW = 4
+"""So few particles show no sign by themselves, where they are not very clear."""
 
 
 def listed_with_sign(
@@ -51,7 +61,15 @@ def listed_with_sign(
         particles, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms
     )
     measured = contrast_at(tomogram, positions.coordinates_A, radius_A=radius_A)
-    sign = decide_sign(contrast, measured, Path(tomogram.path or tomogram.name))
+    if not measured.sign and len(positions.rows) < FEW:
+        # The sign is the whole tomogram's; of the positions so few tell nothing.
+        measured = blob_contrast(tomogram, sigma_A=sigma_for_A(2 * radius_A))
+        positions = positions.with_notes(
+            f"{len(positions.rows)} listed particles are too few to tell whether they are at these "
+            "positions, and which sign they have"
+        )
+    path = Path(tomogram.path or tomogram.name)
+    sign = decide_sign(contrast, measured, path, notes=positions.notes)
     return replace(tomogram, sign=sign.sign), positions.with_notes(*measured.doubts), sign
 
 

@@ -280,6 +280,8 @@ def displacement(listed: PlaceDensity, tomogram: Tomogram, *, radius_A: float) -
     str or None
         None where it is centred within :data:`MOVED_VOXELS`, or that cannot be said.
     """
+    if len(listed) < _FEWEST_MOVED:
+        return None
     far = _far_displacement(listed, tomogram, radius_A)
     if far is not None:
         shift = ", ".join(f"{c:+.0f}" for c in far / tomogram.voxel_size_A)
