@@ -31,8 +31,8 @@ _STRONG, _HIT = 10.0, 3.0  # robust standard deviations: of gold; of what is the
 _FEWEST_MOVED, _SURE, _SPREAD = 8, 4.0, 0.2
 MOVED_VOXELS = 0.3
 """Half a voxel is what places may be off; what is measured may be off itself."""
-_DRAWN, _FEWEST_RANDOM, _ROUNDS = 2000, 40, 5
-_PEAK, _LESS, _MOST_OF, _WIDER = 6.0, 0.7, 0.7, 1.5
+_DRAWN, _FEWEST_RANDOM, _ROUNDS, _SEARCHES = 2000, 40, 5, 100
+_PEAK, _LESS, _MOST_OF, _WIDER, _ASIDE = 6.0, 0.7, 0.7, 1.5, 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +158,9 @@ def disjoint(places_A: NDArray[np.floating[Any]], distance_A: float) -> NDArray[
     return finite[kept]
 
 
-def spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most :data:`MOST_PLACES` of some rows, from the first to the last."""
-    return rows[:: max(1, -(-len(rows) // MOST_PLACES))]
+def spread(rows: NDArray[np.int64], at_most: int = MOST_PLACES) -> NDArray[np.int64]:
+    """Some of the rows, from the first to the last."""
+    return rows[:: max(1, -(-len(rows) // at_most))]
 
 
 def random_density(
@@ -224,14 +224,13 @@ def standing_out(listed: PlaceDensity, away: PlaceDensity, anywhere: PlaceDensit
     n = len(listed)
     if n < 2 or len(away) < 2:
         return StandingOut(0.0)
-    middle = float(np.median(away.excess))
-    width = 1.4826 * float(np.median(np.abs(away.excess - middle)))
+    width = 1.4826 * float(np.median(np.abs(away.excess - np.median(away.excess))))
     width = width or float(away.excess.std()) or float(np.abs(listed.excess).max()) or 1.0
-    # Gold counts no more than a particle.
-    values = np.clip((listed.excess - middle) / width, -_STRONG, _STRONG)
+    # Over places that mean nothing the excess is 0 on average. Gold counts no more than a particle.
+    values = np.clip(listed.excess / width, -_STRONG, _STRONG)
     errors = float(values.mean()) * n**0.5
     towards = np.sort(values * np.sign(errors))
-    hits = (anywhere.excess - middle) / width * np.sign(errors) > _HIT
+    hits = anywhere.excess / width * np.sign(errors) > _HIT
     by_chance = int(stats.binom.ppf(0.999, n, hits.mean()))
     others = towards[: max(1, n - by_chance)]
     if others.mean() * len(others) ** 0.5 < _HIT:
@@ -316,7 +315,8 @@ def _far_displacement(listed: PlaceDensity, tomogram: Tomogram, radius_A: float)
     half = max(2, int(_SEARCHED * radius_A / size / step))
     total = np.zeros((2 * half + 1,) * 3)
     count = np.zeros_like(total)
-    for place in listed.places_A:
+    some = spread(np.arange(len(listed)), _SEARCHES)
+    for place in listed.places_A[some]:
         low = np.round(place[::-1] / size).astype(int) - half * step - step // 2
         high = low + (2 * half + 1) * step
         first, last = np.maximum(low, 0), np.minimum(high, tomogram.shape)
@@ -332,11 +332,18 @@ def _far_displacement(listed: PlaceDensity, tomogram: Tomogram, radius_A: float)
         where = tuple(map(slice, skipped.tolist(), kept.tolist()))
         total[where] += means - means.mean()
         count[where] += 1
+    if not count.max():
+        return None
     mean = total / np.maximum(count, 1)
     mean[count < count.max() / 2] = 0.0
     smooth = gaussian_filter(mean, CORE * radius_A / size / step / 2, mode="nearest")
-    smooth -= np.median(smooth)
-    spread_ = 1.4826 * float(np.median(np.abs(smooth))) or 1e-300
+    # The means of fewer places scatter more, and so does what is smoothed at the window's sides.
+    smooth = (smooth - np.median(smooth)) * np.sqrt(count / count.max())
+    reach = (np.arange(2 * half + 1) - half) * step * size
+    distance = np.sqrt(reach[:, None, None] ** 2 + reach[:, None] ** 2 + reach**2)
+    smooth[distance > (_SEARCHED - _ASIDE) * radius_A] = 0.0
+    inside = np.abs(smooth[smooth != 0])
+    spread_ = 1.4826 * float(np.median(inside)) if inside.size else math.inf
     best = np.unravel_index(int(np.abs(smooth).argmax()), smooth.shape)
     offset = (np.array(best[::-1], dtype=np.float64) - half) * float(step * size)
     peak, middle = float(smooth[best]), float(smooth[half, half, half])
