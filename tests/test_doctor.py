@@ -522,8 +522,9 @@ class TestExtracted:
         assert finding(report, "readable").level == "ok"
 
     def test_a_list_that_does_not_fit(self, folder: Path) -> None:
-        lines = (folder / "particles.star").read_text().rstrip().splitlines()
-        (folder / "particles.star").write_text("\n".join(lines[:-1]) + "\n")
+        text, block, digest = (folder / "particles.star").read_text().partition("data_tomadapt")
+        lines = text.rstrip().splitlines()
+        (folder / "particles.star").write_text("\n".join([*lines[:-1], "", block + digest]))
         assert problems(report_of(folder)) == ["rows"]
         (folder / "particles.star").unlink()
         assert problems(report_of(folder)) == ["readable"]
@@ -637,6 +638,24 @@ class TestParticleList:
         assert audit.files[0].value("particles") == 2
         assert audit.files[1].value("tomograms") == ["t"]
         assert audit.problems == 0
+
+    def test_regression_odd_places_are_told_as_by_the_commands(self, tmp_path: Path) -> None:
+        """Fractions of the volume and lists of one corner were refused or told by extract alone."""
+        tomogram = write_mrc(tmp_path / "t.mrc")
+        rng = np.random.default_rng(0)
+
+        def listed(places: np.ndarray) -> Path:
+            path = tmp_path / "p.csv"
+            rows = [",".join(f"{v:.4f}" for v in row) for row in places]
+            path.write_text("\n".join(["x,y,z", *rows]) + "\n")
+            return path
+
+        fractions = finding(report_of(listed(rng.random((20, 3))), tomogram), "placement")
+        assert fractions.level == "problem"
+        assert "fractions of the volume" in fractions.text
+        corner = finding(report_of(listed(2 + 6 * rng.random((20, 3))), tomogram), "placement")
+        assert corner.level == "note"
+        assert "--pixel-size" in corner.text
 
     def test_a_list_without_names_is_of_the_only_tomogram(self, tmp_path: Path) -> None:
         listed = tmp_path / "p.csv"

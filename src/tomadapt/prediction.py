@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,14 +64,16 @@ class Prediction:
         if path.suffix == ".csv":
             self.write_csv(path)
             return
+        arrays: dict[str, Any] = {
+            "class_names": np.array(self.class_names),
+            "labels": self.labels,
+            "probabilities": self.probabilities,
+            "features": self.features,
+        }
+        if self.names:
+            arrays["files"] = np.array(self.names)
         with atomic_path(path) as temporary:
-            np.savez(
-                temporary,
-                class_names=np.array(self.class_names),
-                labels=self.labels,
-                probabilities=self.probabilities,
-                features=self.features,
-            )
+            np.savez(temporary, **arrays)
 
     def write_csv(self, path: Path) -> None:
         """One row a particle, in order: index, label, probability, one column a class.

@@ -18,6 +18,8 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.cli.options import holds_cubes
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
+from tomadapt.io.volumes import open_target
+from tomadapt.recover.labels import read_labels
 from tomadapt.recover.rotations import angular_distance_deg
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 
@@ -91,6 +93,11 @@ def test_what_a_run_leaves(run: Path) -> None:
     assert all(column(rejected, "tomadaptReason"))
     page = (run / "report.html").read_text()
     assert "ribosome_80s" in page
+    assumed = summary["assumed"]
+    assert set(assumed) == {"voxel size", "coordinates", "contrast", "tilts", "CTF", "label key"}
+    assert assumed["voxel size"] == f"voxels of {VOXEL_A:g} Å, as the file says"
+    assert "What was assumed" in page
+    assert assumed["tilts"] in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
@@ -135,6 +142,9 @@ def test_others_picks_are_cleaned(planted: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     given = ("--particles", path, "--out", out)
     assert call("classify", planted / "tomogram.mrc", *STATED, *given) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert "15 Å: 1 pixels a voxel" in summary["assumed"]["coordinates"]
+    assert not [text for text in summary["warnings"] if "check where they count" in text]
     found, rejected = (read_particles(out / f"{k}.star") for k in ("particles", "rejected"))
     notes = column(found, "userNote") + column(rejected, "userNote")
     assert sorted(notes) == sorted(f"note-{i}" for i in range(n))
@@ -197,6 +207,16 @@ def test_cubes_of_any_kind(kind: str, cubes: Path, tmp_path: Path, one_thread: N
         assert total == pytest.approx(1, abs=2e-4)
         assert (row["kind"] == "wanted") == (row["label"] != "null")
     summary = json.loads((out / "summary.json").read_text())
+    read = read_labels(
+        out / "labels.csv",
+        data
+        if kind == "set"
+        else open_target(
+            path, voxel_size_A=15, contrast="negative" if kind == "dark mrc" else "positive"
+        ),
+    )
+    assert read == [row["label"] for row in rows]
+    assert set(summary["assumed"]) == {"voxel size", "contrast", "tilts", "CTF", "label key"}
     assert summary["n_particles"] == len(data)
     assert summary["contrast"]["sign"] == (-1 if kind == "dark mrc" else 1)
     measured = summary["measured_acquisition"]

@@ -316,3 +316,19 @@ class TestDamage:
         text = RELION[:at] + insert + RELION[at + cut :]
         with contextlib.suppress(InputError):
             assert parse_star(text).text() == text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_pairs_in_a_block_of_their_own(end: str) -> None:
+    """What is there stays; a second time the value is exchanged."""
+    text = end.join(["data_particles", "", "loop_", "_a #1", "x", ""])
+    once = parse_star(text).with_pairs("tomadapt", {"tomadaptCubes": "12ab"})
+    assert once.text().startswith(text.rstrip("\n"))
+    assert once.text().count("\n") == once.text().count(end)
+    read = parse_star(once.text()).table("tomadapt")
+    assert read is not None
+    assert read.column("tomadaptCubes") == ("12ab",)
+    cut = parse_star(text.removesuffix(end)).with_pairs("tomadapt", {"tomadaptCubes": "12ab"})
+    assert cut.text() == once.text()
+    twice = parse_star(once.text()).with_pairs("tomadapt", {"tomadaptCubes": "34cd"})
+    assert twice.text() == once.text().replace("12ab", "34cd")

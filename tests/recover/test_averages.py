@@ -97,6 +97,17 @@ def test_where_no_cluster_is_found_every_particle_is_still_listed(planted, tmp_p
     assert json.loads((tmp_path / "summary.json").read_text())["in_no_cluster"] == 6
 
 
+def test_regression_clusters_of_some_particles_name_them_by_their_numbers(planted, tmp_path):
+    """The index in particles.csv was the row's own place, and that in poses the particle's."""
+    rows = [9, 2, 7, 4]
+    described = Described(
+        planted.data.subset(rows).unlabelled(), np.eye(4), ["x"] * 4, np.arange(4.0)
+    )
+    discover(described, np.full(4, -1), points=planted.points, known={}, out=tmp_path)
+    with (tmp_path / "particles.csv").open() as file:
+        assert [int(row["index"]) for row in csv.DictReader(file)] == rows
+
+
 def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
     rows = np.concatenate([np.flatnonzero(planted.data.labels == c)[:16] for c in (0, 1, 2)])
     features = np.repeat(np.eye(3), 16, axis=0) + 0.01 * np.random.default_rng(0).normal(

@@ -56,3 +56,17 @@ def test_other_formats_are_refused(poses, tmp_path):
     with pytest.raises(ConfigError, match="cannot tell the format"):
         write_poses(tmp_path / "p.txt", poses, voxel_size_A=10.0)
     assert not list(tmp_path.iterdir())
+
+
+def test_regression_every_file_of_poses_says_whose_they_are(poses, tmp_path):
+    """Only the .csv had a key: the others were joined to the particles by their order."""
+    rows = np.array([7, 0, 3, 2, 9])
+    for name in ("p.csv", "p.npz", "p.star"):
+        write_poses(tmp_path / name, poses, voxel_size_A=10.0, rows=rows)
+    with (tmp_path / "p.csv").open() as file:
+        assert [int(row["index"]) for row in csv.DictReader(file)] == rows.tolist()
+    with np.load(tmp_path / "p.npz") as content:
+        np.testing.assert_array_equal(content["index"], rows)
+    table = read_star(tmp_path / "p.star").table("particles")
+    assert table is not None
+    assert [int(n) - 1 for n in table.column("tomadaptSubtomogram")] == rows.tolist()

@@ -78,6 +78,7 @@ def build(names: tuple[str, ...] = CLASSES) -> JudgedContent:
         duplicates=17,
         acquisition={"defocus": ("4 µm", "5.25 µm"), "hand": ("as in the structures", "+12 nats")},
         recording={"voxels": "928 × 960 × 300 (x, y, z) of 10 Å"},
+        assumed={"coordinates": "coordinates in pixels of 1.35 Å, tomogram at 10 Å"},
         scores={
             first: np.array([1.0, 0.9, 0.8]),
             second: np.array([0.99996, 0.99996]),
@@ -322,3 +323,10 @@ def test_the_file_is_the_page(tmp_path, empty_page):
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == empty_page
     with pytest.raises(OutputError):
         write_judged_report(EMPTY, tmp_path / "missing" / "report.html")
+
+
+def test_what_was_assumed_is_a_table_of_its_own() -> None:
+    page = render_judged(build())
+    table = page.partition("What was assumed")[2].partition("</table>")[0]
+    assert "coordinates in pixels of 1.35 Å, tomogram at 10 Å" in table
+    assert "What was assumed" not in render_judged(EMPTY)

@@ -9,8 +9,10 @@ import pytest
 from planted_tilt_series import Particle, Series, write_warp
 
 from command_line import call
+from tomadapt.io.extracted import cubes_digest
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import read_particles
+from tomadapt.io.star import read_star
 from tomadapt.io.volumes import open_target
 
 
@@ -96,9 +98,11 @@ def test_extract_again(tomogram: Path, tmp_path: Path) -> None:
     assert call("extract", tomogram, *options, "--box", 16) == 0
     assert call("extract", tomogram, *options, "--box", 12) == 0
     assert open_target(out).box == 12
-    # A failure leaves nothing that could be taken for the cubes asked for.
+    # A failure leaves what was there, whole.
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert call("extract", tomogram, *options, "--box", 38, "--border", "drop") == 3
-    assert not list(out.iterdir())
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert open_target(out).box == 12
 
 
 def test_reconstruct(tmp_path: Path) -> None:
@@ -109,3 +113,39 @@ def test_reconstruct(tmp_path: Path) -> None:
     kept = read_particles(out / "particles.star", strict=False)
     assert len(kept) == len(cubes) == 2
     assert len(open_target(out, contrast="positive")) == len(cubes)
+
+
+def test_regression_rows_of_an_extraction_have_the_numbers_of_their_cubes(
+    tomogram: Path, tmp_path: Path
+) -> None:
+    """Rows and cubes were joined by their order, and an earlier run's numbers were kept."""
+    first, out = tmp_path / "first", tmp_path / "set"
+    assert call("extract", tomogram, "--particles", tmp_path / "balls.csv", "--out", first) == 0
+    (tmp_path / "mine.star").write_bytes((first / "particles.star").read_bytes())
+    options = ["--particles", tmp_path / "mine.star", "--box", 16, "--border", "drop"]
+    assert call("extract", tomogram, *options, "--out", out) == 0
+    tables = {name: read_star(out / name) for name in ("particles.star", "rejected.star")}
+    of = {
+        name: next(t for t in document.tables if "tomadaptSubtomogram" in t)
+        for name, document in tables.items()
+    }
+    assert of["particles.star"].column("tomadaptSubtomogram") == ("1", "2", "3", "4")
+    assert of["rejected.star"].column("tomadaptSubtomogram") == ("0",)
+    digest = cubes_digest(np.load(out / "subtomograms.npy"))
+    for document in tables.values():
+        block = document.table("tomadapt")
+        assert block is not None
+        assert block.column("tomadaptCubes") == (digest,)
+
+
+def test_what_speaks_against_positions_is_in_the_refusal(
+    tomogram: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [",".join(f"{v:.2f}" for v in row) for row in rng.uniform(1, 12, (24, 3))]
+    (tmp_path / "corner.csv").write_text("\n".join(["x,y,z", *rows]) + "\n")
+    options = ["--particles", tmp_path / "corner.csv", "--box", 16, "--out", tmp_path / "set"]
+    assert call("extract", tomogram, *options) == 2
+    error = capsys.readouterr().err
+    assert "of the tomogram (x, y, z): check in which pixels they count" in error
+    assert not (tmp_path / "set").exists()

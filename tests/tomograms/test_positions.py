@@ -188,3 +188,61 @@ class TestSizesOfTomograms:
         (told,) = found.notes
         assert "600 × 500 × 400 Å" in told
         assert "0, 0, 60 Å from that stated" in told
+
+    def test_regression_a_corner_in_a_volume_of_another_size(self, tmp_path: Path) -> None:
+        """RELION 4 counts from the corner: of a volume cut about its centre that was 60 Å off."""
+        _, tomograms = self.files(tmp_path, 208)
+        path = write(tmp_path / "q.star", star("0012 40 20 16 1 a\n0012 5 6 7 1 b\n", 2.5))
+        found = listed_positions(path, TOMOGRAM, tomograms=tomograms)
+        assert found.coordinates_A[0].tolist() == [100, 50, 40]
+        (told,) = found.notes
+        assert "0, 0, 60 Å off" in told
+
+    def test_regression_a_tilt_series_twice_in_tomograms_star(self, tmp_path: Path) -> None:
+        """Two sessions joined: the second one's size was taken for both."""
+        listed, tomograms = self.files(tmp_path, 160)
+        tomograms.write_text(tomograms.read_text() + "0012 240 200 208 2.5\n")
+        with pytest.raises(InputError, match="has the tomogram '0012' twice"):
+            listed_positions(listed, TOMOGRAM, tomograms=tomograms)
+
+    def test_regression_another_pixel_size_in_tomograms_star(self, tmp_path: Path) -> None:
+        _, tomograms = self.files(tmp_path, 160)
+        path = write(tmp_path / "q.star", star("0012 40 20 16 1 a\n0012 5 6 7 1 b\n", 2.6))
+        found = listed_positions(path, TOMOGRAM, tomograms=tomograms)
+        assert any("has 2.5 Å for this tilt series" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("spacing", [7.84, 40.0])
+def test_regression_coordinates_in_angstrom_need_no_fitting_pixels(
+    tmp_path: Path, spacing: float
+) -> None:
+    """copick's picks were refused where they were made in a volume of other voxels."""
+    points = (
+        '[{"location": {"x": 100, "y": 90, "z": 80}}, {"location": {"x": 300, "y": 9, "z": 8}}]'
+    )
+    text = f'{{"run_name": "0012", "voxel_spacing": {spacing}, "points": {points}}}'
+    found = listed_positions(write(tmp_path / "p.json", text), TOMOGRAM)
+    assert found.coordinates_A[0].tolist() == [100, 90, 80]
+    (told,) = found.notes
+    assert "coordinates are in Å" in told
+
+
+def test_regression_the_scale_that_is_checked_is_the_one_that_was_used(tmp_path: Path) -> None:
+    """WarpTools' coordinates count in the pixels exported, and the tilt series' were checked."""
+    text = (
+        "data_particles\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n"
+        "_rlnCoordinateZ #4\n_rlnImagePixelSize #5\n_rlnTomoTiltSeriesPixelSize #6\n"
+        "0012.tomostar 30 20 10 10 7.84\n0012.tomostar 3 2 1 10 7.84\n"
+    )
+    found = listed_positions(write(tmp_path / "p.star", text), TOMOGRAM)
+    np.testing.assert_allclose(found.coordinates_A[0], [300, 200, 100])
+    assert "coordinates in pixels of 10 Å, tomogram at 10 Å" in found.assumed["coordinates"]
+
+
+def test_one_sentence_says_what_each_decision_rests_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.star", star("0012 40 20 16 1 a\n0013 5 6 7 1 b\n", 1.35))
+    assumed = listed_positions(path, TOMOGRAM).assumed
+    assert assumed["coordinates"] == (
+        "coordinates in pixels of 1.35 Å, tomogram at 10 Å: 7.407 pixels a voxel"
+    )
+    assert assumed["tomogram names"] == "rows of '0012' are taken"

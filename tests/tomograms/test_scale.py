@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tomadapt.tomograms.scale import collapsed, placement_notes, scale_of
+from tomadapt.tomograms.scale import collapsed, lattice_spacing, placement_notes, scale_of
 
 SHAPE = (200, 512, 720)
 
@@ -69,3 +69,14 @@ def test_regression_fractions_of_the_volume_are_one_place() -> None:
     assert elsewhere is not None
     assert "fractions" not in elsewhere
     assert collapsed(np.zeros((1, 3))) is None
+
+
+def test_regression_places_on_a_lattice_are_told() -> None:
+    """A grid over the volume, or picks of a tomogram of coarser voxels, went through in silence."""
+    grid = np.floor(spread(50) / 8) * 8 + 3.5
+    (told,) = placement_notes(grid, SHAPE)
+    assert "lattice of 8 × 8 × 8 voxels" in told
+    assert placement_notes(np.round(spread(50)), SHAPE) == []  # whole voxels are usual
+    assert placement_notes(np.round(spread(50) / 2) * 2, SHAPE) == []  # and binning by 2
+    assert lattice_spacing(np.array([1.0, 1.0])) == 0
+    assert lattice_spacing(np.array([0.0, 7.407, 22.221, 14.814])) == pytest.approx(7.407, abs=0.01)

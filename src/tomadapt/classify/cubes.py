@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.find import sign_by_evidence
 from tomadapt.classify.judged_summary import (
     acquisition_warnings,
@@ -27,6 +28,7 @@ from tomadapt.classify.run import FEWEST_PARTICLES
 from tomadapt.classify.stacks import (
     series_counts,
     series_warnings,
+    stack_names,
     write_stack_labels,
 )
 from tomadapt.errors import ConfigError, InputError
@@ -41,6 +43,7 @@ from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.progress import StageBars
+from tomadapt.recover.labels import DIGEST_KEY, key_of
 from tomadapt.recover.recording import StatedRecording, recording_of
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.simulate.dataset import versions
@@ -230,11 +233,15 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     with clock.stage("report"):
         names = getattr(data.source, "names", ())
         files = tuple(names[row] for row in data.rows) if names else ()
+        if measured.stacks is not None:
+            files = stack_names(measured.stacks)
         write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, files)
         if measured.stacks is not None:
             write_stack_labels(out, measured.stacks, verdicts, options.fdr)
         summary = {
             "cubes": str(options.cubes),
+            # Cubes of tilt stacks are made anew by `tomadapt reconstruct`: their files are keys.
+            DIGEST_KEY: "" if measured.stacks else key_of(data.source),
             "n_particles": len(data),
             "n_labelled": int(kept.sum()),
             "n_without_cube": len(measured.stacks.dropped) if measured.stacks else 0,
@@ -243,6 +250,14 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             **judged_summary(verdicts, acquisition, sign.text, kept, asked=options.fdr),
             "contrast": {"sign": sign.sign, "text": sign.text},
             "recording": measured.summary,
+            "assumed": cubes_assumptions(
+                data.voxel_size_A,
+                recording,
+                measured.summary,
+                stated_voxel_size_A=options.voxel_size_A,
+                contrast=sign.text,
+                files=bool(files),
+            ),
             "tilt_series": series_counts(measured.stacks, kept) if measured.stacks else {},
             "warnings": told,
             "seconds": {name: record["seconds"] for name, record in clock.records.items()},
@@ -346,6 +361,17 @@ def classify_cubes_by_network(
         "n_labelled": int(counts.sum() - counts[prediction.class_names.index(NULL_CLASS)]),
         "classes": dict(zip(prediction.class_names, counts.tolist(), strict=True)),
         "guard": guard,
+        DIGEST_KEY: key_of(data.source),
+        "assumed": cubes_assumptions(
+            data.voxel_size_A,
+            recording,
+            recording.summary,
+            stated_voxel_size_A=options.voxel_size_A,
+            contrast="stated " + options.contrast
+            if options.contrast != "measure"
+            else "measured: particles are not darker than their surroundings",
+            files=bool(prediction.names),
+        ),
         "warnings": told,
         "seconds": {name: record["seconds"] for name, record in clock.records.items()},
         "versions": versions(),

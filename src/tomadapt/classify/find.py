@@ -27,6 +27,7 @@ from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.subtomograms import Indices
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extraction import extract
+from tomadapt.tomograms.listed import with_density_notes
 from tomadapt.tomograms.matched_filter import Candidates, Level, find_candidates
 from tomadapt.tomograms.picking import Picks
 from tomadapt.tomograms.positions import Positions, listed_positions, picked_positions
@@ -122,7 +123,7 @@ def sign_by_evidence(sums: Mapping[int, float], contrast: Contrast, path: Path, 
         warning = (
             f"the contrast was stated to be {contrast}, but the likelihood says otherwise: {text}"
         )
-    return Sign(stated, f"stated {contrast}; {text}", warning)
+    return Sign(stated, f"stated {contrast}; {text}", warning, clear)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +192,12 @@ class Finder:
         places = positions.coordinates_A
         sign = self._sign(self._screen(noise), noise, {1: places, -1: places})
         signed, level = self._signed(sign.sign)
+        positions = with_density_notes(
+            positions,
+            signed,
+            radius_A=self.geometry.mean_diameter_A / 2,
+            explained=sign.clear,
+        )
         return Found(signed, positions, sign, noise, level, 0)
 
     def _signed(self, sign: int) -> tuple[Tomogram, Level]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from tomadapt.classify.assumed import tomogram_assumptions, wedge_text
 from tomadapt.classify.judged import JudgedTomogram
 from tomadapt.classify.judged_summary import (
     ANGLES,
@@ -66,8 +67,14 @@ def write_judged(
         columns[REASON][row] = labelled_reason(verdicts, place) if named is None else named
     labelled = positions.without(reasons)
     particles = _where_found(result)
-    write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
-    shared = {name: values for name, values in columns.items() if name not in (REASON, SUBTOMOGRAM)}
+    write_star(
+        out / "particles.star",
+        particles,
+        columns=columns,
+        rows=labelled.rows.tolist(),
+        cubes=labelled.cubes,
+    )
+    shared = {name: values for name, values in columns.items() if name != REASON}
     write_rejected(out / "rejected.star", replace(labelled, particles=particles), shared)
     write_also(
         out,
@@ -116,6 +123,9 @@ def write_judged(
             "clarity": round(result.wedge.clarity, 3),
         },
         "contrast": {"sign": result.contrast.sign, "text": result.contrast.text},
+        "assumed": tomogram_assumptions(
+            result.options, result.tomogram, result.contrast, result.wedge, positions
+        ),
         "warnings": warnings,
         "seconds": {name: record["seconds"] for name, record in seconds.items()},
         "peak_memory_mb": max((r["peak_memory_mb"] for r in seconds.values()), default=0.0),
@@ -180,10 +190,6 @@ def _content(
     result: JudgedTomogram, summary: dict[str, Any], kept: NDArray[np.bool_]
 ) -> JudgedContent:
     stated = result.options.source.acquisition.tilt_angles_deg
-    wedge = result.wedge
-    tilts = "unclear in the spectrum"
-    if wedge.first_deg is not None and wedge.last_deg is not None:
-        tilts = f"{wedge.first_deg:+.0f}° … {wedge.last_deg:+.0f}° about {wedge.axis}"
     shape = " × ".join(map(str, result.tomogram.shape[::-1]))
     recording = {
         "file": str(result.options.tomogram),
@@ -205,7 +211,10 @@ def _content(
         recording=recording,
         configuration=result.options.model_dump(mode="json"),
     )
-    content.acquisition["tilts"] = (f"{stated[0]:+.0f}° … {stated[-1]:+.0f}°", tilts)
+    content.acquisition["tilts"] = (
+        f"{stated[0]:+.0f}° … {stated[-1]:+.0f}°",
+        wedge_text(result.wedge),
+    )
     content.slices.extend(_slices(result, kept))
     return content
 

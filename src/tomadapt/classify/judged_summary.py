@@ -376,6 +376,7 @@ def judged_content(
             "contrast": (str(configuration.get("contrast", "")), str(measured["contrast"])),
         },
         recording=recording,
+        assumed=dict(summary["assumed"]),
         scores={name: verdicts.score[rows] for name, rows in ordered.items()},
         fdr={name: verdicts.fdr[rows] for name, rows in ordered.items()},
         evidence={

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.classify.assumed import tomogram_assumptions, wedge_text
 from tomadapt.classify.matched_source import Geometry, MatchedSource
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.io.atomic import write_json
@@ -148,8 +149,14 @@ def write_results(
         columns[SCORE][row] = round(float(score[place]), 4)
         columns[SUBTOMOGRAM][row] = place + 1
         columns[REASON][row] = _reason(prediction, place, findings.chosen)
-    write_star(out / "particles.star", particles, columns=columns, rows=labelled.rows.tolist())
-    shared = {name: columns[name] for name in (CLASS_NUMBER, CLASS_NAME, SCORE)}
+    write_star(
+        out / "particles.star",
+        particles,
+        columns=columns,
+        rows=labelled.rows.tolist(),
+        cubes=labelled.cubes,
+    )
+    shared = {name: columns[name] for name in (CLASS_NUMBER, CLASS_NAME, SCORE, SUBTOMOGRAM)}
     write_rejected(out / "rejected.star", labelled, shared)
     write_also(
         out,
@@ -177,7 +184,12 @@ def write_results(
     further = [text for text in findings.warnings if text != content.warning]
     examples = _examples(content.target, findings.target, prediction)
     content = replace(content, target=examples)
-    content = replace(content, recording=_recording(findings, labelled), further_warnings=further)
+    content = replace(
+        content,
+        recording=_recording(findings, labelled),
+        assumed=summary["assumed"],
+        further_warnings=further,
+    )
     write_report(content, out / "report.html")
     write_json(out / "summary.json", summary)
     return summary
@@ -258,12 +270,6 @@ def _reason(prediction: Prediction, place: int, chosen: str) -> str:
 def _recording(findings: Findings, labelled: Positions) -> dict[str, str]:
     """Rows of the report's section on the tomogram."""
     stated = findings.options.source.acquisition.tilt_angles_deg
-    wedge = findings.wedge
-    shown = "unclear in the spectrum"
-    if wedge.first_deg is not None and wedge.last_deg is not None:
-        shown = (
-            f"{wedge.first_deg:+.0f}° … {wedge.last_deg:+.0f}° about {wedge.axis} in the spectrum"
-        )
     shape = " × ".join(map(str, findings.tomogram.shape[::-1]))
     choice = findings.guard
     against = "; ".join(t for texts in choice["objections"].values() for t in texts)
@@ -274,7 +280,8 @@ def _recording(findings: Findings, labelled: Positions) -> dict[str, str]:
         "contrast, as the source model sees it": (
             f"mean probability {findings.preference:+.3f} higher than with inverted density"
         ),
-        "tilts": f"stated {stated[0]:+.0f}° … {stated[-1]:+.0f}°, {shown}",
+        "tilts": f"stated {stated[0]:+.0f}° … {stated[-1]:+.0f}°, in the spectrum "
+        + wedge_text(findings.wedge),
         "particles": f"{len(findings.positions.particles)} "
         + ("picked" if findings.options.particles is None else "listed")
         + f", {len(labelled.rows)} labelled, {len(labelled.rejected)} rejected with a reason each",
@@ -314,6 +321,13 @@ def _summary(
             "clarity": round(findings.wedge.clarity, 3),
         },
         "method": findings.options.method,
+        "assumed": tomogram_assumptions(
+            findings.options,
+            findings.tomogram,
+            findings.contrast,
+            findings.wedge,
+            findings.positions,
+        ),
         "guard": findings.guard,
         "warnings": findings.warnings,
         "source_model": {"reused": findings.source.reused, "file": findings.source.path.name},

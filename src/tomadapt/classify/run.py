@@ -31,13 +31,13 @@ from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.background import random_background
-from tomadapt.tomograms.contrast import Sign, blob_contrast, contrast_at, decide_sign
+from tomadapt.tomograms.contrast import Sign, blob_contrast, decide_sign
 from tomadapt.tomograms.extracting import extract_to_folder
 from tomadapt.tomograms.extraction import extract
+from tomadapt.tomograms.listed import listed_with_sign
 from tomadapt.tomograms.picking import PickingConfig, pick, sigma_for_A
 from tomadapt.tomograms.positions import (
     Positions,
-    listed_positions,
     picked_positions,
     require_elsewhere,
 )
@@ -185,15 +185,14 @@ def find_positions(
         sign = decide_sign(options.contrast, measured, options.tomogram)
         tomogram = replace(tomogram, sign=sign.sign)
         return tomogram, _picked(tomogram, config, options), sign
-    positions = listed_positions(
+    return listed_with_sign(
         options.particles,
         tomogram,
+        contrast=options.contrast,
+        radius_A=geometry.mean_diameter_A / 2,
         pixel_size_A=options.pixel_size_A,
         tomograms=options.tomograms_star,
     )
-    measured = contrast_at(tomogram, positions.coordinates_A, radius_A=geometry.mean_diameter_A / 2)
-    sign = decide_sign(options.contrast, measured, options.tomogram)
-    return replace(tomogram, sign=sign.sign), positions, sign
 
 
 def _picked(tomogram: Tomogram, config: PickingConfig, options: ClassifyOptions) -> Positions:

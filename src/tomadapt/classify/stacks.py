@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.classify.judged_summary import label_columns, labelled_reason, rejection_reasons
-from tomadapt.io.extracted import SUBTOMOGRAM
+from tomadapt.io.extracted import IMAGES, SUBTOMOGRAM
 from tomadapt.io.particle_lists import write_star
 from tomadapt.judge.groups import Transfers
 from tomadapt.judge.verdicts import Verdicts
@@ -62,6 +62,15 @@ def series_warnings(made: TiltStackExtraction, verdicts: Verdicts) -> list[str]:
         f"tilt series with far fewer labels than the others: {', '.join(odd)}; their alignment, "
         "defocus or signal may be worse"
     ]
+
+
+def stack_names(made: TiltStackExtraction) -> tuple[str, ...]:
+    """The file of each cube's tilt images, as the STAR file names it."""
+    table = made.particles.table
+    if table is None or IMAGES not in table:
+        return ()
+    names = table.column(IMAGES)
+    return tuple(names[row] for row in made.kept)
 
 
 def write_stack_labels(

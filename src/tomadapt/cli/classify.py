@@ -253,6 +253,7 @@ def classify(
         models,
         checked_device(device),
     )
+    _tell_assumed(summary)
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
     typer.echo(f"{summary['n_labelled']} labelled ({counts}), {summary['n_rejected']} rejected")
     typer.echo(out / "report.html")
@@ -288,11 +289,18 @@ def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
         summary = classify_cubes_by_student(options, out, cache=cache, device=device)
     else:
         summary = classify_cubes_by_network(options, out, cache=cache, device=device)
+    _tell_assumed(summary)
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
     typer.echo(f"{summary['n_labelled']} of {summary['n_particles']} cubes labelled ({counts})")
     typer.echo(out / "labels.csv")
     if (out / "report.html").exists():
         typer.echo(out / "report.html")
+
+
+def _tell_assumed(summary: dict[str, Any]) -> None:
+    """Say once what every decision rests on."""
+    for name, sentence in summary["assumed"].items():
+        typer.echo(f"{name}: {sentence}", err=True)
 
 
 def _refuse(given: list[str], expected: str) -> None:

@@ -163,7 +163,7 @@ def average(
     symmetry_group(symmetry)
     data, names = read_particles(particles, voxel_size, contrast, snr)
     if labels is not None:
-        names = read_labels(labels, len(data))
+        names = read_labels(labels, data)
     names = names or ["all"] * len(data)
     data, names = of_classes(data, names, classes)
     begin = None if template is None else read_density(template, data)

@@ -23,7 +23,7 @@ def read_particles(
     path: Path, voxel_size: float | None, contrast: str, snr: float | None
 ) -> tuple[Subtomograms, list[str] | None]:
     """Particles, and their classes where the file is one of classified particles."""
-    from tomadapt.recover.labels import classified_particles
+    from tomadapt.recover.labels import classified_particles, require_same_cubes
 
     if path.suffix != ".star":
         data: Subtomograms = open_unlabelled(path, voxel_size, contrast, snr)
@@ -31,6 +31,7 @@ def read_particles(
     folder, rows, names = classified_particles(path)
     data = open_unlabelled(folder, voxel_size, contrast, snr)
     _require_rows(path, rows, len(data))
+    require_same_cubes(path, data)
     return data.subset(rows), names
 
 

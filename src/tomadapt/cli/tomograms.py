@@ -139,24 +139,32 @@ def extract_command(
 ) -> None:
     """Cut particles out of a tomogram: a folder that adapt and predict take as a target."""
     from tomadapt.io.extracted import ExtractedCard
-    from tomadapt.tomograms.contrast import contrast_at, decide_sign
     from tomadapt.tomograms.extracting import extract_to_folder
-    from tomadapt.tomograms.positions import listed_positions, require_elsewhere
+    from tomadapt.tomograms.listed import listed_with_sign
+    from tomadapt.tomograms.positions import require_elsewhere
 
     kind: Any = one_of("--border", border, ("pad", "drop"))
     require_elsewhere(particles, out)
     opened = _open(tomogram, voxel_size)
-    positions = listed_positions(particles, opened, pixel_size_A=pixel_size, tomograms=tomograms)
     size = opened.voxel_size_A if cube_voxel_size is None else cube_voxel_size
-    # A box is some 1.25 diameters wide; a smaller radius might be that of a particle's cavity.
-    measured = contrast_at(opened, positions.coordinates_A, radius_A=0.4 * box * size)
-    sign = decide_sign(known_contrast(contrast), measured, tomogram)
+    signed, positions, sign = listed_with_sign(
+        particles,
+        opened,
+        contrast=known_contrast(contrast),
+        # A box is some 1.25 diameters wide; a smaller radius might be that of a cavity.
+        radius_A=0.4 * box * size,
+        pixel_size_A=pixel_size,
+        tomograms=tomograms,
+    )
+    for sentence in positions.assumed.values():
+        if sentence not in positions.notes:
+            typer.echo(sentence, err=True)
     if sign.warning:
         warn(sign.warning)
     for note in positions.notes:
         warn(note)
     kept, _ = extract_to_folder(
-        replace(opened, sign=sign.sign),
+        signed,
         positions,
         out,
         ExtractedCard(

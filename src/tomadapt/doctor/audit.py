@@ -125,4 +125,5 @@ def _known_tomogram(report: Report) -> KnownTomogram | None:
     if report.kind != "tomogram" or shape is None:
         return None
     nz, ny, nx = shape
-    return KnownTomogram(name, (nz, ny, nx), report.value("voxel_size"))
+    path = str(Path(report.subject).absolute())
+    return KnownTomogram(name, (nz, ny, nx), report.value("voxel_size"), path)

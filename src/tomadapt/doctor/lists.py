@@ -15,8 +15,9 @@ from tomadapt.doctor.findings import Finding, note, ok, problem
 from tomadapt.errors import ConfigError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
-from tomadapt.io.tomogram_files import bare_name
-from tomadapt.tomograms.scale import scale_of
+from tomadapt.tomograms.names import rows_of_tomogram
+from tomadapt.tomograms.positions import further_columns
+from tomadapt.tomograms.scale import arrangement_notes, collapsed, scale_of
 
 _SHOWN = 5
 _NAMES = {
@@ -41,11 +42,14 @@ class KnownTomogram:
         Voxels along z, y, x.
     voxel_size_A
         In Å, or None where its file does not know it.
+    path
+        The whole path of its file.
     """
 
     name: str
     shape: tuple[int, int, int]
     voxel_size_A: float | None
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,7 @@ def _against_tomograms(
     known = [t for t in tomograms if t.name in rows_of and t.voxel_size_A is not None]
     if known:
         yield _inside(particles, known, rows_of)
+        yield _placement(particles, known, rows_of)
     if known and particles.pixel_size_A is not None:
         yield _sizes(particles.pixel_size_A, known, rows_of)
 
@@ -196,9 +201,21 @@ def _rows_of(
     """The rows of each tomogram that has any; a list without names belongs to the only one."""
     if len(tomograms) == 1 and not any(particles.tomograms):
         return {tomograms[0].name: np.arange(len(particles))}
-    bare = {name: bare_name(name) for name in set(particles.tomograms)}
-    named = np.array([bare[name] for name in particles.tomograms])
-    found = {t.name: np.flatnonzero(named == bare_name(t.name)) for t in tomograms}
+    found = {}
+    for tomogram in tomograms:
+        named = rows_of_tomogram(
+            particles.tomograms,
+            tomogram.name,
+            path=tomogram.path,
+            columns=further_columns(particles),
+        )
+        # Commands take a list of one other name for their tomogram's, and say so; here files are
+        # given together that may not belong together.
+        nameless = named is not None and (named.doubt or not any(particles.tomograms))
+        if named is None or (nameless and not any(named.of)):
+            continue
+        rows = [row for row, other in enumerate(named.of) if other is None]
+        found[tomogram.name] = np.array(rows, dtype=np.int64)
     return {name: rows for name, rows in found.items() if rows.size}
 
 
@@ -231,6 +248,27 @@ def _inside(
         value,
         remedy="check the voxel sizes, the order of axes, and where coordinates count from",
     )
+
+
+def _placement(
+    particles: ParticleList,
+    tomograms: Sequence[KnownTomogram],
+    rows_of: Mapping[str, NDArray[np.int64]],
+) -> Finding:
+    """How coordinates are spread in the tomograms, as every command looks at them."""
+    told: dict[str, str] = {}
+    for tomogram in tomograms:
+        places = particles.coordinates_A[rows_of[tomogram.name]] / (tomogram.voxel_size_A or np.nan)
+        places = places[np.isfinite(places).all(axis=1)]
+        if (why := collapsed(places)) is not None:
+            text = f"in {tomogram.name}, {why}"
+            remedy = "state in which pixels they count (--pixel-size)"
+            return problem("placement", text, {tomogram.name: why}, remedy=remedy)
+        for text in arrangement_notes(places, tomogram.shape):
+            told[tomogram.name] = text
+    if told:
+        return note("placement", "; ".join(f"in {k}, {v}" for k, v in told.items()), told)
+    return ok("placement", "coordinates are spread over the tomograms given", told)
 
 
 def _sizes(

@@ -1,12 +1,14 @@
 """Extracted particles on disk: cubes, their rows of a STAR file, and where they were cut out.
 
 A folder with ``subtomograms.npy`` (n, d, d, d) float32, density positive; ``particles.star``, a row
-for each cube in the same order; ``rejected.star`` with the rows that gave none; and, written last,
-``extracted.json``.
+for each cube in the same order, with its number; ``rejected.star`` with the rows that gave none;
+and, written last, ``extracted.json``.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,24 @@ from tomadapt.errors import InputError
 from tomadapt.io.arrays import open_npy
 from tomadapt.io.atomic import write_json
 from tomadapt.io.json_files import json_object
-from tomadapt.io.star import read_text
+from tomadapt.io.star import read_star, read_text
 
 FORMAT = "tomadapt-extracted-1"
 CARD, CUBES = "extracted.json", "subtomograms.npy"
 SUBTOMOGRAM, CLASS_NAME = "tomadaptSubtomogram", "tomadaptClassName"
 """Columns of classified particles in a STAR file: which cube of the folder, from 1; the class."""
+IMAGES = "rlnImageName"
+BLOCK, CUBES_DIGEST = "tomadapt", "tomadaptCubes"
+"""Pairs of a STAR file whose rows have a cube: the digest of the cubes that the numbers mean."""
 _REMEDY = "delete the folder and extract again"
+
+
+def cubes_digest(cubes: Iterable[NDArray[Any]]) -> str:
+    """A digest of cubes' voxels in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for cube in cubes:
+        digest.update(np.ascontiguousarray(cube).data)
+    return digest.hexdigest()
 
 
 class ExtractedCard(BaseModel):
@@ -131,3 +144,29 @@ def read_extracted(folder: Path) -> tuple[NDArray[np.float32], ExtractedCard]:
             remedy=_REMEDY,
         )
     return cubes, card
+
+
+def image_names(folder: Path, count: int) -> tuple[str, ...]:
+    """The stacks of tilt images that cubes were made of, by which labels know them; else none.
+
+    Raises
+    ------
+    InputError
+        When the folder's list has another number of rows than it has cubes.
+    """
+    path = folder / "particles.star"
+    if not path.is_file():
+        return ()
+    table = next((t for t in read_star(path).tables if SUBTOMOGRAM in t), None)
+    if table is None or IMAGES not in table:
+        return ()
+    named = dict(zip(table.column(SUBTOMOGRAM), table.column(IMAGES), strict=True))
+    wanted = [str(number + 1) for number in range(count)]
+    if sorted(named) != sorted(wanted):
+        raise InputError(
+            f"{path} does not belong to the cubes beside it",
+            expected=f"{SUBTOMOGRAM} from 1 to {count}",
+            got=f"{len(named)} numbers",
+            remedy=_REMEDY,
+        )
+    return tuple(named[number] for number in wanted)

@@ -249,6 +249,26 @@ class StarDocument:
         """The document with one of its tables exchanged."""
         return StarDocument(tuple(new if part is old else part for part in self.parts))
 
+    def with_pairs(self, block: str, pairs: Mapping[str, str]) -> StarDocument:
+        """The document with pairs of label and value in a block of their own, the last if new."""
+        old = self.table(block)
+        if old is not None:
+            return self.replaced(old, old.with_columns({k: [v] for k, v in pairs.items()}))
+        first = self.parts[0] if self.parts else ""
+        crlf = (first if isinstance(first, str) else first.head[0]).endswith("\r")
+        end = "\r" if crlf else ""
+        body = tuple(f"_{label} {star_value(value)}{end}" for label, value in pairs.items())
+        table = StarTable(block, tuple(pairs), (), body, tuple(range(len(body))))
+        parts = self.parts
+        last = parts[-1] if parts else None
+        if last == "":  # what stands behind the file's last line end
+            parts = parts[:-1]
+        elif isinstance(last, StarTable) and last.body and last.body[-1] == "":
+            parts = (*parts[:-1], replace(last, body=last.body[:-1]))
+        elif isinstance(last, StarTable) and end:
+            parts = (*parts[:-1], last._with_last_line((*last.head, *last.body)[-1] + end))
+        return StarDocument((*parts, end, f"data_{block}{end}", end, table, ""))
+
     def text(self) -> str:
         """The file's text: what was read and not edited is as it was."""
         lines: list[str] = []

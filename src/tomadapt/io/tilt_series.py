@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import InputError
 from tomadapt.io.particle_lists.model import missing_columns, numbers
-from tomadapt.io.particle_lists.relion import SIZES
+from tomadapt.io.particle_lists.relion import SIZES, require_once
 from tomadapt.io.star import StarDocument, StarTable, read_star
 from tomadapt.tomograms.tilt_geometry import TiltGeometry
 
@@ -129,6 +129,7 @@ def read_tilt_series(
     if general is None or "rlnTomoName" not in general:
         labels = [label for table in document.tables for label in table.labels]
         raise missing_columns(path, ["rlnTomoName", *SIZES], labels)
+    require_once(general, path)
     names = general.column("rlnTomoName")
     found = {}
     for row, name in enumerate(names):

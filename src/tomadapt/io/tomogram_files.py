@@ -76,7 +76,8 @@ def open_tomogram(
             remedy="give a reconstructed volume",
         )
     size = agreed_voxel_size(path, found_A, voxel_size_A)
-    return Tomogram(density, size, 1 if contrast == "positive" else -1, name)
+    sign = 1 if contrast == "positive" else -1
+    return Tomogram(density, size, sign, name, str(path.absolute()))
 
 
 def volume_shape(path: Path) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ The sign of the density is measured before anything is done with it, unless it i
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.arrays import find_cubes, open_npy
 from tomadapt.io.em import open_em
-from tomadapt.io.extracted import is_extracted, read_extracted
+from tomadapt.io.extracted import cubes_digest, image_names, is_extracted, read_extracted
 from tomadapt.io.hdf import HdfStack, open_hdf
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.voxel_sizes import agreed_voxel_size
@@ -45,7 +44,7 @@ class ArrayVolumes:
     acquisition
         How they were recorded, where known.
     names
-        File names of the cubes, where each had its own.
+        Names of the files that each cube is or was made of, where each had its own.
     """
 
     cubes: NDArray[np.floating] | HdfStack
@@ -64,12 +63,14 @@ class ArrayVolumes:
         return int(self.cubes.shape[-1])
 
     @cached_property
+    def voxels(self) -> str:
+        """A digest of the voxels as they are in the file."""
+        return cubes_digest(self.cubes)
+
+    @property
     def identity(self) -> str:
         """A digest of the voxels, their size and sign."""
-        digest = hashlib.blake2b(digest_size=16)
-        for cube in self.cubes:
-            digest.update(np.ascontiguousarray(cube).data)
-        return f"{digest.hexdigest()} {self.voxel_size_A} {self.sign}"
+        return f"{self.voxels} {self.voxel_size_A} {self.sign}"
 
     def read(self, indices: Indices) -> torch.Tensor:
         """(b, d, d, d) float32, density positive."""
@@ -143,7 +144,8 @@ def _open_extracted(path: Path, voxel_size_A: float | None, contrast: Contrast) 
     require_real(path, cubes.dtype)
     _refuse_bad_values(path, cubes)
     sign = -1 if contrast == "negative" else 1
-    source = ArrayVolumes(cubes, card.voxel_size_A, sign, card.acquisition)
+    names = image_names(path, len(cubes))
+    source = ArrayVolumes(cubes, card.voxel_size_A, sign, card.acquisition, names)
     check_contrast(path, Subtomograms(source), contrast)
     return Subtomograms(source)
 

@@ -203,7 +203,7 @@ def discover(
             out / "averages",
             progress=progress,
         )
-    _write_particles(out / "particles.csv", names, predicted, unknown)
+    _write_particles(out / "particles.csv", data.rows, names, predicted, unknown)
     matches = match_known(averaged, known, voxel_size_A=data.voxel_size_A, progress=progress)
     found = []
     for one in averaged:
@@ -321,12 +321,15 @@ def _write_clusters(path: Path, found: list[FoundCluster]) -> None:
 
 
 def _write_particles(
-    path: Path, names: list[str], predicted: list[str], unknown: NDArray[np.floating]
+    path: Path,
+    index: NDArray[np.integer],
+    names: list[str],
+    predicted: list[str],
+    unknown: NDArray[np.floating],
 ) -> None:
-    rows = [
-        [str(i), name, label, f"{score:.5f}"]
-        for i, (name, label, score) in enumerate(zip(names, predicted, unknown, strict=True))
-    ]
+    """One row a particle; ``index`` is its number in the file or set that it is of."""
+    every = zip(index.tolist(), names, predicted, unknown, strict=True)
+    rows = [[str(i), name, label, f"{score:.5f}"] for i, name, label, score in every]
     _write_rows(path, ("index", "cluster", "predicted", "unknown_score"), rows)
 
 

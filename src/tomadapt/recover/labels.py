@@ -3,79 +3,156 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
 from tomadapt.errors import InputError, MismatchError
-from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
-from tomadapt.io.star import StarTable, read_star, read_text
+from tomadapt.io.extracted import BLOCK, CLASS_NAME, CUBES_DIGEST, IMAGES, SUBTOMOGRAM
+from tomadapt.io.json_files import json_object
+from tomadapt.io.star import StarDocument, StarTable, read_star, read_text
+from tomadapt.subtomograms import Subtomograms, VolumeSource
+
+LABELS = "labels.csv"
+DIGEST_KEY = "cubes_digest"
+"""Of the ``summary.json`` beside labels: which cubes they are of."""
 
 
-def read_labels(path: Path, n: int) -> list[str]:
-    """The class of each of ``n`` particles.
+def key_of(source: VolumeSource) -> str:
+    """A digest that tells cubes from others, whatever sign or SNR they are read with."""
+    return str(getattr(source, "voxels", ""))
+
+
+def read_labels(path: Path, data: Subtomograms) -> list[str]:
+    """The class of each of some particles.
+
+    A key says which cube a label is of, never the order alone: the index in a ``.csv`` and its
+    ``file``, the number of the cube in a ``.star``; and where the labels say of which cubes they
+    are, these must be theirs.
 
     Parameters
     ----------
     path
-        A ``.csv`` with a column ``label`` and a row a particle, or an ``.npz``, both as
-        ``tomadapt predict`` writes them; or a ``.star`` with ``tomadaptClassName``, whose
-        ``tomadaptSubtomogram``, if it has that, says which cube a row is.
-    n
-        How many particles there are.
+        A ``.csv`` with columns ``index`` and ``label`` and a row a cube, or an ``.npz``, both as
+        ``tomadapt predict`` and ``classify`` write them; or a ``.star`` with ``tomadaptClassName``
+        and ``tomadaptSubtomogram``.
+    data
+        The particles; their ``rows`` are the numbers of their cubes, from 0.
 
     Raises
     ------
     InputError
         When the file cannot be read or has no such column.
     MismatchError
-        When it has another number of rows.
+        When it has no label for a particle, or is of other cubes.
     """
-    names = _names(path)
-    if len(names) != n:
-        raise MismatchError(
-            f"{path} does not belong to these particles",
-            expected=f"{n} labels",
-            got=f"{len(names)}",
-            remedy="give the labels that were predicted for them",
-        )
-    return list(names)
-
-
-def _names(path: Path) -> Sequence[str]:
     if path.suffix == ".star":
-        return _by_subtomogram(path)
-    if path.suffix == ".npz":
-        try:
-            with np.load(path) as content:
-                return [str(content["class_names"][label]) for label in content["labels"]]
-        except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
-            raise _unusable(path, "class_names and labels", str(error)) from error
+        return _by_subtomogram(path, data)
+    total = len(data.source)
+    names, files = _of_npz(path) if path.suffix == ".npz" else _of_csv(path)
+    if len(names) != total:
+        raise _of_others(path, f"{total} labels", f"{len(names)}")
+    own = getattr(data.source, "names", ())
+    if files and own:
+        wrong = next((i for i in range(total) if files[i] != own[i]), None)
+        if wrong is not None:
+            raise _of_others(path, f"{own[wrong]} at index {wrong}", files[wrong])
+    beside = path.parent / "summary.json"
+    if path.name == LABELS and beside.is_file():
+        record = json_object(
+            read_text(beside, kind="file summary.json"),
+            what=str(beside),
+            remedy="classify again",
+        )
+        _require_cubes(path, record.get(DIGEST_KEY), data)
+    return [names[row] for row in data.rows.tolist()]
+
+
+def _of_others(path: Path, expected: str, got: str) -> MismatchError:
+    return MismatchError(
+        f"{path} does not belong to these particles",
+        expected=expected,
+        got=got,
+        remedy="give the labels that were predicted for them",
+    )
+
+
+def _require_cubes(path: Path, stated: object, data: Subtomograms) -> None:
+    """Refuse labels of cubes that were exchanged since."""
+    found = key_of(data.source)
+    if isinstance(stated, str) and stated and found and stated != found:
+        raise _of_others(path, f"labels of the cubes {found}", f"labels of the cubes {stated}")
+
+
+def _of_npz(path: Path) -> tuple[list[str], list[str]]:
+    """Labels and files."""
+    try:
+        with np.load(path) as content:
+            names = [str(content["class_names"][label]) for label in content["labels"]]
+            files = [str(name) for name in content["files"]] if "files" in content else []
+    except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
+        raise _unusable(path, "class_names and labels", str(error)) from error
+    return names, files
+
+
+def _of_csv(path: Path) -> tuple[list[str], list[str]]:
+    """Labels and files, of rows that say themselves to be in the order of the cubes."""
     # Spreadsheets put a byte-order mark before the first name.
     text = read_text(path, kind="file of labels").removeprefix("\ufeff")
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or "label" not in rows[0]:
         found = ", ".join(map(str, rows[0])) if rows else "no rows"
         raise _unusable(path, "a column label", found)
-    indices = [row.get("index") for row in rows]
-    if None not in indices and indices != [str(i) for i in range(len(rows))]:
+    if "index" not in rows[0]:
+        raise _unusable(path, "a column index, which says whose label a row is", "none")
+    if [row["index"] for row in rows] != [str(i) for i in range(len(rows))]:
         raise _unusable(path, "rows in the order of the particles, index 0, 1, …", "another order")
-    return [str(row["label"]) for row in rows]
+    files = [str(row["file"]) for row in rows] if "file" in rows[0] else []
+    return [str(row["label"]) for row in rows], files
 
 
-def _by_subtomogram(path: Path) -> Sequence[str]:
-    """The classes in a STAR file, in the order of the cubes where the file says which is whose."""
-    table = _star_table(path, CLASS_NAME)
-    names = table.column(CLASS_NAME)
+def _by_subtomogram(path: Path, data: Subtomograms) -> list[str]:
+    """The classes in a STAR file, by the number of each particle's cube."""
+    document = read_star(path)
+    table = _star_table(document, path, CLASS_NAME)
     if SUBTOMOGRAM not in table:
-        return names
-    numbers = table.column(SUBTOMOGRAM)
-    if sorted(numbers) != sorted(str(i + 1) for i in range(len(numbers))):
-        raise _unusable(path, f"{SUBTOMOGRAM} of every cube once, from 1", "other numbers")
-    order = np.argsort([int(number) for number in numbers])
-    return [names[row] for row in order]
+        raise _unusable(path, f"{SUBTOMOGRAM}, which says whose label a row is", "no such column")
+    _require_cubes(path, _stated_digest(document), data)
+    numbers = _numbers(path, table)
+    cubes = [number for number in numbers if number >= 0]
+    if len(set(cubes)) != len(cubes):
+        raise _unusable(path, f"{SUBTOMOGRAM} of every cube once, from 1", "a number twice")
+    own = getattr(data.source, "names", ())
+    if own and IMAGES in table:
+        for number, image in zip(numbers, table.column(IMAGES), strict=True):
+            if 0 <= number < len(own) and own[number] != image:
+                raise _of_others(path, f"{own[number]} as cube {number + 1}", image)
+    named = dict(zip(numbers, table.column(CLASS_NAME), strict=True))
+    missing = [row for row in data.rows.tolist() if row not in named]
+    if missing or max(cubes, default=0) >= len(data.source):
+        raise _of_others(
+            path,
+            f"{len(data)} labels, of every cube once, from 1",
+            f"{len(cubes)}; none for cube {missing[0] + 1}" if missing else f"{max(cubes) + 1}",
+        )
+    return [named[row] for row in data.rows.tolist()]
+
+
+def _stated_digest(document: StarDocument) -> str | None:
+    table = document.table(BLOCK)
+    return table.column(CUBES_DIGEST)[0] if table is not None and CUBES_DIGEST in table else None
+
+
+def require_same_cubes(star: Path, data: Subtomograms) -> None:
+    """Refuse a STAR file whose numbers are of other cubes than those beside it now.
+
+    Raises
+    ------
+    MismatchError
+        When the file says of which cubes it is, and they are others.
+    """
+    _require_cubes(star, _stated_digest(read_star(star)), data)
 
 
 def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
@@ -96,26 +173,28 @@ def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
         When the file has no such columns, or there is no such folder.
     """
     folder = star.parent / "subtomograms"
-    names, numbers = _star_column(star, CLASS_NAME), _star_column(star, SUBTOMOGRAM)
+    document = read_star(star)
+    names = _star_table(document, star, CLASS_NAME).column(CLASS_NAME)
+    rows = _numbers(star, _star_table(document, star, SUBTOMOGRAM))
     if not folder.is_dir():
         raise InputError(
             f"the subtomograms of {star} are not beside it",
             expected=f"the folder {folder}",
             remedy="give the set of subtomograms, and this file as --labels",
         )
-    try:
-        rows = [int(number) - 1 for number in numbers]
-    except ValueError as error:
-        raise _unusable(star, f"whole numbers in {SUBTOMOGRAM}", str(error)) from error
     return folder, rows, list(names)
 
 
-def _star_column(path: Path, label: str) -> Sequence[str]:
-    return _star_table(path, label).column(label)
+def _numbers(path: Path, table: StarTable) -> list[int]:
+    """Which cube each row is, from 0; −1 for those that have none."""
+    try:
+        return [int(number) - 1 for number in table.column(SUBTOMOGRAM)]
+    except ValueError as error:
+        raise _unusable(path, f"whole numbers in {SUBTOMOGRAM}", str(error)) from error
 
 
-def _star_table(path: Path, label: str) -> StarTable:
-    for table in read_star(path).tables:
+def _star_table(document: StarDocument, path: Path, label: str) -> StarTable:
+    for table in document.tables:
         if label in table:
             return table
     raise InputError(

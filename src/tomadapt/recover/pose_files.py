@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError
 from tomadapt.io.atomic import atomic_path
+from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.io.star import StarDocument, loop_of, write_star_document
 from tomadapt.recover.poses import Poses
@@ -49,8 +50,9 @@ def write_poses(
 
     A ``.csv`` has ``index``, the matrix row by row (``r11`` … ``r33``, acting on x, y, z), the
     shift in voxels, the ``score`` and, where there are half maps, ``half`` (1 or 2); an ``.npz``
-    arrays ``rotations`` (n, 3, 3), ``shifts`` (n, 3) voxels and ``scores`` (n,); a ``.star``
-    RELION's ZYZ angles in degrees and ``rlnOriginX/Y/ZAngst``, which is minus the shift in Å.
+    arrays ``index`` (n,), ``rotations`` (n, 3, 3), ``shifts`` (n, 3) voxels and ``scores`` (n,); a
+    ``.star`` RELION's ZYZ angles in degrees, ``rlnOriginX/Y/ZAngst``, which is minus the shift in
+    Å, and ``tomadaptSubtomogram``, which is ``index`` + 1.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def write_poses(
     voxel_size_A
         Å.
     rows
-        (n,) what ``index`` says of each particle, from 0; their order when None. Of a ``.csv``.
+        (n,) what ``index`` says of each particle, from 0; their order when None.
     halves
         (n,) the half of each, 0 or 1. Of a ``.csv``.
 
@@ -74,9 +76,10 @@ def write_poses(
     """
     require_pose_file(path)
     rotations, shifts, scores = poses.rotations[:, 0], poses.shifts[:, 0], poses.scores[:, 0]
+    index = np.arange(len(scores)) if rows is None else np.asarray(rows)
     if path.suffix == ".npz":
         with atomic_path(path) as temporary:
-            np.savez(temporary, rotations=rotations, shifts=shifts, scores=scores)
+            np.savez(temporary, index=index, rotations=rotations, shifts=shifts, scores=scores)
     elif path.suffix == ".csv":
         with (
             atomic_path(path) as temporary,
@@ -87,9 +90,8 @@ def write_poses(
             writer.writerow(["index", *_MATRIX, *_SHIFT, "score", *half])
             for i, (R, s, score) in enumerate(zip(rotations, shifts, scores, strict=True)):
                 numbers = [*(f"{v:.6f}" for v in R.flat), *(f"{v:.4f}" for v in s), f"{score:.5f}"]
-                index = i if rows is None else int(rows[i])
                 half = [] if halves is None else [str(int(halves[i]) + 1)]
-                writer.writerow([index, *numbers, *half])
+                writer.writerow([int(index[i]), *numbers, *half])
     else:
         angles = relion_angles_deg(Rotation.from_matrix(rotations))
         names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -97,6 +99,7 @@ def write_poses(
         for axis, name in enumerate("XYZ"):
             origin_A = -shifts[:, axis] * voxel_size_A
             columns[f"rlnOrigin{name}Angst"] = [f"{o:.4f}" for o in origin_A]
+        columns[SUBTOMOGRAM] = [str(int(i) + 1) for i in index]
         columns["tomadaptScore"] = [f"{score:.5f}" for score in scores]
         table = loop_of("particles", columns)
         write_star_document(path, StarDocument(("data_particles", "", table)))

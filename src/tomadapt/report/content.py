@@ -91,6 +91,8 @@ class ReportContent:
         What the adaptation method said against its own result.
     recording
         What was found out about the tomogram, row by row; empty where there was none.
+    assumed
+        Decision → the sentence that says what it rests on; empty where there was no tomogram.
     further_warnings
         What else should be doubted.
     seconds
@@ -110,6 +112,7 @@ class ReportContent:
     held_out: Evaluation | None
     warning: str | None = None
     recording: dict[str, str] = field(default_factory=dict)
+    assumed: dict[str, str] = field(default_factory=dict)
     further_warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -65,6 +65,8 @@ class JudgedContent:
         Quantity → (stated, measured), as text.
     recording
         Further rows on the file and the particles.
+    assumed
+        Decision → the sentence that says what it rests on.
     scores, fdr
         Wanted structure → (n,) scores of its particles, falling, and the false-discovery rate of
         the set of all that are as sure or surer.
@@ -96,5 +98,6 @@ class JudgedContent:
     least_sure: dict[str, list[Example]]
     junk: dict[str, list[Example]]
     slices: list[Slice] = field(default_factory=list)
+    assumed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -420,6 +420,12 @@ class SimulatedVolumes:
         """The configuration, the templates and the SNR."""
         return json.dumps([self.meta["config"], self.meta.get("templates"), self.snr])
 
+    @property
+    def voxels(self) -> str:
+        """A digest of what was simulated, whatever SNR it is read at."""
+        text = json.dumps([self.meta["config"], self.meta.get("templates")])
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
     @cached_property
     def acquisition(self) -> Acquisition:
         """The acquisition that was simulated."""

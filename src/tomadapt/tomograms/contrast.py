@@ -6,6 +6,7 @@ Programs differ in the sign that they write, so it is measured, never inferred f
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,22 +15,28 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError
 from tomadapt.io.volumes import Contrast
-from tomadapt.tomograms.extraction import extract
 from tomadapt.tomograms.picking import PickingConfig, pick
+from tomadapt.tomograms.places import (
+    CORE,
+    density_at,
+    disjoint,
+    displacement,
+    random_density,
+    spread,
+    standing_out,
+)
 from tomadapt.tomograms.tomogram import Tomogram
 
 DECISIVE = 3.0
 """So many times as much must speak for one sign as for the other. White noise has too
 few blobs to decide; planted balls and macromolecules are far beyond it, see the tests."""
-DECISIVE_ERRORS = 3.0
-"""Standard errors from which on the density at given positions decides."""
+DECISIVE_ERRORS = 4.0
+"""Standard errors from which on the density at given positions decides: chance reaches them once
+in 16 000 lists of wrong positions."""
 
 _FEWEST_BLOBS = 5
 _HIGHEST_SCORE = 15.0  # beyond this a blob is gold or ice, and counts no more than a particle
 _BLOCK = 192
-_BOX = 25
-_SOME_PARTICLES = 500
-_CORE = 0.8  # of a particle's radius
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,15 @@ class ContrastMeasure:
         One line for people.
     at_positions
         Whether it was measured at given positions, which may be wrong themselves.
+    doubts
+        What the density says against these positions, a sentence each.
     """
 
     sign: int
     strength: float
     text: str
     at_positions: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 def blob_contrast(tomogram: Tomogram, *, sigma_A: float = 50.0) -> ContrastMeasure:
@@ -103,8 +113,9 @@ def contrast_at(
     """Compare the density at given positions with what surrounds them.
 
     The mean over a ball of 0.8 of the particle's radius less that over a shell from one to one and
-    a half radii, in units of the standard error over up to 500 particles. A smaller ball would lie
-    in the cavity of hollow particles, such as apoferritin and TRiC, and call them dark.
+    a half radii, in standard errors over up to 500 particles whose balls do not overlap; how much
+    it scatters is measured at random places. A smaller ball would lie in the cavity of hollow
+    particles, such as apoferritin and TRiC, and call them dark.
 
     Parameters
     ----------
@@ -115,26 +126,23 @@ def contrast_at(
     radius_A
         The particles' radius in Å.
     """
-    voxel_size_A = max(3 * radius_A / (_BOX - 1), tomogram.voxel_size_A)
-    step = max(1, -(-len(coordinates_A) // _SOME_PARTICLES))
-    cubes = extract(
-        tomogram, coordinates_A[::step], box=_BOX, voxel_size_A=voxel_size_A, border="pad"
-    ).volumes
-    r = np.arange(_BOX) - _BOX // 2
-    distance = np.sqrt(r[:, None, None] ** 2 + r[:, None] ** 2 + r**2) * voxel_size_A
-    centre = distance <= max(_CORE * radius_A, voxel_size_A)
-    shell = (distance >= radius_A) & (distance <= 1.5 * radius_A)
-    if len(cubes) < 2 or not shell.any():
-        return ContrastMeasure(0, 0.0, f"undecided: {len(cubes)} particles", at_positions=True)
-    excess = cubes[:, centre].mean(axis=1) - cubes[:, shell].mean(axis=1)
-    errors = float(excess.mean() / max(excess.std(ddof=1) / len(excess) ** 0.5, 1e-30))
-    sign = 0 if abs(errors) < DECISIVE_ERRORS else 1 if errors > 0 else -1
+    apart = disjoint(coordinates_A, 2 * CORE * radius_A)
+    found = density_at(tomogram, coordinates_A[spread(apart)], radius_A=radius_A)
+    if len(found) < 2:
+        overlap = " that do not overlap" if len(apart) < len(coordinates_A) else ""
+        text = f"undecided: {len(found)} particles{overlap}"
+        return ContrastMeasure(0, 0.0, text, at_positions=True)
+    random = random_density(tomogram, coordinates_A, radius_A=radius_A)
+    shown = standing_out(found, *random)
+    sign = 0 if abs(shown.errors) < DECISIVE_ERRORS else 1 if shown.errors > 0 else -1
+    moved = displacement(found, tomogram, radius_A=radius_A)
     return ContrastMeasure(
         sign,
-        errors,
-        f"{_WORDS[sign]}: centres of {len(excess)} particles {errors:+.1f} standard errors "
+        shown.errors,
+        f"{_WORDS[sign]}: centres of {len(found)} particles {shown.errors:+.1f} standard errors "
         "against their surroundings",
         at_positions=True,
+        doubts=tuple(text for text in (moved, shown.doubt) if text),
     )
 
 
@@ -150,14 +158,19 @@ class Sign:
         One line for people.
     warning
         Where what was stated and what was measured disagree.
+    clear
+        Whether the density showed a sign, stated or not.
     """
 
     sign: int
     text: str
     warning: str | None = None
+    clear: bool = True
 
 
-def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Sign:
+def decide_sign(
+    contrast: Contrast, measured: ContrastMeasure, path: Path, *, notes: Sequence[str] = ()
+) -> Sign:
     """The stated sign, or the measured one.
 
     Parameters
@@ -168,6 +181,8 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
         Of the file as it is.
     path
         The file, for messages.
+    notes
+        What else speaks against the positions, for messages.
 
     Raises
     ------
@@ -179,9 +194,10 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
             raise ConfigError(
                 f"the particles in {path} do not differ from their surroundings",
                 expected="particles that are clearly brighter or darker than what is around them",
-                got=measured.text,
-                remedy="check that these are this tomogram's positions (pixel size, order of "
-                "axes); where they are right and faint, state --contrast negative or positive",
+                got="; ".join((measured.text, *notes, *measured.doubts)),
+                remedy="check that these are this tomogram's positions (pixel size, where they "
+                "count from, order of axes); where they are right and faint, state --contrast "
+                "negative or positive",
             )
         if measured.sign == 0:
             raise ConfigError(
@@ -199,11 +215,17 @@ def decide_sign(contrast: Contrast, measured: ContrastMeasure, path: Path) -> Si
             f"the contrast was stated to be {contrast}, but it looks otherwise: {measured.text}"
         )
     elif measured.sign == 0 and measured.at_positions:
-        warning = (
-            "the listed particles do not differ from their surroundings: are these the right "
-            f"positions (pixel size, order of axes, tomogram)? {measured.text}"
-        )
-    return Sign(stated, f"stated {contrast}; {measured.text}", warning)
+        warning = unlike_particles(measured)
+    return Sign(stated, f"stated {contrast}; {measured.text}", warning, measured.sign != 0)
+
+
+def unlike_particles(measured: ContrastMeasure) -> str:
+    """What is told of listed places at which the density is as it is anywhere."""
+    return (
+        "the listed particles do not differ from their surroundings: are these the right "
+        "positions (pixel size, where they count from, order of axes, tomogram)? "
+        f"{measured.text}"
+    )
 
 
 def _blocks(tomogram: Tomogram, *, margin: int) -> list[Tomogram]:

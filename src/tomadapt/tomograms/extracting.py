@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,14 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import output_folder
-from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, is_extracted, write_card
+from tomadapt.io.extracted import (
+    CARD,
+    CUBES,
+    ExtractedCard,
+    cubes_digest,
+    is_extracted,
+    write_card,
+)
 from tomadapt.io.volumes import Contrast
 from tomadapt.simulate.dataset import versions
 from tomadapt.tomograms.extraction import extract
@@ -62,7 +70,8 @@ def extract_to_folder(
         As for :func:`~tomadapt.tomograms.extraction.extract`.
     """
     output_folder(folder, needed_bytes=4 * len(positions.rows) * card.box**3)
-    make_way(folder)
+    require_extraction(folder)
+    staged = folder / f"new_{CUBES}"
     try:
         extraction = extract(
             tomogram,
@@ -71,7 +80,7 @@ def extract_to_folder(
             voxel_size_A=card.voxel_size_A,
             border=border,
             smoothing_sigma_A=card.smoothing_sigma_A,
-            out=folder / CUBES,
+            out=staged,
         )
         kept = positions.without(extraction.dropped)
         if len(kept.rows) < fewest:
@@ -84,26 +93,24 @@ def extract_to_folder(
                 remedy="lower the picking threshold, give a longer list, or pad boxes that reach "
                 "out (--border pad)",
             )
-        write_folder(folder, kept, card)
-    except BaseException:
-        for name in (CUBES, *POSITIONS):
-            (folder / name).unlink(missing_ok=True)  # of no use without each other
-        raise
+        kept = replace(kept, cubes=cubes_digest(extraction.volumes))
+        exchange(folder, staged, kept, card)
+    finally:
+        staged.unlink(missing_ok=True)
     return kept, extraction.volumes
 
 
-def make_way(folder: Path) -> None:
-    """Take an earlier extraction away, until the new one is whole; refuse what is none.
+def require_extraction(folder: Path) -> None:
+    """Refuse a folder with lists of particles that are of no extraction.
 
     Raises
     ------
     ConfigError
-        When a list of particles is there that is of no extraction: it would be overwritten.
+        When such a list is there: it would be overwritten.
     """
     # One that was interrupted has its cubes, and no card yet.
     if is_extracted(folder) or (folder / CUBES).exists():
-        for name in (*POSITIONS, CARD):
-            (folder / name).unlink(missing_ok=True)
+        return
     for name in POSITIONS:
         if (folder / name).exists():
             raise ConfigError(
@@ -112,6 +119,32 @@ def make_way(folder: Path) -> None:
                 got="a list that would be overwritten",
                 remedy="choose another --out",
             )
+
+
+def exchange(folder: Path, staged: Path, positions: Positions, card: ExtractedCard) -> None:
+    """Put new cubes in the place of an earlier extraction, which stays until this succeeds.
+
+    Parameters
+    ----------
+    folder
+        Where they go.
+    staged
+        The file of the new cubes, in the folder.
+    positions
+        Whose rows are those of the cubes.
+    card
+        What they are; count and versions are filled in here.
+    """
+    # Without its card a folder is no extraction: nothing of two is ever taken for one.
+    for name in (CARD, *POSITIONS):
+        (folder / name).unlink(missing_ok=True)
+    try:
+        staged.replace(folder / CUBES)
+        write_folder(folder, positions, card)
+    except BaseException:
+        for name in (CUBES, *POSITIONS):
+            (folder / name).unlink(missing_ok=True)  # of no use without each other
+        raise
 
 
 def write_folder(folder: Path, positions: Positions, card: ExtractedCard) -> None:
@@ -150,20 +183,26 @@ def reconstruct_to_folder(
     folder
         Where they go.
     """
-    make_way(output_folder(folder))
-    made = reconstruct_tilt_stacks(
-        particles,
-        tomograms=tomograms,
-        contrast=contrast,
-        box=box,
-        mirror=mirror,
-        out=folder / CUBES,
-    )
-    card = ExtractedCard(
-        box=made.volumes.shape[-1],
-        voxel_size_A=made.voxel_size_A,
-        tomogram=str(particles),
-        contrast=f"stated {contrast}" if contrast != "measure" else "measured: positive",
-    )
-    write_folder(folder, Positions(made.particles, made.kept, made.dropped), card)
+    require_extraction(output_folder(folder))
+    staged = folder / f"new_{CUBES}"
+    try:
+        made = reconstruct_tilt_stacks(
+            particles,
+            tomograms=tomograms,
+            contrast=contrast,
+            box=box,
+            mirror=mirror,
+            out=staged,
+        )
+        card = ExtractedCard(
+            box=made.volumes.shape[-1],
+            voxel_size_A=made.voxel_size_A,
+            tomogram=str(particles),
+            contrast=f"stated {contrast}" if contrast != "measure" else "measured: positive",
+        )
+        digest = cubes_digest(made.volumes)
+        positions = Positions(made.particles, made.kept, made.dropped, cubes=digest)
+        exchange(folder, staged, positions, card)
+    finally:
+        staged.unlink(missing_ok=True)
     return made

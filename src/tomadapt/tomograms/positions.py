@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
-from tomadapt.io.tomogram_files import bare_name
+from tomadapt.io.particle_lists.relion import ANGLES as RELION_ANGLES
+from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS, stated_sizes
+from tomadapt.io.star import read_star
+from tomadapt.tomograms.names import rows_of_tomogram
 from tomadapt.tomograms.picking import Picks
 from tomadapt.tomograms.scale import (
     LARGEST_RATIO,
     LEAST_BINNING,
     OFF_VOXELS,
+    Scale,
     collapsed,
     placement_notes,
     scale_of,
@@ -30,6 +36,30 @@ POSITIONS = ("particles.star", "rejected.star")
 FURTHER, COPICK = ("particles.csv", "labels.csv", "particles.zarr"), "copick"
 """What further formats and cubes' labels are written to."""
 """What :func:`write_positions` writes."""
+
+
+NOT_NAMES = frozenset((*PIXELS, *CENTERED, *RELION_ANGLES, *BOX_ANGLES))
+"""Columns that name no tomogram."""
+
+
+class Grid(Protocol):
+    """What places are compared with: a tomogram's voxels, whatever they hold."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+
+    @property
+    def voxel_size_A(self) -> float:
+        """In Å."""
+
+    @property
+    def name(self) -> str:
+        """The file's name without folders and extension."""
+
+    @property
+    def path(self) -> str:
+        """The whole path of the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,23 +76,33 @@ class Positions:
         Row → why it is not.
     notes
         What the user should know of how the list was understood.
+    assumed
+        Decision → the sentence that says what it rests on.
+    cubes
+        Digest of the cubes that were cut out of these rows, in their order; empty before.
     """
 
     particles: ParticleList
     rows: NDArray[np.int64]
     rejected: Mapping[int, str]
     notes: tuple[str, ...] = ()
+    assumed: Mapping[str, str] = field(default_factory=dict)
+    cubes: str = ""
 
     @property
     def coordinates_A(self) -> NDArray[np.float64]:
         """(n, 3) of the rows that are used, x, y, z in Å."""
         return self.particles.coordinates_A[self.rows]
 
+    def with_notes(self, *notes: str) -> Positions:
+        """The same with more that the user should know."""
+        return replace(self, notes=(*self.notes, *notes))
+
     def without(self, dropped: Mapping[int, str]) -> Positions:
         """The same with some of the used rows, by their place among them, rejected."""
         gone = {int(self.rows[place]): reason for place, reason in dropped.items()}
         kept = np.array([row for row in self.rows if row not in gone], dtype=np.int64)
-        return Positions(self.particles, kept, {**self.rejected, **gone}, self.notes)
+        return replace(self, rows=kept, rejected={**self.rejected, **gone})
 
 
 def picked_positions(
@@ -91,15 +131,14 @@ def picked_positions(
 
 def listed_positions(
     path: Path | str,
-    tomogram: Tomogram,
+    tomogram: Grid,
     *,
     pixel_size_A: float | None = None,
     tomograms: Path | str | None = None,
 ) -> Positions:
     """Read a list and find the particles of a tomogram in it.
 
-    Of a list with one tomogram all particles are taken, whatever it is called there; of a list with
-    several, those of the tomogram's name; folders and endings such as ``.mrc`` do not count.
+    Which rows are the tomogram's, :func:`~tomadapt.tomograms.names.rows_of_tomogram` decides.
 
     Parameters
     ----------
@@ -116,35 +155,42 @@ def listed_positions(
     Raises
     ------
     InputError
-        When the list cannot be read, or has no particle of this tomogram.
+        When the list cannot be read, has no particle of this tomogram, or names several that may be
+        this one.
     MismatchError
         When the pixel size in the list cannot belong to the tomogram's voxels, most particles are
         outside of it, or all are in one place.
     """
-    particles, notes = _read(path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms)
+    particles, notes, basis = _read(path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms)
     if particles.basis:
         notes.append(particles.basis)
+        basis = basis or particles.basis
     pixel_sizes_A = particles.pixel_size_A
     if pixel_sizes_A is None and particles.table is None:
         # A list in Å names none, and the STAR file that is written of it needs one.
         sizes_A = np.full(len(particles), tomogram.voxel_size_A)
         particles = replace(particles, pixel_size_A=sizes_A)
     rejected = {problem.row: problem.reason for problem in particles.problems}
-    names = sorted(set(particles.tomograms))
-    if len(names) > 1:
-        wanted = bare_name(tomogram.name)
-        if wanted not in map(bare_name, names):
-            raise InputError(
-                f"{path} has no particles of tomogram {tomogram.name!r}",
-                expected="its name in the list, or a list of one tomogram",
-                got=", ".join(names[:8]) + (" …" if len(names) > 8 else ""),
-                remedy="rename the tomogram's file, or give that tomogram's particles alone",
-            )
-        for row, name in enumerate(particles.tomograms):
-            if bare_name(name) != wanted:
-                rejected.setdefault(row, f"of another tomogram: {name}")
-    elif names and names[0] not in ("", tomogram.name):
-        notes.append(f"the list calls its one tomogram {names[0]!r}, the file is {tomogram.name!r}")
+    named = rows_of_tomogram(
+        particles.tomograms,
+        tomogram.name,
+        path=tomogram.path,
+        columns=further_columns(particles),
+        where=path,
+    )
+    if named is None:
+        names = sorted(set(particles.tomograms))
+        raise InputError(
+            f"{path} has no particles of tomogram {tomogram.name!r}",
+            expected="its name in the list, or a list of one tomogram",
+            got=", ".join(names[:8]) + (" …" if len(names) > 8 else ""),
+            remedy="rename the tomogram's file, or give that tomogram's particles alone",
+        )
+    for row, other in enumerate(named.of):
+        if other is not None:
+            rejected.setdefault(row, f"of another tomogram: {other}")
+    if named.doubt:
+        notes.append(named.text)
     rows = np.array([r for r in range(len(particles)) if r not in rejected], dtype=np.int64)
     if not len(rows):
         raise InputError(
@@ -153,22 +199,40 @@ def listed_positions(
             got="; ".join(sorted(set(rejected.values()))[:3]) or "no rows",
             remedy="mend the list, or give another",
         )
-    if pixel_size_A is None and pixel_sizes_A is not None:
-        notes += _scale_notes(path, pixel_sizes_A[rows], tomogram)
+    if particles.in_angstrom or pixel_sizes_A is None:
+        basis = basis or "coordinates in Å from the centre of the tomogram's first voxel"
+    if pixel_sizes_A is not None:
+        in_A = particles.in_angstrom
+        scales = [
+            scale_of(size_A, tomogram.voxel_size_A, tomogram.shape)
+            for size_A in np.unique(pixel_sizes_A[rows]).tolist()
+        ]
+        basis = basis or "; ".join(scale.text for scale in scales)
+        if pixel_size_A is None:
+            notes += _scale_notes(path, scales, in_angstrom=in_A)
     _require_inside(path, tomogram, particles.coordinates_A[rows])
     places = particles.coordinates_A[rows] / tomogram.voxel_size_A
     notes += placement_notes(places, tomogram.shape)
-    return Positions(particles, rows, rejected, tuple(notes))
+    assumed = {"coordinates": basis, "tomogram names": named.text}
+    return Positions(particles, rows, rejected, tuple(notes), assumed)
+
+
+def further_columns(particles: ParticleList) -> dict[str, tuple[str, ...]]:
+    """Texts of the columns that may name tomograms."""
+    if particles.table is None:
+        return dict(particles.extra_columns)
+    table = particles.table
+    return {label: table.column(label) for label in table.labels if label not in NOT_NAMES}
 
 
 def _read(
     path: Path | str,
-    tomogram: Tomogram,
+    tomogram: Grid,
     *,
     pixel_size_A: float | None,
     tomograms: Path | str | None,
-) -> tuple[ParticleList, list[str]]:
-    """The list, and what was taken for granted of it."""
+) -> tuple[ParticleList, list[str], str]:
+    """The list, what was taken for granted of it, and what its coordinates count in, if known."""
     extent_A = (np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A).tolist()
 
     def read(voxel_size_A: float | None, *, by_volume: bool = False) -> ParticleList:
@@ -185,40 +249,76 @@ def _read(
 
     if tomograms is not None:
         stated = read(pixel_size_A)
-        here = np.array([bare_name(t) == bare_name(tomogram.name) for t in stated.tomograms])
-        here |= len(set(stated.tomograms)) == 1
         try:
             seen = read(pixel_size_A, by_volume=True)
         except ConfigError:  # the tomograms' file says more than their sizes, and is needed
-            return stated, []
-        off_A = np.abs(stated.coordinates_A - seen.coordinates_A)[here]
-        if not len(off_A) or not np.nanmax(off_A) > OFF_VOXELS * tomogram.voxel_size_A:
-            return stated, []
-        half_A = np.nanmax(off_A, axis=0)
-        return seen, [
-            f"{tomograms} has another size of this tomogram than its volume of "
-            + " × ".join(f"{a:.0f}" for a in extent_A)
-            + " Å (x, y, z): coordinates are taken from the centre of the volume, which is "
-            + ", ".join(f"{a:.0f}" for a in half_A)
-            + " Å from that stated"
-        ]
-    if pixel_size_A is not None:
-        return read(pixel_size_A), []
+            seen = stated
+        return _with_sizes(stated, seen, Path(tomograms), tomogram)
     try:
-        return read(None), []
+        found = read(pixel_size_A)
     except ConfigError:
+        if pixel_size_A is not None:
+            raise
         # A format that never says it (Dynamo's) counts in the voxels of its tomogram; whatever
         # else is wrong is told by the second try.
         size_A = tomogram.voxel_size_A
-        return read(size_A), [
+        text = (
             f"{path} does not say in which pixels its coordinates count: taken for the tomogram's "
             f"voxels of {size_A:g} Å (--pixel-size states another size)"
-        ]
+        )
+        return read(size_A), [text], text
+    return found, [], _CENTRED if found.dialect == "relion5" else ""
 
 
-def _require_inside(
-    path: Path | str, tomogram: Tomogram, coordinates_A: NDArray[np.float64]
-) -> None:
+_CENTRED = "coordinates in Å from the centre of the tomogram's volume"
+
+
+def _with_sizes(
+    stated: ParticleList, seen: ParticleList, tomograms: Path, tomogram: Grid
+) -> tuple[ParticleList, list[str], str]:
+    """A list that was given with sizes of tomograms: where these are not the volume's, it is told.
+
+    ``stated`` has coordinates from the centre by the file's sizes, ``seen`` by the volume's.
+    """
+    here = rows_of_tomogram(stated.tomograms, tomogram.name, path=tomogram.path, where=tomograms)
+    names = set()
+    if here is not None:
+        names = {n for n, other in zip(stated.tomograms, here.of, strict=True) if other is None}
+    sizes = stated_sizes(read_star(tomograms), tomograms)
+    size, pixel_A = next((sizes[name] for name in names if name in sizes), (None, None))
+    centred = stated.dialect == "relion5"
+    basis = _CENTRED if centred else ""
+    notes: list[str] = []
+    own_A = stated.pixel_size_A
+    if pixel_A is None and own_A is not None and len(own_A):
+        pixel_A = float(own_A[0])
+    elif pixel_A is not None and own_A is not None and not centred:
+        off = float(np.nanmax(np.abs(own_A / pixel_A - 1))) * max(tomogram.shape)
+        if off > OFF_VOXELS:
+            notes.append(
+                f"the list counts in pixels of {own_A[0]:g} Å, and {tomograms} has {pixel_A:g} Å "
+                "for this tilt series: the list's own size is taken"
+            )
+    if size is None or pixel_A is None:
+        return stated, notes, basis
+    volume_A = np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A
+    half_A = np.abs(size * pixel_A - volume_A) / 2
+    if not (half_A > OFF_VOXELS * tomogram.voxel_size_A).any():
+        return stated, notes, basis
+    text = (
+        f"{tomograms} has another size of this tomogram than its volume of "
+        + " × ".join(f"{a:.0f}" for a in volume_A)
+        + " Å (x, y, z): "
+    )
+    off_A = ", ".join(f"{a:.0f}" for a in half_A)
+    if centred:
+        text += "coordinates are taken from the centre of the volume, which is "
+        return seen, [*notes, f"{text}{off_A} Å from that stated"], basis
+    text += "coordinates are taken from the corner of the volume; if it was cut, or made larger, "
+    return stated, [*notes, f"{text}about its centre, they are {off_A} Å off"], basis
+
+
+def _require_inside(path: Path | str, tomogram: Grid, coordinates_A: NDArray[np.float64]) -> None:
     """Refuse a list of which most is outside, or that is one place: a wrong scale, most likely."""
     why = collapsed(coordinates_A / tomogram.voxel_size_A)
     if why is not None:
@@ -229,27 +329,36 @@ def _require_inside(
             remedy="state in which pixels they count (--pixel-size); fractions of the volume are "
             "understood where rlnMicrographName ends in .tomostar, as WarpTools writes it",
         )
+    sides_A = np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A
     half = tomogram.voxel_size_A / 2
-    beyond = (coordinates_A < -half) | (coordinates_A > tomogram.last_A + half)
+    beyond = (coordinates_A < -half) | (coordinates_A > sides_A - half)
     outside = np.atleast_1d(beyond.any(axis=1))
     if len(outside) and outside.mean() > 0.5:
+        last_A = sides_A - tomogram.voxel_size_A
         raise MismatchError(
             f"{int(outside.sum())} of {len(outside)} particles of {path} are outside of the "
             "tomogram",
-            expected="coordinates up to "
-            + " × ".join(f"{c:.0f}" for c in tomogram.last_A)
-            + " Å (x, y, z)",
+            expected="coordinates up to " + " × ".join(f"{c:.0f}" for c in last_A) + " Å (x, y, z)",
             got="up to " + " × ".join(f"{c:.0f}" for c in coordinates_A.max(axis=0)) + " Å",
-            remedy="check the pixel size of the coordinates, and that both are of one tomogram",
+            remedy="check the pixel size of the coordinates, where they count from, the order of "
+            "axes, and that both are of one tomogram",
         )
 
 
-def _scale_notes(path: Path | str, sizes_A: NDArray[np.float64], tomogram: Tomogram) -> list[str]:
-    """What is doubtful of a list's pixel sizes; those that cannot be the tomogram's are refused."""
+def _scale_notes(path: Path | str, scales: Sequence[Scale], *, in_angstrom: bool) -> list[str]:
+    """What is doubtful of a list's pixel sizes; those that cannot be the tomogram's are refused.
+
+    Coordinates in Å do not count in these pixels: there a size that does not fit is only told.
+    """
     found = []
-    for size_A in np.unique(sizes_A).tolist():
-        scale = scale_of(size_A, tomogram.voxel_size_A, tomogram.shape)
-        if scale.wrong is not None:
+    for scale in scales:
+        if scale.wrong is not None and in_angstrom:
+            found.append(
+                f"the pixel size in {path} does not fit the tomogram's voxels ({scale.ratio:.4g} "
+                f"pixels a voxel; {scale.wrong}), but its coordinates are in Å and do not count in "
+                "it"
+            )
+        elif scale.wrong is not None:
             raise MismatchError(
                 f"the voxel sizes of {path} and of the tomogram do not belong together",
                 expected="voxels as wide as the list's pixels, or "
@@ -258,7 +367,7 @@ def _scale_notes(path: Path | str, sizes_A: NDArray[np.float64], tomogram: Tomog
                 remedy="state the pixels that the list counts in (--pixel-size), or the tomogram's "
                 "voxels (--voxel-size)",
             )
-        if scale.doubt is not None:
+        elif scale.doubt is not None:
             found.append(f"{scale.text}; {scale.doubt}")
     return found
 
@@ -284,10 +393,24 @@ def require_elsewhere(particles: Path | None, out: Path) -> None:
 
 
 def write_positions(folder: Path, positions: Positions) -> None:
-    """Write ``particles.star`` with the rows that are used, ``rejected.star`` with the others."""
+    """Write ``particles.star`` with the rows that are used, ``rejected.star`` with the others.
+
+    Where the rows that are used have cubes, they are numbered from 1; the others have number 0.
+    """
     used, unused = POSITIONS
-    write_star(folder / used, positions.particles, rows=positions.rows.tolist())
-    write_rejected(folder / unused, positions)
+    columns: dict[str, Sequence[object]] = {}
+    if positions.cubes:
+        numbers = np.zeros(len(positions.particles), dtype=int)
+        numbers[positions.rows] = np.arange(len(positions.rows)) + 1
+        columns[SUBTOMOGRAM] = numbers.tolist()
+    write_star(
+        folder / used,
+        positions.particles,
+        columns=columns,
+        rows=positions.rows.tolist(),
+        cubes=positions.cubes,
+    )
+    write_rejected(folder / unused, positions, columns)
 
 
 def write_rejected(
@@ -300,4 +423,4 @@ def write_rejected(
     rows = sorted(positions.rejected)
     reasons = [positions.rejected.get(row, "") for row in range(len(positions.particles))]
     columns = {**(columns or {}), REASON: reasons}
-    write_star(path, positions.particles, columns=columns, rows=rows)
+    write_star(path, positions.particles, columns=columns, rows=rows, cubes=positions.cubes)

@@ -19,6 +19,9 @@ OFF_VOXELS = 0.5
 NEARLY = 0.02
 """Ratios so near a whole number, and not that number, are more often rounded headers."""
 FEWEST, SMALL_PART, OUTSIDE = 10, 0.05, 0.02
+_ROUNDED = 0.02
+COARSEST = 3.0
+"""Voxels: places on a wider lattice than this were counted on another grid than the tomogram's."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,18 @@ def placement_notes(places: NDArray[np.float64], shape: Sequence[int]) -> list[s
     n, sides = len(places), np.array(shape[::-1])
     beyond = ((places < -0.5) | (places > sides - 0.5)).any(axis=1)
     if n and OUTSIDE < beyond.mean() < 1:
-        found.append(f"{int(beyond.sum())} of {n} listed particles lie outside of the tomogram")
+        found.append(
+            f"{int(beyond.sum())} of {n} listed particles lie outside of the tomogram: check in "
+            "which pixels they count, where they count from, the order of axes, and that the list "
+            "is of this tomogram"
+        )
+    return found + arrangement_notes(places, shape)
+
+
+def arrangement_notes(places: NDArray[np.float64], shape: Sequence[int]) -> list[str]:
+    """What is odd in how places lie to one another; arguments as for :func:`placement_notes`."""
+    found: list[str] = []
+    n, sides = len(places), np.array(shape[::-1])
     if n < FEWEST:
         return found
     extent = np.ptp(places, axis=0) / sides
@@ -112,7 +126,31 @@ def placement_notes(places: NDArray[np.float64], shape: Sequence[int]) -> list[s
             f"the {n} listed particles lie within {x:.0%} × {y:.0%} × {z:.0%} of the tomogram "
             "(x, y, z): check in which pixels they count (--pixel-size)"
         )
+    spacing = [lattice_spacing(column) for column in places.T]
+    if not flat and min(spacing) >= COARSEST:
+        found.append(
+            f"all {n} listed particles lie on a lattice of "
+            + " × ".join(f"{s:.3g}" for s in spacing)
+            + " voxels (x, y, z): it is a grid, or they were picked in a coarser tomogram and may "
+            "be off by half of that"
+        )
     return found
+
+
+def lattice_spacing(values: NDArray[np.float64]) -> float:
+    """The spacing of which all differences of values (n,) are multiples; 0 where there is none."""
+    steps = np.diff(np.unique(np.round(values, 3)))
+    if not len(steps):
+        return 0.0
+    # Euclid's algorithm, with what text files round away.
+    spacing = 0.0
+    for step in steps.tolist():
+        one, other = step, spacing
+        while other > _ROUNDED:
+            one, other = other, one % other
+            other = 0.0 if one - other < _ROUNDED else other
+        spacing = one
+    return spacing
 
 
 def collapsed(places: NDArray[np.float64]) -> str | None:

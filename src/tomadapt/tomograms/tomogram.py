@@ -43,12 +43,15 @@ class Tomogram:
         +1 where the file's density is positive (protein brighter than ice), −1 where it is not.
     name
         The file's name without its extension, as text: ``0012`` stays ``0012``.
+    path
+        The whole path of the file, as text; empty where there is none.
     """
 
     density: Density
     voxel_size_A: float
     sign: int = 1
     name: str = ""
+    path: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -74,6 +74,7 @@ def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> Part
         pixel_size_A=_spacing_A(content, options, n),
         extra_columns=_extra(content, points),
         problems=find_problems(coordinates_A, None, tomograms, _place),
+        in_angstrom=True,
     )
 
 

@@ -91,6 +91,8 @@ class ParticleList:
         Rows that cannot be used: coordinates or angles not finite, particles listed twice.
     basis
         In a sentence, what the coordinates count in, where the format leaves a doubt.
+    in_angstrom
+        Whether the file's coordinates are in Å, so that ``pixel_size_A`` does not scale them.
     """
 
     coordinates_A: Doubles
@@ -105,6 +107,7 @@ class ParticleList:
     table: StarTable | None = None
     problems: tuple[RowProblem, ...] = ()
     basis: str = ""
+    in_angstrom: bool = False
 
     def __len__(self) -> int:
         """Give the number of particles, which is that of the file's rows."""

@@ -151,6 +151,7 @@ class _Columns:
             pixel_size_A=size_A,
             extra_columns=self._extra(),
             problems=find_problems(coordinates_A, angles, tomograms, self._place),
+            in_angstrom=IN_ANGSTROM[0] in self.columns,
         )
 
     def _extra(self) -> dict[str, tuple[str, ...]]:

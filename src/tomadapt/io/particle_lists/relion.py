@@ -101,6 +101,55 @@ def _beside(path: Path, names: Sequence[str]) -> Path | None:
     return Path(names[0])
 
 
+def require_once(table: StarTable, where: Path) -> None:
+    """Refuse two rows of one tomogram's name: series of two sessions that nothing tells apart.
+
+    Raises
+    ------
+    InputError
+        Naming the rows.
+    """
+    first: dict[str, int] = {}
+    for row, name in enumerate(table.column("rlnTomoName")):
+        if first.setdefault(name, row) != row:
+            raise InputError(
+                f"{where} has the tomogram {name[:80]!r} twice",
+                expected="each rlnTomoName once",
+                got=f"lines {table.line_of(first[name])} and {table.line_of(row)}",
+                remedy="rename one of them there and in the particles, or give one session's files",
+            )
+
+
+def stated_sizes(document: StarDocument, where: Path) -> dict[str, tuple[Doubles, float | None]]:
+    """What RELION's STAR file of tomograms says of each: size in pixels xyz, Å a pixel.
+
+    Parameters
+    ----------
+    document, where
+        The file, and its path for messages.
+
+    Raises
+    ------
+    InputError
+        When it has no sizes.
+    """
+    table = next((t for t in document.tables if all(s in t for s in SIZES)), None)
+    if table is None or "rlnTomoName" not in table:
+        there = [label for t in document.tables for label in t.labels]
+        raise missing_columns(where, ["rlnTomoName", *SIZES], there)
+
+    def place(row: int) -> str:
+        return f"row {row + 1} (line {table.line_of(row)})"
+
+    require_once(table, where)
+    labels = [*SIZES, *([TILT_SERIES] if TILT_SERIES in table else [])]
+    columns = [numbers(table.column(c), what=c, path=where, place=place) for c in labels]
+    return {
+        name: (np.array(row[:3]), float(row[3]) if len(row) > 3 else None)
+        for name, *row in zip(table.column("rlnTomoName"), *columns, strict=True)
+    }
+
+
 class _Reader:
     """Reads one table, with the optics groups of its document."""
 
@@ -144,11 +193,15 @@ class _Reader:
             dialect,
             classes=self._texts("tomadaptClassName", "rlnClassNumber"),
             scores=self._scores(),
-            pixel_size_A=sizes_A.get(TILT_SERIES, next(iter(sizes_A.values()), None)),
+            # Of several, that which the coordinates count in; of those in Å, the tilt series'.
+            pixel_size_A=sizes_A.get(
+                "", sizes_A.get(TILT_SERIES, next(iter(sizes_A.values()), None))
+            ),
             document=self.document,
             table=self.table,
             problems=problems,
             basis=basis,
+            in_angstrom=dialect in ("relion5", "m"),
         )
 
     def _are_fractions(self) -> bool:
@@ -252,25 +305,16 @@ class _Reader:
     def _extents_A(self, document: StarDocument, sizes_A: dict[str, Doubles]) -> dict[str, Doubles]:
         """Extent xyz and pixel size of each tomogram, in Å."""
         where = self.options.tomograms or self.path
-        table = next((t for t in document.tables if all(s in t for s in SIZES)), None)
-        if table is None or "rlnTomoName" not in table:
-            labels = [label for t in document.tables for label in t.labels]
-            raise missing_columns(where, ["rlnTomoName", *SIZES], labels)
-        voxels = np.stack([self._of(table, s, where) for s in SIZES], axis=1)
-        if TILT_SERIES in table:
-            pixels_A = self._of(table, TILT_SERIES, where)
-            extents = np.hstack([voxels * pixels_A[:, None], pixels_A[:, None]])
-            found = dict(zip(table.column("rlnTomoName"), extents, strict=True))
-        elif TILT_SERIES in sizes_A:
-            of_particle = dict(zip(self.tomograms, sizes_A[TILT_SERIES], strict=True))
-            named = zip(table.column("rlnTomoName"), voxels, strict=True)
-            found = {
-                name: np.array([*(size * of_particle[name]), of_particle[name]])
-                for name, size in named
-                if name in of_particle
-            }
-        else:
-            raise missing_columns(where, [TILT_SERIES], table.labels)
+        found: dict[str, Doubles] = {}
+        of_particle: dict[str, float] = {}
+        if TILT_SERIES in sizes_A:
+            of_particle = dict(zip(self.tomograms, sizes_A[TILT_SERIES].tolist(), strict=True))
+        for name, (size, own_A) in stated_sizes(document, where).items():
+            if own_A is None and TILT_SERIES not in sizes_A:
+                raise missing_columns(where, [TILT_SERIES], ["rlnTomoName", *SIZES])
+            pixel_A = of_particle.get(name) if own_A is None else own_A
+            if pixel_A is not None:
+                found[name] = np.array([*(size * pixel_A), pixel_A])
         for row, name in enumerate(self.tomograms):
             if name not in found or not (np.isfinite(found[name]) & (found[name] > 0)).all():
                 raise InputError(

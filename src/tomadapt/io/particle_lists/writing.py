@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tomadapt.errors import ConfigError
+from tomadapt.io.extracted import BLOCK, CUBES_DIGEST
 from tomadapt.io.particle_lists.model import Doubles, ParticleList, relion_angles_deg
 from tomadapt.io.particle_lists.relion import ANGLES, CENTERED, PIXELS, TILT_SERIES
 from tomadapt.io.particle_lists.results import (
@@ -32,6 +33,7 @@ def write_star(
     style: Style = "relion4",
     pixel_size_A: float | None = None,
     extents_A: Mapping[str, Sequence[float]] | None = None,
+    cubes: str = "",
 ) -> None:
     """Write particles as a STAR file.
 
@@ -52,6 +54,8 @@ def write_star(
         Of a new file: the tilt series' pixel size, where the particles have none.
     extents_A
         Of a new file in RELION 5's style: (x, y, z) in Å of each tomogram, by name.
+    cubes
+        Digest of the cubes that ``tomadaptSubtomogram`` numbers; it goes into a block of its own.
 
     Raises
     ------
@@ -69,8 +73,11 @@ def write_star(
     edited = table.with_columns(texts) if texts else table
     if rows is not None:
         edited = edited.take(checked_rows(rows, len(particles)))
+    written = document.replaced(table, edited)
+    if cubes:
+        written = written.with_pairs(BLOCK, {CUBES_DIGEST: cubes})
     try:
-        write_star_document(path, document.replaced(table, edited))
+        write_star_document(path, written)
     except UnicodeEncodeError as error:
         raise not_encodable(path, error) from error
 
