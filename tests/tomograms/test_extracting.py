@@ -44,6 +44,23 @@ def test_extract_measures_the_sign(tomogram: Path, tmp_path: Path) -> None:
     assert rejected.table.column("csv_note") == ("ball-30",)
 
 
+def test_a_tomogram_that_nobody_rotated_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Case c08: the beam lies along y, and nothing was said while cubes were cut."""
+    noise = np.fft.fftn(np.random.default_rng(0).normal(size=(48, 64, 64)))
+    kz, _, kx = np.meshgrid(*map(np.fft.fftfreq, noise.shape), indexing="ij", sparse=True)
+    right = np.fft.ifftn(noise * (np.abs(kz) <= np.tan(np.radians(55)) * np.abs(kx))).real
+    (tmp_path / "p.csv").write_text("x,y,z\n20,20,20\n40,40,30\n")
+    options = ["--particles", tmp_path / "p.csv", "--box", 16, "--contrast", "positive"]
+    for name, volume in (("right", right), ("unrotated", right.swapaxes(0, 1))):
+        path = tmp_path / f"{name}.mrc"
+        write_mrc(path, np.ascontiguousarray(volume, np.float32), voxel_size_A=10.0)
+        assert call("extract", path, *options, "--out", tmp_path / name) == 0
+        told = "beam seems to lie along y" in capsys.readouterr().err
+        assert told == (name == "unrotated")
+
+
 def test_extract_rescales_and_smooths(tomogram: Path, tmp_path: Path) -> None:
     shared = ["--particles", tmp_path / "balls.csv", "--box", 10, "--cube-voxel-size", 20]
     assert call("extract", tomogram, *shared, "--out", tmp_path / "a") == 0

@@ -109,12 +109,7 @@ def write_judged(
             asked=result.options.fdr,
             n_duplicates=len(result.duplicates),
         ),
-        "wedge": {
-            "first_deg": result.wedge.first_deg,
-            "last_deg": result.wedge.last_deg,
-            "axis": result.wedge.axis,
-            "clarity": round(result.wedge.clarity, 3),
-        },
+        "wedge": result.wedge.record,
         "contrast": {"sign": result.contrast.sign, "text": result.contrast.text},
         "warnings": warnings,
         "seconds": {name: record["seconds"] for name, record in seconds.items()},
@@ -180,10 +175,6 @@ def _content(
     result: JudgedTomogram, summary: dict[str, Any], kept: NDArray[np.bool_]
 ) -> JudgedContent:
     stated = result.options.source.acquisition.tilt_angles_deg
-    wedge = result.wedge
-    tilts = "unclear in the spectrum"
-    if wedge.first_deg is not None and wedge.last_deg is not None:
-        tilts = f"{wedge.first_deg:+.0f}° … {wedge.last_deg:+.0f}° about {wedge.axis}"
     shape = " × ".join(map(str, result.tomogram.shape[::-1]))
     recording = {
         "file": str(result.options.tomogram),
@@ -205,7 +196,10 @@ def _content(
         recording=recording,
         configuration=result.options.model_dump(mode="json"),
     )
-    content.acquisition["tilts"] = (f"{stated[0]:+.0f}° … {stated[-1]:+.0f}°", tilts)
+    content.acquisition["tilts"] = (
+        f"{stated[0]:+.0f}° … {stated[-1]:+.0f}°",
+        result.wedge.text,
+    )
     content.slices.extend(_slices(result, kept))
     return content
 

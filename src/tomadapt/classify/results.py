@@ -259,11 +259,7 @@ def _recording(findings: Findings, labelled: Positions) -> dict[str, str]:
     """Rows of the report's section on the tomogram."""
     stated = findings.options.source.acquisition.tilt_angles_deg
     wedge = findings.wedge
-    shown = "unclear in the spectrum"
-    if wedge.first_deg is not None and wedge.last_deg is not None:
-        shown = (
-            f"{wedge.first_deg:+.0f}° … {wedge.last_deg:+.0f}° about {wedge.axis} in the spectrum"
-        )
+    shown = f"{wedge.text} in the spectrum" if wedge.is_clear else wedge.text
     shape = " × ".join(map(str, findings.tomogram.shape[::-1]))
     choice = findings.guard
     against = "; ".join(t for texts in choice["objections"].values() for t in texts)
@@ -307,12 +303,7 @@ def _summary(
             "text": findings.contrast.text,
             "source_model_preference": round(findings.preference, 4),
         },
-        "wedge": {
-            "first_deg": findings.wedge.first_deg,
-            "last_deg": findings.wedge.last_deg,
-            "axis": findings.wedge.axis,
-            "clarity": round(findings.wedge.clarity, 3),
-        },
+        "wedge": findings.wedge.record,
         "method": findings.options.method,
         "guard": findings.guard,
         "warnings": findings.warnings,

@@ -142,6 +142,7 @@ def extract_command(
     from tomadapt.tomograms.contrast import contrast_at, decide_sign
     from tomadapt.tomograms.extracting import extract_to_folder
     from tomadapt.tomograms.positions import listed_positions, require_elsewhere
+    from tomadapt.tomograms.wedge import orientation_fault, tomogram_wedge
 
     kind: Any = one_of("--border", border, ("pad", "drop"))
     require_elsewhere(particles, out)
@@ -153,6 +154,8 @@ def extract_command(
     sign = decide_sign(known_contrast(contrast), measured, tomogram)
     if sign.warning:
         warn(sign.warning)
+    if fault := orientation_fault(tomogram_wedge(opened)):
+        warn("; ".join(fault))
     for note in positions.notes:
         warn(note)
     kept, _ = extract_to_folder(

@@ -15,7 +15,7 @@ from tomadapt.doctor.findings import Finding, note, ok, problem, words_of
 from tomadapt.errors import TomadaptError
 from tomadapt.tomograms.spectrum import MeanPower
 from tomadapt.tomograms.tomogram import Tomogram
-from tomadapt.tomograms.wedge import estimate_wedge
+from tomadapt.tomograms.wedge import CLEAR, WedgeEstimate, estimate_wedge, orientation_fault
 
 _TILE, _TILES = 32, 4
 _CELL = 4
@@ -186,23 +186,22 @@ def spectrum_findings(
         yield note("spectrum", f"no spectrum: {words_of(error)[0]}")
         return
     yield _fall(spectrum, voxel_size_A)
-    wedge = estimate_wedge(spectrum)
-    value = {
-        "first_deg": wedge.first_deg,
-        "last_deg": wedge.last_deg,
-        "axis": wedge.axis,
-        "clarity": wedge.clarity,
-    }
-    if wedge.first_deg is None or wedge.last_deg is None:
+    yield _wedge(estimate_wedge(spectrum))
+
+
+def _wedge(wedge: WedgeEstimate) -> Finding:
+    if not wedge.is_clear:
         clarity = max(0.0, wedge.clarity)
         text = f"no clear missing wedge (clarity {clarity:.2f}): it is filled, or was none"
-        yield note("wedge", text, value)
-    else:
-        text = (
-            f"tilts of {wedge.first_deg:.0f}° … {wedge.last_deg:.0f}° about {wedge.axis} "
-            f"(clarity {wedge.clarity:.2f})"
-        )
-        yield ok("wedge", text, value)
+        if clarity >= CLEAR:
+            text = (
+                f"a missing wedge (clarity {clarity:.2f}), but it is unclear along which axes the "
+                "beam and the tilt axis lie"
+            )
+        return note("wedge", text, wedge.record)
+    if fault := orientation_fault(wedge):
+        return problem("wedge", fault[0], wedge.record, remedy=fault[1])
+    return ok("wedge", f"tilts of {wedge.text} (clarity {wedge.clarity:.2f})", wedge.record)
 
 
 def _fall(spectrum: MeanPower, voxel_size_A: float | None) -> Finding:
