@@ -28,7 +28,7 @@ TomogramFile = Annotated[
 ]
 TomogramVoxel = Annotated[
     float | None,
-    typer.Option("--voxel-size", help="Å; where the tomogram's header does not say it."),
+    typer.Option("--voxel-size", help="Å; counts before what the tomogram's header says."),
 ]
 SigmaNm = Annotated[
     float | None,

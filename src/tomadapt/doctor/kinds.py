@@ -11,6 +11,7 @@ from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import read_header
 from tomadapt.io.star import read_text
 from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
+from tomadapt.io.zipped import zipped_fault
 
 Format = Literal[
     "mrc",
@@ -51,7 +52,7 @@ def format_of(path: Path) -> Format:
     Raises
     ------
     InputError
-        A STAR file cannot be read.
+        A STAR file cannot be read, or it is a zip archive.
     """
     if path.is_dir():
         if (path / "set.json").exists() or (path / "config.json").exists():
@@ -68,6 +69,8 @@ def format_of(path: Path) -> Format:
         start = file.read(212)
     if start[208:211] == b"MAP":
         return "mrc"
+    if (fault := zipped_fault(path)) is not None:
+        raise fault
     for mark, kind in _STARTS:
         if start.startswith(mark):
             return kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, is_extracted, writ
 from tomadapt.io.volumes import Contrast
 from tomadapt.simulate.dataset import versions
 from tomadapt.tomograms.extraction import extract
+from tomadapt.tomograms.filling import filling_note
 from tomadapt.tomograms.positions import POSITIONS, Positions, write_positions
 from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
 from tomadapt.tomograms.tomogram import Tomogram
@@ -74,6 +76,8 @@ def extract_to_folder(
             out=folder / CUBES,
         )
         kept = positions.without(extraction.dropped)
+        if told := filling_note(card.tomogram, extraction.filled):
+            warnings.warn(told, stacklevel=2)
         if len(kept.rows) < fewest:
             reasons = sorted(set(kept.rejected.values()))
             raise InputError(
