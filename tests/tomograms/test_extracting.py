@@ -141,7 +141,7 @@ def test_a_stated_voxel_size_overrides_the_header_for_lists_in_pixels_too(
     write_mrc(tmp_path / "t.mrc", volume, voxel_size_A=10.0)
     rows = [[0.0] * 35 for _ in range(2)]
     for number, (row, place) in enumerate(zip(rows, [(40, 30, 20), (15, 15, 15)], strict=True)):
-        row[0], row[19], row[23:26] = number + 1, 1, [c + 1 for c in place]  # counted from 1
+        row[0], row[19], row[23:26] = number + 1, 1, [c + 0.5 for c in place]  # as Dynamo counts
     lines = [" ".join(f"{value:g}" for value in row) for row in rows]
     (tmp_path / "t.tbl").write_text("\n".join(lines) + "\n")
     options = ["--particles", tmp_path / "t.tbl", "--box", 16, "--contrast", "positive"]

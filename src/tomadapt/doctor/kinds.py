@@ -12,6 +12,7 @@ from tomadapt.io.mrc import read_header
 from tomadapt.io.star import read_text
 from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
 from tomadapt.io.zipped import zipped_fault
+from tomadapt.structures.atoms import MODEL_SUFFIXES
 
 Format = Literal[
     "mrc",
@@ -24,6 +25,7 @@ Format = Literal[
     "extracted",
     "folder",
     "model",
+    "structure",
     "toml",
     "tomograms",
     "list",
@@ -36,6 +38,7 @@ _SUFFIXES: dict[str, Format] = {
     ".npy": "npy",
     ".npz": "npz",
     ".safetensors": "model",
+    **dict.fromkeys(MODEL_SUFFIXES, "structure"),
     ".toml": "toml",
 }
 _STARTS: tuple[tuple[bytes, Format], ...] = (
