@@ -47,6 +47,7 @@ _MOST_VOXELS = 2**36
 _MOST_CHUNKS = 2**22
 # Looking for a file takes longer than reading so few voxels: nobody stores many such chunks.
 _FEW_VOXELS, _MOST_SMALL_CHUNKS = 2**9, 2**12
+_FARTHEST_LEVELS = 2**12
 _FEW_CHUNKS = 2**12
 _FEW_MISSING = 0.05  # empty corners, which programs do not store
 _LARGEST_CHUNK_BYTES = 2**29
@@ -417,7 +418,8 @@ def _finest_first(image: _Multiscale) -> _Multiscale:
         math.prod(math.prod(t.scale) for t in level.coordinateTransformations if t.scale)
         for level in image.datasets
     ]
-    if not all(math.isfinite(size) for size in sizes):
+    # Levels of an image are not so far apart: such scales are damaged, and order nothing.
+    if not 0 < max(sizes) <= _FARTHEST_LEVELS**3 * min(sizes):
         return image
     order = sorted(range(len(sizes)), key=lambda level: sizes[level])
     return image.model_copy(update={"datasets": tuple(image.datasets[i] for i in order)})
