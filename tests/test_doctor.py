@@ -177,6 +177,23 @@ class TestTomogram:
         assert 5 < spectrum.value["low_to_high"] < 40  # amplitude 1/(0.05 + k), k to √2 ÷ 2
         assert spectrum.value["empty_from_nyquist"] is None
 
+    @pytest.mark.parametrize(
+        ("axes", "text", "remedy"),
+        [
+            ((1, 0, 2), "the beam seems to lie along y", "trimvol -rx"),
+            ((0, 2, 1), "the tilt axis seems to lie along x", "90° about z"),
+        ],
+    )
+    def test_a_tomogram_that_nobody_rotated(
+        self, tmp_path: Path, axes: tuple[int, int, int], text: str, remedy: str
+    ) -> None:
+        """Case c08: doctor said "ok" of a beam along y, and of a tilt axis along x."""
+        volume = np.ascontiguousarray(wedged((48, 64, 64)).transpose(axes))
+        found = finding(report_of(write_mrc(tmp_path / "t.mrc", volume)), "wedge")
+        assert found.level == "problem"
+        assert text in found.text
+        assert remedy in (found.remedy or "")
+
     def test_a_filter_and_white_noise_are_told(self, tmp_path: Path) -> None:
         smooth = ndimage.gaussian_filter(VOLUME, 2.0)
         filtered = finding(report_of(write_mrc(tmp_path / "smooth.mrc", smooth)), "spectrum")

@@ -203,7 +203,6 @@ def test_listed_particles_come_back_with_labels(
         (["--also", "zarr"], 2, "csv or copick or ome-zarr"),
         (["--sigma-nm", "6", "--particles", "none.star"], 2, "would have no effect"),
         (["--particles", "none.star"], 3, "none.star"),
-        (["--voxel-size", "12"], 4, "12 Å"),
     ],
 )
 def test_bad_options_before_any_work(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, read_extracted, write_card
 from tomadapt.io.volumes import open_target
 
@@ -29,8 +29,8 @@ def test_open_as_a_target(folder: Path) -> None:
     data = open_target(folder)
     assert (len(data), data.box, data.voxel_size_A) == (3, 9, 12.0)
     np.testing.assert_allclose(data.source.read([1])[0], np.load(folder / CUBES)[1])
-    with pytest.raises(MismatchError, match="12 Å"):
-        open_target(folder, voxel_size_A=10.0)
+    with pytest.warns(UserWarning, match="12 Å in its header, and 10 Å are stated"):
+        assert open_target(folder, voxel_size_A=10.0).voxel_size_A == 10.0
     with pytest.raises(ConfigError, match="an SNR was given"):
         open_target(folder, snr=0.1)
 

@@ -164,7 +164,7 @@ class TestVoxelSize:
 
     def test_anisotropic(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="10 × 10 × 11 Å"):
-            open_hdf(write(tmp_path / "a.hdf", [RAMP], apix=[(10, 10, 11)]))
+            assert open_hdf(write(tmp_path / "a.hdf", [RAMP], apix=[(10, 10, 11)])).voxel_size_A
 
     def test_no_number(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="apix_y is no number"):

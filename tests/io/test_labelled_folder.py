@@ -140,7 +140,7 @@ def test_a_class_that_is_there_twice(folder: Path) -> None:
 
 def test_an_empty_class(folder: Path) -> None:
     (folder / "c").mkdir()
-    with pytest.raises(InputError, match=r"no \.mrc cubes in .*c"):
+    with pytest.raises(InputError, match=r"no \.mrc or \.em cubes in .*c"):
         open_labelled_folder(folder, ["a", "b", "c"])
 
 

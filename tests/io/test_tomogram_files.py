@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.ome_zarr import write_ome_zarr
 from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.tomograms.tomogram import Tomogram
@@ -116,8 +116,9 @@ class TestFormats:
     def test_the_files_voxel_size(self, tmp_path: Path, name: str) -> None:
         path = WRITERS[name](tmp_path / name)
         assert open_tomogram(path, contrast="positive").voxel_size_A == 10.0
-        with pytest.raises(MismatchError, match=r"expected 8 Å \(stated\); got 10 Å \(file\)"):
-            open_tomogram(path, contrast="positive", voxel_size_A=8.0)
+        with pytest.warns(UserWarning, match="10 Å in its header, and 8 Å are stated"):
+            tomogram = open_tomogram(path, contrast="positive", voxel_size_A=8.0)
+        assert tomogram.voxel_size_A == 8.0
 
     @pytest.mark.parametrize("name", ["a.em", "a.em.gz"])
     def test_em_files_know_none(self, tmp_path: Path, name: str) -> None:
@@ -144,10 +145,46 @@ class TestFormats:
                 write_mrc(tmp_path / "a.mrc"), contrast="positive", voxel_size_A=float("nan")
             )
 
+    @pytest.mark.parametrize("lengths", [(60.0, 50.0, 44.0), (60.0, 50.0, 400.0)])
+    def test_spacings_that_differ_are_overridden(
+        self, tmp_path: Path, lengths: tuple[float, float, float]
+    ) -> None:
+        """Case c04: refused whatever was stated, and the remedy would have spoilt a right map."""
+        path = write_mrc(tmp_path / "a.mrc")
+        path.write_bytes(changed(path.read_bytes(), 40, "<3f", *lengths))
+        with pytest.raises(InputError, match="--voxel-size"):
+            open_tomogram(path, contrast="positive")
+        with pytest.warns(UserWarning, match=r"10 × 10 × .* Å in its header, and 10 Å are stated"):
+            tomogram = open_tomogram(path, contrast="positive", voxel_size_A=10.0)
+        assert tomogram.voxel_size_A == 10.0
+
+    def test_a_grid_that_nobody_set_along_z(self, tmp_path: Path) -> None:
+        """Case c04: mz of 1 made one voxel of the whole depth."""
+        path = write_mrc(tmp_path / "a.mrc")
+        path.write_bytes(changed(path.read_bytes(), 36, "<i", 1))
+        with pytest.warns(UserWarning, match="nobody set z"):
+            assert open_tomogram(path, contrast="positive").voxel_size_A == 10.0
+
+    def test_an_implausible_size_is_overridden(self, tmp_path: Path) -> None:
+        path = write_mrc(tmp_path / "a.mrc", voxel_A=13480.0)
+        with pytest.raises(InputError, match=r"cannot be.*give --voxel-size"):
+            open_tomogram(path, contrast="positive")
+        with pytest.warns(UserWarning, match="13480 Å in its header, and 13.48 Å are stated"):
+            assert (
+                open_tomogram(path, contrast="positive", voxel_size_A=13.48).voxel_size_A == 13.48
+            )
+
+    def test_one_angstrom_of_a_zarr_is_unknown(self, tmp_path: Path) -> None:
+        """Case c05: scale 1 and unit Å, as converters leave it, was a dead end (DeePiCt #22)."""
+        path = write_zarr(tmp_path / "a.zarr", voxel_A=1.0)
+        with pytest.raises(ConfigError, match=r"is unknown.*give --voxel-size"):
+            open_tomogram(path, contrast="positive")
+        assert open_tomogram(path, contrast="positive", voxel_size_A=10.0).voxel_size_A == 10.0
+
     def test_anisotropic(self, tmp_path: Path) -> None:
         path = write_mrc(tmp_path / "a.mrc")
         path.write_bytes(changed(path.read_bytes(), 40, "<3f", 60.0, 50.0, 44.0))
-        with pytest.raises(InputError, match="10 × 10 × 11 Å"):
+        with pytest.raises(InputError, match=r"10 × 10 × 11 Å.*--voxel-size"):
             open_tomogram(path, contrast="positive")
 
     @pytest.mark.parametrize("kind", ["i2", "f4", "f2"])

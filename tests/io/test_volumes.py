@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.volumes import ArrayVolumes, measured_contrast, open_target
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
@@ -248,13 +249,54 @@ def test_other_voxel_types_are_refused(tmp_path: Path, kind: type) -> None:
         open_target(tmp_path / "t.npy", voxel_size_A=10.0)
 
 
+class TestFilling:
+    def test_cubes_that_are_half_constant_are_told(self, tmp_path: Path) -> None:
+        """Case c05: half of a store that was downloaded in part gave half-filled cubes, no word."""
+        cubes = balls()
+        cubes[2:4, :, :, BOX // 2 :] = 0
+        np.save(tmp_path / "t.npy", cubes)
+        with pytest.warns(UserWarning, match=r"2 of 6 cubes of .*one value.*up to 50%"):
+            data = open_target(tmp_path / "t.npy", voxel_size_A=10.0, contrast="positive")
+        assert len(data) == 6
+
+    def test_whole_cubes_are_not(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "t.npy", np.round(5 * balls()).astype(np.int8))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            open_target(tmp_path / "t.npy", voxel_size_A=10.0)
+
+
 class TestVoxelSize:
-    def test_stated_and_found_within_a_hundredth_agree(self, tmp_path: Path) -> None:
+    def test_what_is_stated_counts(self, tmp_path: Path) -> None:
         path = write_mrc(tmp_path / "t.mrc", balls(), 13.0)
         assert open_target(path).voxel_size_A == pytest.approx(13.0)
-        assert open_target(path, voxel_size_A=13.1).voxel_size_A == 13.1
+        assert open_target(path, voxel_size_A=13.0005).voxel_size_A == 13.0005
+        with pytest.warns(UserWarning, match="13 Å in its header, and 15.3 Å are stated"):
+            assert open_target(path, voxel_size_A=15.3).voxel_size_A == 15.3
+
+    def test_of_a_simulated_set_nothing_else_can_be_stated(self, tmp_path: Path) -> None:
+        config = SimulationConfig(
+            classes={"apoferritin": "apoferritin"},
+            acquisition=Acquisition(defocus_um=3.0),
+            per_class=2,
+            snr=1.0,
+            box=24,
+            voxel_size_A=15.0,
+        )
+        simulate_set(config, tmp_path / "set")
+        assert open_target(tmp_path / "set", voxel_size_A=15.0).voxel_size_A == 15.0
         with pytest.raises(MismatchError, match="not the one stated"):
-            open_target(path, voxel_size_A=13.3)
+            open_target(tmp_path / "set", voxel_size_A=10.0)
+
+    def test_spacings_that_differ_are_overridden(self, tmp_path: Path) -> None:
+        """Case c04: refused whatever was stated, and no option helped (pytom-match-pick #26)."""
+        path = write_mrc(tmp_path / "t.mrc", balls().reshape(-1, BOX, BOX))
+        with mrcfile.open(path, "r+") as mrc:
+            mrc.voxel_size = (13.28, 13.28, 12.0)
+        with pytest.raises(InputError, match=r"anisotropic.*--voxel-size"):
+            open_target(path)
+        with pytest.warns(UserWarning, match=r"13\.28 × 13\.28 × 12 Å .* 13\.28 Å are stated"):
+            assert open_target(path, voxel_size_A=13.28).voxel_size_A == 13.28
 
     @pytest.mark.parametrize("unknown", [0.0, 1.0])
     def test_a_header_that_does_not_know(self, tmp_path: Path, unknown: float) -> None:

@@ -9,6 +9,7 @@ import gemmi
 import numpy as np
 import pytest
 
+from tomadapt.doctor import examine
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.structures import read_atomic_model
 
@@ -94,9 +95,101 @@ def test_first_conformer_is_kept_whole(tmp_path: Path) -> None:
     assert model.occupancies.tolist() == [1, 1, 1, 0.5]
 
 
-def test_only_the_first_model_is_read(tmp_path: Path) -> None:
-    text = f"MODEL        1\n{CARBON}ENDMDL\nMODEL        2\n{CARBON}ENDMDL\n"
-    assert len(read_atomic_model(write(tmp_path, text)).masses_da) == 1
+def models(*atoms: str) -> str:
+    return "".join(f"MODEL     {n:4d}\n{text}ENDMDL\n" for n, text in enumerate(atoms, start=1))
+
+
+class TestSeveralModels:
+    """Case c13: of models side by side, as files of assemblies have them, only one was used."""
+
+    @staticmethod
+    def globule(shift_A: float = 0.0, seed: int = 0) -> str:
+        rng = np.random.default_rng(seed)
+        places = np.random.default_rng(7).normal(size=(200, 3)) * 8 + 0.5 * rng.normal(
+            size=(200, 3)
+        )
+        return "".join(
+            atom(i + 1, "CA", "ALA", "A", i + 1, (x + shift_A, y, z))
+            for i, (x, y, z) in enumerate(places)
+        )
+
+    def test_of_an_ensemble_the_first_is_used(self, tmp_path: Path) -> None:
+        frames = [self.globule(seed=seed) for seed in range(3)]
+        path = write(tmp_path, models(*frames))
+        with pytest.warns(UserWarning, match="ensemble, one on top of another: the first is used"):
+            model = read_atomic_model(path)
+        alone = read_atomic_model(write(tmp_path, frames[0], "first.pdb"))
+        np.testing.assert_allclose(model.positions_A, alone.positions_A)
+
+    def test_of_copies_side_by_side_all_are_used(self, tmp_path: Path) -> None:
+        frames = [self.globule(shift_A=100.0 * k) for k in range(3)]
+        path = write(tmp_path, models(*frames))
+        with pytest.warns(UserWarning, match="copies side by side: all 3 are used"):
+            model = read_atomic_model(path)
+        assert len(model.masses_da) == 600
+        assert model.extent_A[0] > 200
+        # In mmCIF, too; and an assembly that the file defines would copy the copies.
+        structure = gemmi.read_pdb_string(models(*frames))
+        text = structure.make_mmcif_document().as_string()
+        with pytest.warns(UserWarning, match="all 3 are used"):
+            assert len(read_atomic_model(write(tmp_path, text, "a.cif")).masses_da) == 600
+        head = "REMARK 350 BIOMOLECULE: 1\n" + biomt(0, 500) + "REMARK 350\n"
+        with pytest.warns(UserWarning, match="all 3 are used"):
+            assert len(read_atomic_model(write(tmp_path, head + models(*frames))).masses_da) == 600
+
+    def test_one_that_overlaps_makes_an_ensemble(self, tmp_path: Path) -> None:
+        frames = [self.globule(), self.globule(shift_A=100.0), self.globule(seed=3)]
+        with pytest.warns(UserWarning, match="ensemble"):
+            assert len(read_atomic_model(write(tmp_path, models(*frames))).masses_da) == 200
+
+    def test_waters_of_every_copy_go(self, tmp_path: Path) -> None:
+        water = [
+            atom(900, "OW", "SOL", "W", 1, (50 + 100 * k, 50, 50), element="O") for k in range(2)
+        ]
+        text = models(*(self.globule(shift_A=100.0 * k) + water[k] for k in range(2)))
+        with pytest.warns(UserWarning, match="all 2 are used"):
+            assert len(read_atomic_model(write(tmp_path, text)).masses_da) == 400
+
+
+class TestMass:
+    """Case c13: a mass that no protein of that size has was used without a word."""
+
+    @staticmethod
+    def lattice(step_A: float, n: int = 10) -> str:
+        places = np.stack(np.meshgrid(*[np.arange(n) * step_A] * 3), axis=-1).reshape(-1, 3)
+        return "".join(
+            atom(i + 1, "CA", "ALA", "A", i + 1, (x, y, z)) for i, (x, y, z) in enumerate(places)
+        )
+
+    def test_of_a_protein_nothing_is_said(self, tmp_path: Path) -> None:
+        model = read_atomic_model(write(tmp_path, self.lattice(2.6)))  # 12 Da in 2.6³ Å
+        assert model.doubt() is None
+        assert model.text == "1000 atoms without hydrogens, 12.01 kDa, 23 × 23 × 23 Å"
+
+    @pytest.mark.parametrize(
+        ("step_A", "why"), [(5.0, "Cα atoms alone"), (0.26, "coordinates in nm")]
+    )
+    def test_what_is_too_light_or_too_dense_is_questioned(
+        self, tmp_path: Path, step_A: float, why: str
+    ) -> None:
+        path = write(tmp_path, self.lattice(step_A))
+        with pytest.warns(UserWarning, match=rf"may not be what it seems: 1000 atoms.*{why}"):
+            read_atomic_model(path)
+
+    def test_doctor_says_mass_and_extent(self, tmp_path: Path) -> None:
+        report = examine([write(tmp_path, self.lattice(2.6))]).files[0]
+        assert report.kind == "structure"
+        assert report.problems == 0
+        assert report.value("mass") == pytest.approx(12.01, abs=0.01)
+        assert report.value("extent") == pytest.approx([23.4] * 3)
+        report = examine([write(tmp_path, self.lattice(5.0))]).files[0]
+        (found,) = [f for f in report.findings if f.key == "density"]
+        assert found.level == "note"
+
+    @pytest.mark.data
+    def test_no_reference_model_is_questioned(self, data_folder: Path) -> None:
+        paths = sorted((data_folder / "models").glob("*.gz"))
+        assert [p.name for p in paths if read_atomic_model(p).doubt()] == []
 
 
 def test_hybrid_36_serials_and_two_letter_chains(tmp_path: Path) -> None:

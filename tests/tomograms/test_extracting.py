@@ -46,6 +46,23 @@ def test_extract_measures_the_sign(tomogram: Path, tmp_path: Path) -> None:
     assert rejected.table.column("csv_note") == ("ball-30",)
 
 
+def test_a_tomogram_that_nobody_rotated_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Case c08: the beam lies along y, and nothing was said while cubes were cut."""
+    noise = np.fft.fftn(np.random.default_rng(0).normal(size=(48, 64, 64)))
+    kz, _, kx = np.meshgrid(*map(np.fft.fftfreq, noise.shape), indexing="ij", sparse=True)
+    right = np.fft.ifftn(noise * (np.abs(kz) <= np.tan(np.radians(55)) * np.abs(kx))).real
+    (tmp_path / "p.csv").write_text("x,y,z\n20,20,20\n40,40,30\n")
+    options = ["--particles", tmp_path / "p.csv", "--box", 16, "--contrast", "positive"]
+    for name, volume in (("right", right), ("unrotated", right.swapaxes(0, 1))):
+        path = tmp_path / f"{name}.mrc"
+        write_mrc(path, np.ascontiguousarray(volume, np.float32), voxel_size_A=10.0)
+        assert call("extract", path, *options, "--out", tmp_path / name) == 0
+        told = "beam seems to lie along y" in capsys.readouterr().err
+        assert told == (name == "unrotated")
+
+
 def test_extract_rescales_and_smooths(tomogram: Path, tmp_path: Path) -> None:
     shared = ["--particles", tmp_path / "balls.csv", "--box", 10, "--cube-voxel-size", 20]
     assert call("extract", tomogram, *shared, "--out", tmp_path / "a") == 0
@@ -149,3 +166,62 @@ def test_what_speaks_against_positions_is_in_the_refusal(
     error = capsys.readouterr().err
     assert "of the tomogram (x, y, z): check in which pixels they count" in error
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_a_stated_voxel_size_overrides_the_header_for_lists_in_pixels_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The calibrated 13.48 Å were refused where the header says 10.
+
+    A Dynamo table counts in the tomogram's voxels, so its particles stay at their voxels.
+    """
+    volume = np.random.default_rng(0).normal(size=(40, 60, 61)).astype(np.float32)
+    volume[18:23, 28:33, 38:43] += 5
+    write_mrc(tmp_path / "t.mrc", volume, voxel_size_A=10.0)
+    rows = [[0.0] * 35 for _ in range(2)]
+    for number, (row, place) in enumerate(zip(rows, [(40, 30, 20), (15, 15, 15)], strict=True)):
+        row[0], row[19], row[23:26] = number + 1, 1, [c + 0.5 for c in place]  # as Dynamo counts
+    lines = [" ".join(f"{value:g}" for value in row) for row in rows]
+    (tmp_path / "t.tbl").write_text("\n".join(lines) + "\n")
+    options = ["--particles", tmp_path / "t.tbl", "--box", 16, "--contrast", "positive"]
+    options += ["--voxel-size", 13.48]
+    assert call("extract", tmp_path / "t.mrc", *options, "--out", tmp_path / "out") == 0
+    assert "10 Å in its header, and 13.48 Å are stated" in capsys.readouterr().err
+    cubes = np.load(tmp_path / "out" / "subtomograms.npy")
+    assert open_target(tmp_path / "out", contrast="positive").voxel_size_A == 13.48
+    np.testing.assert_allclose(cubes[0, 6:11, 6:11, 6:11].mean(), 5, atol=0.3)
+
+
+def test_the_voxel_size_of_an_extraction_can_be_overridden(tomogram: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--box", 16]
+    assert call("extract", tomogram, *options, "--out", out) == 0
+    with pytest.warns(UserWarning, match="10 Å in its header, and 13.48 Å are stated"):
+        assert open_target(out, voxel_size_A=13.48).voxel_size_A == 13.48
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_cubes_at_the_border_of_a_half_downloaded_store_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Case c05: chunks that did not arrive are 0; cubes were half constant, without a word."""
+    zarr = pytest.importorskip("zarr")
+    volume = np.random.default_rng(0).normal(size=(40, 60, 60)).astype(np.float32)
+    path = tmp_path / "t.zarr"
+    scale = [{"type": "scale", "scale": [10.0] * 3}]
+    axes = [{"name": a, "type": "space", "unit": "angstrom"} for a in "zyx"]
+    image = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    store = zarr.storage.LocalStore(path)
+    zarr.create_group(store, zarr_format=2, attributes={"multiscales": [image]})
+    keys = {"name": "v2", "separator": "/"}
+    options = {"chunks": (20, 20, 20), "zarr_format": 2, "chunk_key_encoding": keys}
+    zarr.create_array(store, name="0", data=volume, **options)
+    for chunk in (path / "0").glob("*/*/2"):
+        chunk.unlink()
+    (tmp_path / "p.csv").write_text("x,y,z\n15,20,20\n39,30,20\n39,30,22\n")
+    options = ["--particles", tmp_path / "p.csv", "--box", 16, "--contrast", "positive"]
+    assert call("extract", path, *options, "--out", tmp_path / "out") == 0
+    told = capsys.readouterr().err
+    assert "6 of the 18 chunks" in told
+    assert "2 of 3 cubes of" in told

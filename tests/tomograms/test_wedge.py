@@ -28,6 +28,7 @@ from tomadapt.tomograms.wedge import (
     WedgeEstimate,
     compare_with_stated,
     estimate_wedge,
+    orientation_fault,
 )
 
 Volume = NDArray[Any]
@@ -249,6 +250,111 @@ def test_particles_without_a_common_wedge_are_unclear(particles: Callable[..., V
     assert_unclear(of_cubes(turned(particles((-60, 60)))))
 
 
+# --- the beam along another axis, or the tilt axis along x
+
+
+def turned_to(volumes: Volume, beam: str) -> Volume:
+    """Turn z, y, x so that what was along z is along another axis, as nobody would keep it."""
+    return volumes if beam == "z" else np.swapaxes(volumes, 0, 1 if beam == "y" else 2)
+
+
+@pytest.mark.parametrize(("beam", "axis"), [("y", "z"), ("x", "y")])
+def test_a_tomogram_that_nobody_rotated(beam: str, axis: str) -> None:
+    """Case c08: a beam along y was fitted as if along z: "tilts of −66° … 66° about y", no word."""
+    for shape in (SHAPE, (20, 100, 90)):
+        volume = turned_to(cut(noise(shape), (-50, 66)), beam)
+        estimate = of_tomogram(np.ascontiguousarray(volume))
+        assert (estimate.beam, estimate.axis) == (beam, axis)
+        ends = (estimate.first_deg, estimate.last_deg)
+        # An exchange of two axes inverts the hand.
+        assert ends in (pytest.approx((-66, 50), abs=4), pytest.approx((-50, 66), abs=4))
+        text = str(compare_with_stated(estimate, recorded((-50, 66))))
+        assert f"the beam seems to lie along {beam} instead of z" in text
+        assert "rotate the volume" in text
+        assert "about y are stated" in text
+        assert "\n" not in text
+
+
+def test_the_rotation_that_is_named_helps() -> None:
+    """Case c08: `trimvol -rx` turns by −90° about x."""
+    volume = turned_to(cut(noise(SHAPE), (-50, 66)), "y")
+    estimate = of_tomogram(np.ascontiguousarray(volume))
+    fault = orientation_fault(estimate)
+    assert fault is not None
+    assert "trimvol -rx" in fault[1]
+    # About x by −90°: z becomes y, and y becomes −z.
+    rotated = np.swapaxes(volume, 0, 1)[::-1]
+    after = of_tomogram(np.ascontiguousarray(rotated))
+    assert (after.beam, after.axis) == ("z", "y")
+    assert (after.first_deg, after.last_deg) == (estimate.first_deg, estimate.last_deg)
+    assert orientation_fault(after) is None
+
+
+def test_a_beam_along_y_and_a_tilt_axis_along_x_take_two_turns() -> None:
+    volume = turned_to(cut(noise(SHAPE), (-60, 60), "x"), "y")
+    fault = orientation_fault(of_tomogram(np.ascontiguousarray(volume)))
+    assert fault is not None
+    assert re.search(r"beam .* along y .* about x", fault[0])
+    assert re.search(r"90° about x .*; then .* 90° about z", fault[1])
+
+
+def faint_outside(volume: Volume, tilts: Range, by_deg: float) -> Volume:
+    """Empty the wedge about y, and let power fall with the tilt as damage by the beam does."""
+    kz, _, kx = np.meshgrid(*map(np.fft.fftfreq, volume.shape), indexing="ij", sparse=True)
+    tilt = np.degrees(np.arctan2(np.where(kx < 0, -kz, kz), np.abs(kx)))
+    kept = ((tilt >= tilts[0]) & (tilt <= tilts[1])) * np.exp(-np.abs(tilt) / by_deg)
+    return np.fft.ifftn(np.fft.fftn(volume) * kept).real
+
+
+RIGHT: dict[str, Callable[[], Volume]] = {
+    "smoothed along z": lambda: ndimage.gaussian_filter(cut(noise(SHAPE), (-60, 60)), (2, 0, 0)),
+    "steep, smoothed along z": lambda: ndimage.gaussian_filter(
+        faint_outside(noise(SHAPE), (-75, 75), 60), (1, 0, 0)
+    ),
+    "thin, smoothed along z": lambda: ndimage.gaussian_filter(
+        cut(noise((16, 90, 90)), (-60, 60)), (2, 0, 0)
+    ),
+    "faint outer tilts": lambda: faint_outside(noise(SHAPE), (-75, 75), 25),
+    "steep": lambda: cut(noise((20, 100, 90)), (-70, 70)),
+    "filled": lambda: cut(noise(SHAPE), (-60, 60)) + 0.8 * noise(SHAPE, seed=1),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_no_right_tomogram_is_said_to_have_another_beam(name: str) -> None:
+    """The plane of z and x, of which steep tilts leave little out, resembles a beam along y."""
+    assert orientation_fault(of_tomogram(RIGHT[name]().astype(np.float32))) is None
+
+
+@pytest.mark.parametrize("beam", ["y", "x"])
+@pytest.mark.parametrize("name", WITHOUT_A_WEDGE)
+def test_volumes_without_a_wedge_are_unclear_about_every_axis(name: str, beam: str) -> None:
+    volume = turned_to(WITHOUT_A_WEDGE[name](), beam).astype(np.float32)
+    assert_unclear(of_tomogram(np.ascontiguousarray(volume)))
+
+
+def test_two_directions_that_fit_are_unclear() -> None:
+    """Half of the blocks have the beam along z, half along y: neither is taken."""
+    right = tomogram_power(Tomogram(cut(noise((64, 64, 64)), (-45, 45)), 9.2))
+    power = np.minimum(right.power, right.turned("y").power)
+    estimate = estimate_wedge(MeanPower(power, right.shape, right.blocks))
+    assert not estimate.is_clear
+    assert estimate.beam is None
+    assert orientation_fault(estimate) is None
+
+
+def test_a_turned_spectrum_is_that_of_the_turned_volume() -> None:
+    volume = noise((48, 64, 40))
+    whole = tomogram_power(Tomogram(volume, 9.2))
+    y_to_z = np.swapaxes(volume, 0, 1)[::-1]
+    x_to_z = np.swapaxes(volume, 0, 2)[..., ::-1]
+    for beam, turned_volume in (("z", volume), ("y", y_to_z), ("x", x_to_z)):
+        direct = tomogram_power(Tomogram(np.ascontiguousarray(turned_volume), 9.2))
+        seen = whole.turned(beam)  # type: ignore[arg-type]
+        assert seen.shape == direct.shape
+        np.testing.assert_allclose(seen.power, direct.power, rtol=3e-3)  # of scale
+
+
 # --- what must not matter
 
 
@@ -387,8 +493,16 @@ def test_what_agrees_or_is_unclear_is_not_mentioned(estimate: WedgeEstimate) -> 
         (shown(-50, 63), "-50° … +63° about y", "; state -50° … \\+63°"),
         (shown(-57, 70), "-57° … +70° about y", "; state -57° … \\+70°"),
         (shown(-68, 51), "-68° … +51° about y", "flipped.*flip z, or state -70° … \\+50°$"),
-        (shown(-50, 70, "x"), "-50° … +70° about x", "90° about z.* axis is along y$"),
-        (shown(-70, 50, "x"), "-70° … +50° about x", "90° about z.* axis is along y$"),
+        (
+            shown(-50, 70, "x"),
+            "-50° … +70° about x",
+            "stated; .*90° about z.* along y$",
+        ),
+        (
+            shown(-70, 50, "x"),
+            "-70° … +50° about x",
+            "stated; .*90° about z.* along y$",
+        ),
         (shown(-40, 40, "x"), "-40° … +40° about x", "90° about z.*, and state the range"),
     ],
 )

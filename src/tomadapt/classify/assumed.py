@@ -28,9 +28,7 @@ def tomogram_assumptions(
     found |= positions.assumed
     acquisition = options.source.acquisition
     found["contrast"] = sign.text
-    found["tilts"] = (
-        f"{_range(acquisition)} about y, as stated; the spectrum shows {wedge_text(wedge)}"
-    )
+    found["tilts"] = f"{_range(acquisition)} about y, as stated; measured: {wedge.text}"
     found["CTF"] = _ctf(acquisition)
     found["label key"] = (
         "tomadaptSubtomogram in particles.star numbers the cubes in subtomograms/ from 1; "
@@ -70,13 +68,6 @@ def cubes_assumptions(
         + ("; file names each one's own" if files else ""),
     }
     return found
-
-
-def wedge_text(wedge: WedgeEstimate) -> str:
-    """The tilts that a spectrum shows."""
-    if wedge.first_deg is None or wedge.last_deg is None:
-        return "no clear range"
-    return f"{wedge.first_deg:+.0f}° … {wedge.last_deg:+.0f}° about {wedge.axis}"
 
 
 def _voxel_size(size_A: float, stated_A: float | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomadapt.classify.assumed import tomogram_assumptions, wedge_text
+from tomadapt.classify.assumed import tomogram_assumptions
 from tomadapt.classify.judged import JudgedTomogram
 from tomadapt.classify.judged_summary import (
     ANGLES,
@@ -116,12 +116,7 @@ def write_judged(
             asked=result.options.fdr,
             n_duplicates=len(result.duplicates),
         ),
-        "wedge": {
-            "first_deg": result.wedge.first_deg,
-            "last_deg": result.wedge.last_deg,
-            "axis": result.wedge.axis,
-            "clarity": round(result.wedge.clarity, 3),
-        },
+        "wedge": result.wedge.record,
         "contrast": {"sign": result.contrast.sign, "text": result.contrast.text},
         "assumed": tomogram_assumptions(
             result.options, result.tomogram, result.contrast, result.wedge, positions
@@ -213,7 +208,7 @@ def _content(
     )
     content.acquisition["tilts"] = (
         f"{stated[0]:+.0f}° … {stated[-1]:+.0f}°",
-        wedge_text(result.wedge),
+        result.wedge.text,
     )
     content.slices.extend(_slices(result, kept))
     return content

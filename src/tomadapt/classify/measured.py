@@ -10,7 +10,7 @@ import torch
 
 from tomadapt.classify.stacks import stacks_transfers
 from tomadapt.io.atomic import output_folder
-from tomadapt.io.volumes import open_target
+from tomadapt.io.volumes import CONTRADICTED, open_target
 from tomadapt.judge.groups import Transfers
 from tomadapt.judge.noise import Noise
 from tomadapt.recover.fourier import MeasuredPoints
@@ -55,6 +55,12 @@ class MeasuredCubes:
             Of the measured points.
         """
         if path.suffix == ".star":
+            if voxel_size_A is not None:
+                warnings.warn(
+                    f"--voxel-size {voxel_size_A:g} is not used: {path} says the size of its "
+                    "stacks' pixels",
+                    stacklevel=2,
+                )
             return cls._of_stacks(path, out, device)
         data = _opened(path, voxel_size_A)
         recording = recording_of(data, stated)
@@ -104,5 +110,5 @@ class MeasuredCubes:
 
 def _opened(path: Path, voxel_size_A: float | None) -> Subtomograms:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the likelihood measures the sign
+        warnings.filterwarnings("ignore", CONTRADICTED)  # the likelihood measures the sign
         return open_target(path, voxel_size_A=voxel_size_A, contrast="positive")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.classify.assumed import tomogram_assumptions, wedge_text
+from tomadapt.classify.assumed import tomogram_assumptions
 from tomadapt.classify.matched_source import Geometry, MatchedSource
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.io.atomic import write_json
@@ -280,8 +280,7 @@ def _recording(findings: Findings, labelled: Positions) -> dict[str, str]:
         "contrast, as the source model sees it": (
             f"mean probability {findings.preference:+.3f} higher than with inverted density"
         ),
-        "tilts": f"stated {stated[0]:+.0f}° … {stated[-1]:+.0f}°, in the spectrum "
-        + wedge_text(findings.wedge),
+        "tilts": f"stated {stated[0]:+.0f}° … {stated[-1]:+.0f}°; measured: {findings.wedge.text}",
         "particles": f"{len(findings.positions.particles)} "
         + ("picked" if findings.options.particles is None else "listed")
         + f", {len(labelled.rows)} labelled, {len(labelled.rejected)} rejected with a reason each",
@@ -314,12 +313,7 @@ def _summary(
             "text": findings.contrast.text,
             "source_model_preference": round(findings.preference, 4),
         },
-        "wedge": {
-            "first_deg": findings.wedge.first_deg,
-            "last_deg": findings.wedge.last_deg,
-            "axis": findings.wedge.axis,
-            "clarity": round(findings.wedge.clarity, 3),
-        },
+        "wedge": findings.wedge.record,
         "method": findings.options.method,
         "assumed": tomogram_assumptions(
             findings.options,

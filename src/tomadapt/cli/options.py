@@ -20,7 +20,7 @@ Snr = Annotated[
     float | None, typer.Option(help="Read a simulated set at this SNR instead of its own.")
 ]
 VoxelSize = Annotated[
-    float | None, typer.Option("--voxel-size", help="Å; where the target's file carries none.")
+    float | None, typer.Option("--voxel-size", help="Å; counts before what the file says.")
 ]
 ContrastOption = Annotated[
     str, typer.Option(help="Sign of the target's density: measure, positive or negative.")

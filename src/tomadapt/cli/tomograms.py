@@ -28,7 +28,7 @@ TomogramFile = Annotated[
 ]
 TomogramVoxel = Annotated[
     float | None,
-    typer.Option("--voxel-size", help="Å; where the tomogram's header does not say it."),
+    typer.Option("--voxel-size", help="Å; counts before what the tomogram's header says."),
 ]
 SigmaNm = Annotated[
     float | None,
@@ -142,6 +142,7 @@ def extract_command(
     from tomadapt.tomograms.extracting import extract_to_folder
     from tomadapt.tomograms.listed import listed_with_sign
     from tomadapt.tomograms.positions import require_elsewhere
+    from tomadapt.tomograms.wedge import orientation_fault, tomogram_wedge
 
     kind: Any = one_of("--border", border, ("pad", "drop"))
     require_elsewhere(particles, out)
@@ -161,6 +162,8 @@ def extract_command(
             typer.echo(sentence, err=True)
     if sign.warning:
         warn(sign.warning)
+    if fault := orientation_fault(tomogram_wedge(opened)):
+        warn("; ".join(fault))
     for note in positions.notes:
         warn(note)
     kept, _ = extract_to_folder(

@@ -17,11 +17,13 @@ from tomadapt.doctor.lists import (
 )
 from tomadapt.doctor.machine import machine_findings
 from tomadapt.doctor.models import configuration_findings, model_findings
+from tomadapt.doctor.structures import structure_findings
 from tomadapt.doctor.volumes import tomogram_findings
 from tomadapt.errors import TomadaptError
 
 _KINDS: dict[Format, str] = {
     "model": "model",
+    "structure": "structure",
     "toml": "configuration",
     "tomograms": "tomogram list",
     "list": "particle list",
@@ -89,6 +91,8 @@ def _report(file: _File, given: Companions | None = None) -> Report:
 def _findings(file: _File, given: Companions) -> Iterator[Finding]:
     if file.kind == "model":
         return model_findings(file.path)
+    if file.kind == "structure":
+        return structure_findings(file.path)
     if file.kind == "configuration":
         return configuration_findings(file.path)
     if file.kind == "tomogram list":

@@ -14,17 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.doctor.density import contrast_of, measured, sample_findings, spectrum_findings
-from tomadapt.doctor.findings import Finding, ok, problem
+from tomadapt.doctor.findings import Finding, note, ok, problem
 from tomadapt.doctor.kinds import Format
 from tomadapt.doctor.volumes import header_findings, shape_finding, voxel_size_finding
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.arrays import find_cubes, open_npy
+from tomadapt.io.cube_folders import cube_folder
 from tomadapt.io.em import open_em
 from tomadapt.io.extracted import CUBES, read_extracted
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.particle_lists import read_particles
-from tomadapt.io.volumes import ArrayVolumes, measured_contrast, open_target, require_cubes
+from tomadapt.io.volumes import (
+    CONTRADICTED,
+    ArrayVolumes,
+    measured_contrast,
+    open_target,
+    require_cubes,
+)
 from tomadapt.simulate.dataset import open_set
 from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.spectrum import cubes_power
@@ -75,14 +82,19 @@ def subtomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
         yield ok("format", {"npy": "NumPy array", "npz": "NumPy archive"}.get(kind, "folder"), kind)
     file = _opened(path, kind)
     n, box = file.shape[0], file.shape[-1]
-    can_hold = kind in _CAN_HOLD_SIZE or (kind == "folder" and not _holds_em(path))
+    can_hold = kind in _CAN_HOLD_SIZE
+    if kind == "folder":
+        found = cube_folder(path)
+        can_hold = found.particles[0].suffix.lower() != ".em"
+        if found.left_out:
+            yield note("left_out", f"no particles and left out: {found.text}", len(found.left_out))
     yield voxel_size_finding(file.voxel_size_A, can_be_known=can_hold)
     yield _particles(n, box)
     yield shape_finding(file.shape)
     cubes = file.read(_rows(n, box))
     yield from _voxels(cubes, math.prod(file.shape), file.voxel_size_A)
     if math.prod(file.shape) <= _WHOLE_VOXELS:
-        yield _accepted(path, file.voxel_size_A)
+        yield from _accepted(path, file.voxel_size_A)
 
 
 def _of_set(path: Path) -> Iterator[Finding]:
@@ -111,7 +123,7 @@ def _of_extracted(path: Path) -> Iterator[Finding]:
     yield shape_finding(file.shape)
     yield from _voxels(file.read(_rows(*file.shape[:2])), cubes.size, card.voxel_size_A)
     if cubes.size <= _WHOLE_VOXELS:
-        yield _accepted(path, card.voxel_size_A)
+        yield from _accepted(path, card.voxel_size_A)
     rows = _listed_rows(path / "particles.star")
     if rows == len(cubes):
         yield ok("rows", "particles.star has a row for each cube", rows)
@@ -159,20 +171,23 @@ def _voxels(
         yield contrast_of(sign, text if sign else f"undecided: {text}")
 
 
-def _accepted(path: Path, voxel_size_A: float | None) -> Finding:
-    """Whether the reader of the other commands takes the file; it looks at every voxel."""
+def _accepted(path: Path, voxel_size_A: float | None) -> Iterator[Finding]:
+    """Whether the reader of the other commands takes the file, and what it tells of its voxels."""
     stated = None if voxel_size_A else 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the sign, which has its own finding
-        open_target(path, voxel_size_A=stated, contrast="positive")
-    return ok("readable", "all cubes can be used")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", CONTRADICTED)  # the sign has its own finding
+        data = open_target(path, voxel_size_A=stated, contrast="positive")
+    if told:
+        yield note("told", "; ".join(str(warning.message) for warning in told))
+    yield ok("readable", f"all {len(data)} cubes can be used")
 
 
 def _opened(path: Path, kind: Format) -> CubeFile:
     if kind == "mrc":
         header, mapped = open_mrc(path)
-        size = float(np.float32(header.voxel_sizes_A[0])) if header.knows_voxel_size else None
-        return _of_array(path, mapped, size)
+        size = header.cubic_voxel_size_A()
+        return _of_array(path, mapped, None if size is None else float(np.float32(size)))
     if kind == "em":
         return _of_array(path, open_em(path), None)
     if kind == "hdf":
@@ -218,39 +233,22 @@ def _of_archive(path: Path) -> CubeFile:
     return CubeFile(cubes.shape, None, lambda rows: cubes.read_rows(list(rows)))
 
 
-def _cube_paths(folder: Path) -> list[Path]:
-    """As the reader takes them: by name, without files such as ._p1.mrc that macOS leaves there."""
-    maps = (p for p in folder.iterdir() if p.suffix.lower() in (".mrc", ".map", ".em"))
-    return sorted(p for p in maps if not p.name.startswith("."))
+def _of_folder(path: Path) -> CubeFile:
+    """The files that names tell to be particles; content is looked at where all are read."""
+    found = cube_folder(path)
 
+    def one(file: Path) -> CubeFile:
+        return _opened(file, "em" if file.suffix.lower() == ".em" else "mrc")
 
-def _holds_em(folder: Path) -> bool:
-    return all(path.suffix.lower() == ".em" for path in _cube_paths(folder))
-
-
-def _of_folder(folder: Path) -> CubeFile:
-    paths = _cube_paths(folder)
-    if not paths:
-        inside = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))[:5]
-        raise InputError(
-            f"no .mrc or .em cubes in {folder}",
-            expected="at least one",
-            got=", ".join(inside) or "an empty folder",
-            remedy="name the files or the folders of cubes in it",
-        )
-
-    def one(path: Path) -> CubeFile:
-        return _opened(path, "em" if path.suffix.lower() == ".em" else "mrc")
-
-    first = one(paths[0])
+    first = one(found.particles[0])
 
     def read(rows: Sequence[int]) -> Cubes:
         cubes = np.empty((len(rows), *first.shape[1:]), np.float32)
         for place, row in enumerate(rows):
-            file = one(paths[row])
+            file = one(found.particles[row])
             if file.shape != first.shape:
                 raise InputError(
-                    f"{paths[row]} is not a cube like the others",
+                    f"{found.particles[row]} is not a cube like the others",
                     expected=first.shape[1:],
                     got=file.shape,
                     remedy="extract all particles with one box",
@@ -258,4 +256,4 @@ def _of_folder(folder: Path) -> CubeFile:
             cubes[place] = file.read([0])[0]
         return cubes
 
-    return CubeFile((len(paths), *first.shape[1:]), first.voxel_size_A, read)
+    return CubeFile((len(found.particles), *first.shape[1:]), first.voxel_size_A, read)

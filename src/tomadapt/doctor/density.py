@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from tomadapt.doctor.findings import Finding, note, ok, problem, words_of
 from tomadapt.errors import TomadaptError
+from tomadapt.tomograms.filling import constant_cells
 from tomadapt.tomograms.spectrum import MeanPower
 from tomadapt.tomograms.tomogram import Tomogram
-from tomadapt.tomograms.wedge import estimate_wedge
+from tomadapt.tomograms.wedge import CLEAR, WedgeEstimate, estimate_wedge, orientation_fault
 
 _TILE, _TILES = 32, 4
-_CELL = 4
 _SHELLS = 20
 _LOW, _HIGH = (0.1, 0.25), (0.75, 1.0)
 _FALLEN, _EMPTY = 1e-2, 1e-4
@@ -85,7 +85,7 @@ def measured(blocks: Iterable[NDArray[np.float32]]) -> Sample:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             total += float(values.sum())
             squares += float(np.vdot(values, values))
-        count, constant = _constant_cells(block)
+        count, constant = constant_cells(block)
         cells += count
         fillings.update(constant)
     known = voxels - nan - infinite
@@ -103,16 +103,6 @@ def measured(blocks: Iterable[NDArray[np.float32]]) -> Sample:
         constant=sum(fillings.values()) / cells if cells else 0.0,
         filling=fillings.most_common(1)[0][0] if fillings else None,
     )
-
-
-def _constant_cells(block: NDArray[np.float32]) -> tuple[int, list[float]]:
-    """How many cells a block has, and the values of those that are constant."""
-    sides = [min(_CELL, n) for n in block.shape]
-    counts = [n // side for n, side in zip(block.shape, sides, strict=True)]
-    cropped = block[tuple(slice(n * side) for n, side in zip(counts, sides, strict=True))]
-    split = cropped.reshape([part for pair in zip(counts, sides, strict=True) for part in pair])
-    low, high = split.min(axis=(1, 3, 5)), split.max(axis=(1, 3, 5))
-    return low.size, low[(low == high) & np.isfinite(low)].tolist()
 
 
 def sample_findings(sample: Sample, total: int, *, what: str = "voxels") -> Iterator[Finding]:
@@ -186,23 +176,22 @@ def spectrum_findings(
         yield note("spectrum", f"no spectrum: {words_of(error)[0]}")
         return
     yield _fall(spectrum, voxel_size_A)
-    wedge = estimate_wedge(spectrum)
-    value = {
-        "first_deg": wedge.first_deg,
-        "last_deg": wedge.last_deg,
-        "axis": wedge.axis,
-        "clarity": wedge.clarity,
-    }
-    if wedge.first_deg is None or wedge.last_deg is None:
+    yield _wedge(estimate_wedge(spectrum))
+
+
+def _wedge(wedge: WedgeEstimate) -> Finding:
+    if not wedge.is_clear:
         clarity = max(0.0, wedge.clarity)
         text = f"no clear missing wedge (clarity {clarity:.2f}): it is filled, or was none"
-        yield note("wedge", text, value)
-    else:
-        text = (
-            f"tilts of {wedge.first_deg:.0f}° … {wedge.last_deg:.0f}° about {wedge.axis} "
-            f"(clarity {wedge.clarity:.2f})"
-        )
-        yield ok("wedge", text, value)
+        if clarity >= CLEAR:
+            text = (
+                f"a missing wedge (clarity {clarity:.2f}), but it is unclear along which axes the "
+                "beam and the tilt axis lie"
+            )
+        return note("wedge", text, wedge.record)
+    if fault := orientation_fault(wedge):
+        return problem("wedge", fault[0], wedge.record, remedy=fault[1])
+    return ok("wedge", f"tilts of {wedge.text} (clarity {wedge.clarity:.2f})", wedge.record)
 
 
 def _fall(spectrum: MeanPower, voxel_size_A: float | None) -> Finding:

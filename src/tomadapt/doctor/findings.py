@@ -68,7 +68,7 @@ class Report:
         The path as it was given, or ``machine``.
     kind
         ``machine``, ``tomogram``, ``subtomograms``, ``particle list``, ``tomogram list``,
-        ``model``, ``configuration`` or ``unknown``.
+        ``model``, ``structure``, ``configuration`` or ``unknown``.
     findings
         In the order in which they were made.
     """

@@ -12,6 +12,8 @@ from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import read_header
 from tomadapt.io.star import read_text
 from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
+from tomadapt.io.zipped import zipped_fault
+from tomadapt.structures.atoms import MODEL_SUFFIXES
 
 Format = Literal[
     "mrc",
@@ -24,6 +26,7 @@ Format = Literal[
     "extracted",
     "folder",
     "model",
+    "structure",
     "toml",
     "tomograms",
     "list",
@@ -36,6 +39,7 @@ _SUFFIXES: dict[str, Format] = {
     ".npy": "npy",
     ".npz": "npz",
     ".safetensors": "model",
+    **dict.fromkeys(MODEL_SUFFIXES, "structure"),
     ".toml": "toml",
 }
 _STARTS: tuple[tuple[bytes, Format], ...] = (
@@ -47,7 +51,13 @@ _COORDINATES = ("rlnCoordinateX", "rlnCenteredCoordinateXAngst", "rlnTomoParticl
 
 
 def format_of(path: Path) -> Format:
-    """What to read a file or folder as; what is not known otherwise may be a list of particles."""
+    """What to read a file or folder as; what is not known otherwise may be a list of particles.
+
+    Raises
+    ------
+    InputError
+        A STAR file cannot be read, or it is a zip archive.
+    """
     if path.is_dir():
         if (path / "set.json").exists() or (path / "config.json").exists():
             return "set"
@@ -63,6 +73,8 @@ def format_of(path: Path) -> Format:
         start = file.read(212)
     if start[208:211] == b"MAP":
         return "mrc"
+    if (fault := zipped_fault(path)) is not None:
+        raise fault
     for mark, kind in _STARTS:
         if start.startswith(mark):
             return kind

@@ -70,11 +70,11 @@ def voxel_size_finding(size_A: float | None, *, can_be_known: bool) -> Finding:
     """The voxel size in Å; not to have one is a fault only where the format can hold it."""
     if size_A is not None and not SMALLEST_A < size_A < LARGEST_A:
         text = f"voxels of {size_A:g} Å cannot be"
-        return problem("voxel_size", text, size_A, remedy="mend the header")
+        return problem("voxel_size", text, size_A, remedy=f"mend the header, or {STATE_VOXEL_SIZE}")
     if size_A is not None:
         return ok("voxel_size", f"voxels of {size_A:g} Å", size_A)
     if can_be_known:
-        text = "the voxel size is unknown: the header has none, or 0 or 1 Å, which nobody set"
+        text = "the voxel size is unknown: the file has none, or 0 or 1 Å, which nobody set"
         return problem("voxel_size", text, remedy=f"mend the header, or {STATE_VOXEL_SIZE}")
     text = "the voxel size is unknown: files of this format hold none"
     return note("voxel_size", text, remedy=STATE_VOXEL_SIZE)
@@ -105,6 +105,14 @@ def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
         version = "0.5" if image.array.metadata.zarr_format == 3 else "0.4"
         yield ok("format", f"OME-Zarr {version}, finest level", f"OME-Zarr {version}")
         yield ok("voxel_type", image.dtype.name, image.dtype.name)
+        missing, count = image.missing_chunks()
+        text = f"{missing} of {count} chunks are not stored and have the fill value"
+        value = {"missing": missing, "of": count}
+        if missing:
+            remedy = "copy it again if it was downloaded in part"
+            yield note("chunks", text, value, remedy=remedy)
+        else:
+            yield ok("chunks", f"{count} chunks", value)
 
 
 def _count(n: int) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.unpacking import unpacks_beyond
+from tomadapt.io.voxel_sizes import Sizes, cubic_voxel_size_A, says_a_size, shown_sizes
 
 _IMAGES = "MDF/images"
 _MOST_VOXELS = 2**36
@@ -49,8 +50,8 @@ class HdfVolume:
         The type in the file.
     step, lowest
         Stored integers count steps above a lowest value; 1 and 0 where they are the values.
-    voxel_size_A
-        In Å, or None where the header does not know it (EMAN2 writes 1 then).
+    voxel_sizes_A
+        Along x, y, z in Å, as the header has them: 1 where EMAN2 does not know it.
     """
 
     path: Path
@@ -59,7 +60,12 @@ class HdfVolume:
     stored_dtype: np.dtype[Any]
     step: float
     lowest: float
-    voxel_size_A: float | None
+    voxel_sizes_A: Sizes
+
+    @property
+    def voxel_size_A(self) -> float | None:
+        """In Å, or None where it is unknown; see :func:`~.voxel_sizes.cubic_voxel_size_A`."""
+        return cubic_voxel_size_A(self.path, self.voxel_sizes_A)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -176,13 +182,14 @@ def open_hdf(path: str | Path) -> HdfStack:
             volumes = _volumes(path, file)
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise _damaged(path, f"{type(error).__name__}: {error}") from None
-    sizes = [volume.voxel_size_A for volume in volumes]
-    known = [size for size in sizes if size is not None]
-    if known and (len(known) < len(sizes) or max(known) > (1 + _SAME_SIZE) * min(known)):
+    sizes = np.array([volume.voxel_sizes_A for volume in volumes])
+    low, high = sizes.min(axis=0), sizes.max(axis=0)
+    x, y, z = high.tolist()
+    if not (high <= (1 + _SAME_SIZE) * low).all() and says_a_size((x, y, z)):
         raise MismatchError(
             f"the volumes in {path} differ in voxel size",
             expected="one voxel size",
-            got=", ".join(sorted({f"{size:g} Å" if size else "unknown" for size in sizes})),
+            got=", ".join(sorted({shown_sizes(volume.voxel_sizes_A) for volume in volumes})),
             remedy="mend the headers or split the file",
         )
     return HdfStack(volumes)
@@ -274,7 +281,7 @@ def _volume(path: Path, images: Any, number: int) -> HdfVolume:
         stored_dtype=dataset.dtype,
         step=(high - low) / (2**bits - 1) if packed else 1.0,
         lowest=low if packed else 0.0,
-        voxel_size_A=_voxel_size_A(path, group, number),
+        voxel_sizes_A=_voxel_sizes_A(group),
     )
 
 
@@ -350,17 +357,7 @@ def _number(group: Any, name: str) -> float:
     return float(value.item())
 
 
-def _voxel_size_A(path: Path, group: Any, number: int) -> float | None:
-    sizes = [_number(group, f"apix_{axis}") for axis in "xyz"]
-    low, high = min(sizes), max(sizes)
-    if not all(map(math.isfinite, sizes)) or low <= 0 or (low, high) == (1.0, 1.0):
-        return None
-    if high - low > _SAME_SIZE * high:
-        raise InputError(
-            f"image {number} of {path} has anisotropic voxels",
-            expected="the same voxel size along x, y and z",
-            got=f"{' × '.join(f'{size:g}' for size in sizes)} Å",
-            remedy="resample it to cubic voxels",
-        )
+def _voxel_sizes_A(group: Any) -> Sizes:
     # Attributes are in single precision in some versions: 13.48 is then 13.479999…
-    return float(f"{sum(sizes) / 3:.6g}")
+    x, y, z = (_number(group, f"apix_{axis}") for axis in "xyz")
+    return float(f"{x:.6g}"), float(f"{y:.6g}"), float(f"{z:.6g}")

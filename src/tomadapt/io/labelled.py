@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.io.volumes import Contrast, check_contrast, open_target
+from tomadapt.io.volumes import CONTRADICTED, Contrast, check_contrast, open_target
 from tomadapt.subtomograms import (
     JoinedVolumes,
     LabelledSubtomograms,
@@ -69,7 +69,7 @@ def open_labelled_folder(
     for place in places.values():
         with warnings.catch_warnings():
             # That a class alone looks inverted says little; all of them are measured below.
-            warnings.simplefilter("ignore", UserWarning)
+            warnings.filterwarnings("ignore", CONTRADICTED)
             stated: Contrast = "negative" if contrast == "negative" else "positive"
             part = open_target(place, voxel_size_A=voxel_size_A, contrast=stated)
         parts.append(part.source)

@@ -11,7 +11,6 @@ import gzip
 import math
 import struct
 import tempfile
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,9 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
 from tomadapt.io.atomic import output_error
+from tomadapt.io.voxel_sizes import SAME_SPACING, Sizes, cubic_voxel_size_A, says_a_size
 
 HEADER_BYTES = 1024
-SAME_SPACING, _ROUNDED = 5e-3, 1e-3
-"""Headers whose axes differ by less mean cubic voxels; by less than the second, nobody is told."""
 KINDS = {0: "i1", 1: "i2", 2: "f4", 3: "complex int16", 4: "complex64", 6: "u2", 12: "f2"}
 """What each mode holds; the complex ones are named only to be refused."""
 REAL_MODES = (0, 1, 2, 6, 12)
@@ -120,57 +118,21 @@ class MrcHeader:
         return x, y, z
 
     @property
-    def knows_voxel_size(self) -> bool:
-        """False where the header holds 0, 1, or what is no length: nobody set it."""
-        low, high = min(self.voxel_sizes_A), max(self.voxel_sizes_A)
-        if not all(map(math.isfinite, self.voxel_sizes_A)) or low <= 0:
-            return False
-        return abs(low - 1) >= 1e-6 or abs(high - 1) >= 1e-6
-
-    def cubic_voxel_size_A(self, *, tolerance: float = SAME_SPACING) -> float | None:
-        """The mean voxel size in Å, or None where the header does not know it.
-
-        A z spacing that nobody set (no grid along z, or 0 or 1 Å beside equal others) is left out,
-        with a warning; so is a small difference, for the mean.
-
-        Raises
-        ------
-        InputError
-            When the axes differ by more than this fraction.
-        """
-        if not self.knows_voxel_size and not self._only_z_is_missing:
-            return None
-        sizes = self.voxel_sizes_A
-        text = " × ".join(f"{size:g}" for size in sizes)
-        if self._only_z_is_missing:
-            sizes = (sizes[0], sizes[1], sizes[0])
-            warnings.warn(
-                f"{self.path} has voxels of {text} Å in its header: nobody set z, so x and y are "
-                "taken",
-                stacklevel=2,
-            )
-        if max(sizes) - min(sizes) > tolerance * max(sizes):
-            raise InputError(
-                f"map {self.path} has anisotropic voxels",
-                expected="the same voxel size along x, y and z",
-                got=f"{text} Å",
-                remedy="mend the header where it is wrong, or resample the map to cubic voxels",
-            )
-        mean_A = sum(sizes) / 3
-        if max(sizes) - min(sizes) > _ROUNDED * max(sizes):
-            warnings.warn(
-                f"{self.path} has voxels of {text} Å in its header: their mean, {mean_A:g} Å, is "
-                "taken",
-                stacklevel=2,
-            )
-        return mean_A
+    def spacings_A(self) -> Sizes:
+        """The same, but 0 along z where the header has one sample there, which nobody set."""
+        x, y, z = self.voxel_sizes_A
+        return x, y, 0.0 if self.grid[2] == 1 and self.stored_shape[0] > 1 else z
 
     @property
-    def _only_z_is_missing(self) -> bool:
-        x, y, z = self.voxel_sizes_A
-        known = math.isfinite(x) and x > 0 and abs(x - 1) > _ROUNDED
-        set_xy = known and y > 0 and abs(x / y - 1) < _ROUNDED
-        return set_xy and (z == 0 or abs(z - 1) < 1e-6)
+    def knows_voxel_size(self) -> bool:
+        """False where the header holds 0, 1, or what is no length: nobody set it."""
+        return says_a_size(self.voxel_sizes_A)
+
+    def cubic_voxel_size_A(
+        self, *, state: str = "--voxel-size", tolerance: float = SAME_SPACING
+    ) -> float | None:
+        """The voxel size in Å; see :func:`~tomadapt.io.voxel_sizes.cubic_voxel_size_A`."""
+        return cubic_voxel_size_A(self.path, self.spacings_A, state=state, tolerance=tolerance)
 
 
 def open_mrc(path: str | Path) -> tuple[MrcHeader, NDArray[Any]]:

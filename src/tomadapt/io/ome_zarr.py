@@ -13,6 +13,7 @@ import itertools
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,11 @@ from pydantic import BaseModel, Field
 
 from tomadapt.errors import ConfigError, InputError, OutputError
 from tomadapt.io.atomic import output_error
+from tomadapt.io.voxel_sizes import Sizes, cubic_voxel_size_A
 from tomadapt.io.zarr_chunks import (
     METADATA,
     codec_fault,
+    other_separator,
     stored_bytes,
     stored_chunk,
     unpacks_too_far,
@@ -44,13 +47,14 @@ _MOST_VOXELS = 2**36
 _MOST_CHUNKS = 2**22
 # Looking for a file takes longer than reading so few voxels: nobody stores many such chunks.
 _FEW_VOXELS, _MOST_SMALL_CHUNKS = 2**9, 2**12
+_FARTHEST_LEVELS = 2**12
 _FEW_CHUNKS = 2**12
+_FEW_MISSING = 0.05  # empty corners, which programs do not store
 _LARGEST_CHUNK_BYTES = 2**29
 _LARGESTMETADATA_BYTES = 2**24
 # A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 2**26
-_SAME_SIZE = 1e-3
 
 
 class _Axis(BaseModel):
@@ -85,14 +89,19 @@ class OmeZarrVolume:
         The library's array.
     axes
         Which of its axes are z, y and x; any others have one element.
-    voxel_size_A
-        In Å, or None where the store does not say it in a known unit.
+    voxel_sizes_A
+        Along x, y, z in Å, or None where the store does not say them in a known unit.
     """
 
     path: Path
     array: Any
     axes: tuple[int, int, int]
-    voxel_size_A: float | None
+    voxel_sizes_A: Sizes | None
+
+    @property
+    def voxel_size_A(self) -> float | None:
+        """In Å, or None where it is unknown; see :func:`~.voxel_sizes.cubic_voxel_size_A`."""
+        return cubic_voxel_size_A(self.path, self.voxel_sizes_A)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -143,7 +152,22 @@ class OmeZarrVolume:
         else:  # each would be asked for, most of them perhaps missing: minutes of waiting
             stored = stored_bytes(self.path / self.array.path, needed)
         if stored < needed:
-            raise _damaged(self.path, f"{announced} bytes announced, {stored} stored")
+            got = f"{announced} bytes announced, {stored} stored"
+            if other_separator(self.array, self.path):
+                got += "; chunks lie under names with another separator than .zarray announces"
+            raise _damaged(self.path, got)
+
+    def missing_chunks(self) -> tuple[int, int]:
+        """How many chunks are not stored, and of how many: their voxels have the fill value.
+
+        Where there are very many, the missing ones are not counted.
+        """
+        grid = _grid(self.array)
+        count = math.prod(grid)
+        if count > _FEW_CHUNKS:
+            return 0, count
+        names = (self.path / self._name(place) for place in np.ndindex(grid))
+        return sum(not os.path.lexists(name) for name in names), count
 
     def _check_chunk(self, place: tuple[int, ...]) -> None:
         """Raise InputError where a chunk's file is none, or far more comes of it than a chunk."""
@@ -182,8 +206,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
     ------
     InputError
         It is no OME-Zarr image of real numbers with axes z, y and x; an axis of time or channels
-        is longer than 1; voxels are not cubic; sizes are implausible; something in it leads out of
-        the folder.
+        is longer than 1; sizes are implausible; something in it leads out of the folder.
     ConfigError
         There is no such level, or zarr is not installed.
     """
@@ -197,7 +220,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
         group = zarr.open_group(store, mode="r", use_consolidated=False)
         attributes = group.attrs.asdict()
         found = attributes["ome"] if group.metadata.zarr_format == 3 else attributes
-        image = _Multiscale.model_validate(found["multiscales"][0])
+        image = _finest_first(_Multiscale.model_validate(found["multiscales"][0]))
     except Exception as error:  # of what is no Zarr the library raises many things
         raise _damaged(path, _words(error)) from None
     if not 0 <= level < len(image.datasets):
@@ -221,9 +244,16 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
     if wrong:
         raise _damaged(path, wrong)
     z, y, x = (names.index(name) for name in "zyx")
-    size = _voxel_size_A(path, image, level, (z, y, x))
-    volume = OmeZarrVolume(path, array, (z, y, x), size)
+    sizes_A = _voxel_sizes_A(path, image, level, (x, y, z))
+    volume = OmeZarrVolume(path, array, (z, y, x), sizes_A)
     volume.check_stored()
+    missing, count = volume.missing_chunks()
+    if missing > _FEW_MISSING * count:
+        warnings.warn(
+            f"{missing} of the {count} chunks of {path} are not stored and read as "
+            f"{array.fill_value:g}: copy it again if it was downloaded in part",
+            stacklevel=2,
+        )
     return volume
 
 
@@ -382,10 +412,23 @@ def _fault(array: Any) -> str:
     return ""
 
 
-def _voxel_size_A(
+def _finest_first(image: _Multiscale) -> _Multiscale:
+    """The same with its levels in order: some programs write the coarsest one first."""
+    sizes = [
+        math.prod(math.prod(t.scale) for t in level.coordinateTransformations if t.scale)
+        for level in image.datasets
+    ]
+    # Levels of an image are not so far apart: such scales are damaged, and order nothing.
+    if not 0 < max(sizes) <= _FARTHEST_LEVELS**3 * min(sizes):
+        return image
+    order = sorted(range(len(sizes)), key=lambda level: sizes[level])
+    return image.model_copy(update={"datasets": tuple(image.datasets[i] for i in order)})
+
+
+def _voxel_sizes_A(
     path: Path, image: _Multiscale, level: int, axes: tuple[int, int, int]
-) -> float | None:
-    """The product of all scales in Å, or None where a scale or a known unit is missing."""
+) -> Sizes | None:
+    """The products of all scales in Å, or None where a scale or a known unit is missing."""
     own = [t.scale for t in image.datasets[level].coordinateTransformations if t.scale]
     scales = [*own, *(t.scale for t in image.coordinateTransformations if t.scale)]
     units = [UNITS_A.get(image.axes[axis].unit or "") for axis in axes]
@@ -399,10 +442,8 @@ def _voxel_size_A(
     ]
     if not all(map(math.isfinite, sizes)) or min(sizes) <= 0:
         raise _damaged(path, f"voxels of {sizes} Å")
-    if max(sizes) - min(sizes) > _SAME_SIZE * max(sizes):
-        got = f"{' × '.join(f'{size:g}' for size in sizes[::-1])} Å"
-        raise _damaged(path, f"anisotropic voxels of {got} along x, y, z")
-    return float(f"{sum(sizes) / 3:.9g}")
+    x, y, z = (float(f"{size:.9g}") for size in sizes)
+    return x, y, z
 
 
 def _multiscale(voxel_size_A: float, name: str) -> dict[str, Any]:

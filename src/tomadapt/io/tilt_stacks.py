@@ -19,6 +19,7 @@ from tomadapt.io.particle_lists.model import ParticleList, ReadOptions, missing_
 from tomadapt.io.particle_lists.relion import SHIFTS_A, SHIFTS_PIXELS, particles_from_star
 from tomadapt.io.star import StarDocument, StarTable, read_star
 from tomadapt.io.tilt_series import NumberTable, located, read_tilt_series
+from tomadapt.io.voxel_sizes import cubic_voxel_size_A
 from tomadapt.tomograms.tilt_geometry import TiltGeometry
 
 Doubles = NDArray[np.float64]
@@ -99,7 +100,8 @@ class TiltStacks:
             )
         if stack.shape[1] != stack.shape[2]:
             raise InputError(f"{path} holds no square images", got=f"shape {stack.shape}")
-        found_A = header.cubic_voxel_size_A() if header.knows_voxel_size else None
+        x, y, _ = header.voxel_sizes_A  # along z there are images
+        found_A = cubic_voxel_size_A(path, (x, y, x))
         if found_A is not None and abs(found_A / self.voxel_size_A - 1) > 0.01:
             raise MismatchError(
                 f"the pixels of {path} are not those of the STAR file",

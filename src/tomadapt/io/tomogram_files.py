@@ -10,7 +10,8 @@ from tomadapt.io.em import open_em
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.ome_zarr import open_ome_zarr
-from tomadapt.io.voxel_sizes import agreed_voxel_size
+from tomadapt.io.voxel_sizes import Sizes, agreed_voxel_size
+from tomadapt.io.zipped import zipped_fault
 from tomadapt.tomograms.tomogram import Density, Tomogram
 
 MRC_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ccp4")
@@ -42,20 +43,20 @@ def open_tomogram(
         The sign of the density in the file. It cannot be measured before particles are known, and
         programs differ, so there is no default.
     voxel_size_A
-        In Å; needed where the file does not say it: EM files never do, MRC and HDF5 files hold 0
-        or 1 where their program did not know it, and OME-Zarr may lack a unit.
+        In Å; needed where the file does not say it: EM files never do, others hold 0 or 1 where
+        their program did not know it, and OME-Zarr may lack a unit. Where the file says another, a
+        warning names both.
 
     Raises
     ------
     InputError
         As for :func:`~tomadapt.io.mrc.open_mrc`, :func:`~tomadapt.io.em.open_em`,
         :func:`~tomadapt.io.hdf.open_hdf` and :func:`~tomadapt.io.ome_zarr.open_ome_zarr`, and when
-        the file is of none of these kinds, is no single volume, or its voxels are not cubic.
+        the file is of none of these kinds, is no single volume, or its voxels are not cubic and
+        no size is stated.
     ConfigError
         When the voxel size is unknown, or the one stated is out of range; or a package that the
         format needs is not installed.
-    MismatchError
-        When the stated voxel size is not the file's.
     OutputError
         A packed file finds no room in the folder for temporary files.
     """
@@ -67,7 +68,7 @@ def open_tomogram(
         kind = _kind(path, suffix)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}", got=str(error), remedy="check the path") from None
-    density, found_A = _opened(path, kind)
+    density, sizes_A = _opened(path, kind)
     if len(density.shape) != 3 or min(density.shape) < 2:
         raise InputError(
             f"{path} is no tomogram",
@@ -75,7 +76,7 @@ def open_tomogram(
             got=f"shape {density.shape}",
             remedy="give a reconstructed volume",
         )
-    size = agreed_voxel_size(path, found_A, voxel_size_A)
+    size = agreed_voxel_size(path, sizes_A, voxel_size_A)
     sign = 1 if contrast == "positive" else -1
     return Tomogram(density, size, sign, name, str(path.absolute()))
 
@@ -129,6 +130,8 @@ def _kind(path: Path, suffix: str) -> Literal["mrc", "em", "hdf", "zarr"]:
         return "mrc"
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf"
+    if (fault := zipped_fault(path)) is not None:
+        raise fault
     raise _unknown(path, f"a file of unknown kind named {suffix or 'without an extension'}")
 
 
@@ -142,16 +145,16 @@ def _unknown(path: Path, got: str) -> InputError:
     )
 
 
-def _opened(path: Path, kind: Literal["mrc", "em", "hdf", "zarr"]) -> tuple[Density, float | None]:
-    """What the voxels are read from, and their size in Å where the file knows it."""
+def _opened(path: Path, kind: Literal["mrc", "em", "hdf", "zarr"]) -> tuple[Density, Sizes | None]:
+    """What the voxels are read from, and what the file says of their size along x, y, z in Å."""
     if kind == "mrc":
         header, data = open_mrc(path)
-        return data, header.cubic_voxel_size_A()
+        return data, header.spacings_A
     if kind == "em":
         return open_em(path), None
     if kind == "zarr":
         image = open_ome_zarr(path)
-        return image, image.voxel_size_A
+        return image, image.voxel_sizes_A
     volumes = open_hdf(path).volumes
     if len(volumes) > 1:
         raise InputError(
@@ -160,7 +163,7 @@ def _opened(path: Path, kind: Literal["mrc", "em", "hdf", "zarr"]) -> tuple[Dens
             got=f"{len(volumes)} volumes",
             remedy="give a reconstructed volume, or open it as particles",
         )
-    return volumes[0], volumes[0].voxel_size_A
+    return volumes[0], volumes[0].voxel_sizes_A
 
 
 def bare_name(name: str) -> str:

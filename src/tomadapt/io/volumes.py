@@ -18,15 +18,20 @@ from numpy.typing import NDArray
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.arrays import find_cubes, open_npy
+from tomadapt.io.cube_folders import read_cube_folder
 from tomadapt.io.em import open_em
 from tomadapt.io.extracted import cubes_digest, image_names, is_extracted, read_extracted
 from tomadapt.io.hdf import HdfStack, open_hdf
 from tomadapt.io.mrc import open_mrc
-from tomadapt.io.voxel_sizes import agreed_voxel_size
+from tomadapt.io.voxel_sizes import Sizes, agreed_voxel_size, require_stated, shown_sizes
+from tomadapt.io.zipped import zipped_fault
 from tomadapt.simulate.dataset import open_set
 from tomadapt.subtomograms import Indices, Subtomograms
+from tomadapt.tomograms.filling import filled_part, filling_note
 
 Contrast = Literal["measure", "positive", "negative"]
+CONTRADICTED = ".* was stated to have (positive|negative) contrast"
+"""What :func:`check_contrast` warns of begins so, for those who measure the sign themselves."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,12 @@ def open_target(
     path
         A simulated set; a folder of ``tomadapt extract``; a stack of cubes in an
         ``.mrc``/``.mrcs``, ``.em`` or EMAN2's ``.hdf`` file; a folder of ``.mrc`` or of ``.em``
-        cubes (taken in the order of their names); or an ``.npy``/``.npz`` array (n, d, d, d). An
+        cubes (taken in the order of their names; what is no particle there is left out, see
+        :mod:`~tomadapt.io.cube_folders`); or an ``.npy``/``.npz`` array (n, d, d, d). An
         ``.npz`` must hold exactly one such array.
     voxel_size_A
-        In Å; needed where the file carries none, as no ``.em`` file does.
+        In Å; needed where the file carries none, as no ``.em`` file does. Where the file says
+        another, a warning names both; of a simulated set it must be the same.
     contrast
         ``positive`` or ``negative`` states the sign of the density, and a warning is given when
         the measured one is clearly another; ``measure`` takes it for positive and refuses the file
@@ -111,12 +118,13 @@ def open_target(
         When the voxel size is unknown, the contrast measured is not the one assumed, or h5py is
         needed and not installed.
     MismatchError
-        When a stated voxel size differs from the file's.
+        When a stated voxel size differs from a simulated set's, or nothing is stated and the cubes
+        in a folder differ in it.
     """
     path = Path(path)
     if path.is_dir() and ((path / "set.json").exists() or (path / "config.json").exists()):
         data = open_set(path, snr=snr).unlabelled()
-        agreed_voxel_size(path, data.voxel_size_A, voxel_size_A)
+        require_stated(path, data.voxel_size_A, voxel_size_A)
         return data
     if snr is None and path.is_dir() and is_extracted(path):
         return _open_extracted(path, voxel_size_A, contrast)
@@ -127,11 +135,10 @@ def open_target(
             got="a file of recorded particles",
             remedy="leave the SNR out",
         )
-    cubes, found_A = _read_cubes(path)
-    size = agreed_voxel_size(path, found_A, voxel_size_A)
+    cubes, sizes_A, names = _read_cubes(path, voxel_size_A)
+    size = agreed_voxel_size(path, sizes_A, voxel_size_A)
     _refuse_bad_values(path, cubes)
     sign = -1 if contrast == "negative" else 1
-    names = tuple(p.name for p in _cube_files(path)) if path.is_dir() else ()
     source = ArrayVolumes(cubes, size, sign, names=names)
     check_contrast(path, Subtomograms(source), contrast)
     return Subtomograms(source)
@@ -140,37 +147,42 @@ def open_target(
 def _open_extracted(path: Path, voxel_size_A: float | None, contrast: Contrast) -> Subtomograms:
     """Particles that were extracted here: voxel size and sign are known."""
     cubes, card = read_extracted(path)
-    agreed_voxel_size(path, card.voxel_size_A, voxel_size_A)
+    size_A = agreed_voxel_size(path, card.voxel_size_A, voxel_size_A)
     require_real(path, cubes.dtype)
     _refuse_bad_values(path, cubes)
     sign = -1 if contrast == "negative" else 1
     names = image_names(path, len(cubes))
-    source = ArrayVolumes(cubes, card.voxel_size_A, sign, card.acquisition, names)
+    source = ArrayVolumes(cubes, size_A, sign, card.acquisition, names)
     check_contrast(path, Subtomograms(source), contrast)
     return Subtomograms(source)
 
 
-def _read_cubes(path: Path) -> tuple[NDArray[np.floating] | HdfStack, float | None]:
+def _read_cubes(
+    path: Path, stated_A: float | None
+) -> tuple[NDArray[np.floating] | HdfStack, Sizes | None, tuple[str, ...]]:
+    """The cubes, what is said of their voxels, and the name of each where it is a file."""
     if not path.exists():
         raise InputError(
             f"no such target: {path}", expected="a file or folder", remedy="check the path"
         )
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, stated_A)
     suffix = path.suffix.lower()
     if suffix in (".mrc", ".mrcs", ".map", ".st"):
-        data, voxel = _read_mrc(path)
-        return _as_stack(path, data), voxel
+        data, sizes_A = _read_mrc(path)
+        return _as_stack(path, data), sizes_A, ()
     if suffix == ".em":
-        return _as_stack(path, open_em(path)), None
+        return _as_stack(path, open_em(path)), None, ()
     if suffix in (".hdf", ".h5", ".hdf5"):
         stack = open_hdf(path)
         require_cubes(path, stack.shape)
-        return stack, stack.voxel_size_A
+        return stack, stack.volumes[0].voxel_sizes_A, ()
     if suffix == ".npy":
-        return _as_stack(path, open_npy(path)), None
+        return _as_stack(path, open_npy(path)), None, ()
     if suffix == ".npz":
-        return _as_stack(path, find_cubes(path).read()), None
+        return _as_stack(path, find_cubes(path).read()), None, ()
+    if (fault := zipped_fault(path)) is not None:
+        raise fault
     raise InputError(
         f"unknown kind of target: {path}",
         expected="a set, .mrc, .em or .hdf stack, folder of .mrc or .em cubes, .npy or .npz",
@@ -179,71 +191,50 @@ def _read_cubes(path: Path) -> tuple[NDArray[np.floating] | HdfStack, float | No
     )
 
 
-def _read_mrc(path: Path) -> tuple[NDArray[np.floating], float | None]:
+def _read_mrc(path: Path) -> tuple[NDArray[np.floating], Sizes]:
     header, data = open_mrc(path)
-    sides = header.voxel_sizes_A
     unusable = None
     if header.is_image_stack and len(set(data.shape)) != 1:
         unusable = "a stack of 2D images"
     elif header.axes != (1, 2, 3):
         unusable = f"axes in the order {header.axes}"
-    elif max(sides) > 1.01 * min(sides) and min(sides) > 0:
-        unusable = f"voxels of {sides[0]:g} × {sides[1]:g} × {sides[2]:g} Å"
     if unusable:
         raise InputError(
             f"{path} does not hold subtomograms",
-            expected="cubes with axes z, y, x and cubic voxels",
+            expected="cubes with axes z, y, x",
             got=unusable,
-            remedy="reconstruct or resample it first",
+            remedy="reconstruct it first",
         )
     # Single precision, as the header has it: what is kept of a set is known by this number.
-    return data, float(np.float32(sides[0])) if header.knows_voxel_size else None
+    x, y, z = (float(np.float32(size)) for size in header.spacings_A)
+    return data, (x, y, z)
 
 
-def _cube_files(folder: Path) -> list[Path]:
-    """The maps in a folder by name, without files such as ._p1.mrc that macOS leaves there."""
-    maps = (p for p in folder.iterdir() if p.suffix.lower() in (".mrc", ".map", ".em"))
-    return sorted(p for p in maps if not p.name.startswith("."))
+def _read_folder(
+    path: Path, stated_A: float | None
+) -> tuple[NDArray[np.floating], Sizes | None, tuple[str, ...]]:
+    """The cubes of a folder, what their headers say of voxels, and their names."""
+    sizes: dict[Path, Sizes] = {}
 
+    def read(file: Path) -> NDArray[np.floating]:
+        if file.suffix.lower() == ".em":
+            return open_em(file)
+        data, sizes[file] = _read_mrc(file)
+        return data
 
-def _read_folder(path: Path) -> tuple[NDArray[np.floating], float | None]:
-    files = _cube_files(path)
-    if not files:
-        raise InputError(
-            f"no .mrc cubes in {path}",
-            expected="at least one, or .em cubes",
-            got=0,
-            remedy="check the folder",
-        )
-    of_em = [file for file in files if file.suffix.lower() == ".em"]
-    if 0 < len(of_em) < len(files):
-        raise InputError(
-            f"cubes of two formats in {path}",
-            expected=".mrc or .em",
-            got=f"{len(files) - len(of_em)} .mrc and {len(of_em)} .em files",
-            remedy="move those aside that are no particles",
-        )
-    cubes: list[NDArray[np.float32]] = []
-    sizes: set[float | None] = set()
-    for file in files:
-        data, voxel = (open_em(file), None) if of_em else _read_mrc(file)
-        if data.ndim != 3 or len({*data.shape, *(cubes[0].shape if cubes else ())}) != 1:
-            raise InputError(
-                f"{file} is not a cube like the others",
-                expected=cubes[0].shape if cubes else "three equal sides",
-                got=data.shape,
-                remedy="extract all particles with one box",
-            )
-        cubes.append(np.asarray(data, dtype=np.float32))
-        sizes.add(None if voxel is None else round(voxel, 3))
-    if len(sizes) > 1:
+    found, cubes = read_cube_folder(path, read)
+    said = {tuple(round(size, 3) for size in sizes[f]) for f in found.particles if f in sizes}
+    if len(said) > 1 and stated_A is None:
         raise MismatchError(
             f"the cubes in {path} differ in voxel size",
             expected="one voxel size",
-            got=", ".join(map(str, sizes)),
-            remedy="mend the headers or split the folder",
+            got=", ".join(sorted({shown_sizes(sizes[f]) for f in found.particles})),
+            remedy="mend the headers, split the folder, or state the size (--voxel-size)",
         )
-    return np.stack(cubes), sizes.pop()
+    # One that differs from what is stated is to be told.
+    far = [s for s in sizes.values() if stated_A is None or abs(s[0] / stated_A - 1) > 1e-4]
+    size = next(iter(far or sizes.values()), None)
+    return cubes, size, tuple(file.name for file in found.particles)
 
 
 def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -292,7 +283,9 @@ def require_cubes(path: Path, shape: tuple[int, ...]) -> None:
 
 
 def _refuse_bad_values(path: Path, cubes: NDArray[np.floating] | HdfStack) -> None:
+    parts = []
     for index, cube in enumerate(cubes):
+        parts.append(filled_part(cube))
         wrong = None
         if not np.isfinite(cube).all():
             wrong = "NaN or infinite voxels"
@@ -307,6 +300,8 @@ def _refuse_bad_values(path: Path, cubes: NDArray[np.floating] | HdfStack) -> No
                 got=wrong,
                 remedy="extract it again or leave it out",
             )
+    if told := filling_note(str(path), np.array(parts)):
+        warnings.warn(told, stacklevel=3)
 
 
 def measured_contrast(data: Subtomograms, *, at_most: int = 500) -> float:

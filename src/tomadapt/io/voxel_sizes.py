@@ -1,55 +1,176 @@
-"""The voxel size that holds where a file and a user may both say one."""
+"""The voxel size that holds: what a file says along three axes, and what a user states."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from pathlib import Path
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
 
+Sizes = tuple[float, float, float]
+
 SMALLEST_A, LARGEST_A = 0.1, 1000.0
 """No electron tomogram has voxels beyond; a header that says so was written by mistake."""
+SAME_SPACING, _ROUNDED = 5e-3, 1e-3
+"""Files whose axes differ by less mean cubic voxels; by less than the second, nobody is told."""
+_OVERRIDDEN = 1e-4
+"""A stated size that differs by more is told: a tenth of a voxel over a thousand of them."""
 
 
-def agreed_voxel_size(path: Path, found_A: float | None, stated_A: float | None) -> float:
-    """The voxel size in Å that is in the file, or stated, or both alike to 1 %.
+def says_a_size(sizes_A: Sizes) -> bool:
+    """False where a file holds 0, 1, or what is no length along its axes: nobody set it."""
+    if not all(map(math.isfinite, sizes_A)) or min(sizes_A) <= 0:
+        return False
+    return any(abs(size - 1) >= 1e-6 for size in sizes_A)
+
+
+def shown_sizes(sizes_A: Sizes) -> str:
+    """Sizes along x, y and z as text, one where they are the same."""
+    if not says_a_size(sizes_A):
+        return "unknown"
+    same = max(sizes_A) - min(sizes_A) <= 1e-6 * max(sizes_A)
+    return " × ".join(f"{size:g}" for size in (sizes_A[:1] if same else sizes_A)) + " Å"
+
+
+def cubic_voxel_size_A(
+    path: Path,
+    sizes_A: Sizes | None,
+    *,
+    state: str = "--voxel-size",
+    tolerance: float = SAME_SPACING,
+) -> float | None:
+    """The voxel size in Å that a file means, or None where it does not know it.
+
+    A z spacing that nobody set (0 or 1 Å beside equal others) is left out, with a warning; so is a
+    small difference, for the mean.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    sizes_A
+        What it says along x, y, z; None where it says nothing.
+    state
+        How the user states the size.
+    tolerance
+        By which fraction axes may differ.
+
+    Raises
+    ------
+    InputError
+        When they differ by more.
+    """
+    if sizes_A is None or not (says_a_size(sizes_A) or _only_z_is_missing(sizes_A)):
+        return None
+    text = " × ".join(f"{size:g}" for size in sizes_A) + " Å"
+    if _only_z_is_missing(sizes_A):
+        warnings.warn(
+            f"{path} has voxels of {text} in its header: nobody set z, so x and y are taken",
+            stacklevel=3,
+        )
+        sizes_A = (sizes_A[0], sizes_A[1], sizes_A[0])
+    low, high = min(sizes_A), max(sizes_A)
+    if high - low > tolerance * high:
+        raise InputError(
+            f"{path} has anisotropic voxels",
+            expected="the same voxel size along x, y and z",
+            got=text,
+            remedy=f"state the right size ({state}) where the file is wrong, or resample it to "
+            "cubic voxels",
+        )
+    mean_A = low if low == high else sum(sizes_A) / 3
+    if high - low > _ROUNDED * high:
+        warnings.warn(
+            f"{path} has voxels of {text} in its header: their mean, {mean_A:g} Å, is taken",
+            stacklevel=3,
+        )
+    return mean_A
+
+
+def _only_z_is_missing(sizes_A: Sizes) -> bool:
+    x, y, z = sizes_A
+    known = math.isfinite(x) and x > 0 and abs(x - 1) > _ROUNDED
+    set_xy = known and y > 0 and abs(x / y - 1) < _ROUNDED
+    return set_xy and (z == 0 or abs(z - 1) < 1e-6)
+
+
+def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float | None) -> float:
+    """The voxel size in Å that is stated, or that is in the file.
+
+    What is stated counts. Where the file says another, a warning names both.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    found_A
+        What it says, along x, y, z or for all of them; None where it says nothing.
+    stated_A
+        What the user says.
 
     Raises
     ------
     ConfigError
         When neither is known, or the stated one is out of range.
-    MismatchError
-        When they differ.
     InputError
-        When the file's is out of range.
+        When nothing is stated and the file's is out of range, or not the same along all axes.
     """
-    from tomadapt.subtomograms import same_voxel_size  # local: torch comes with it
-
-    if stated_A is None and found_A is None:
-        raise ConfigError(
-            f"the voxel size of {path} is unknown",
-            expected="--voxel-size in Å",
-            got="none in the file",
-            remedy="give --voxel-size",
-        )
-    if stated_A is not None and not SMALLEST_A < stated_A < LARGEST_A:
+    sizes_A = (found_A, found_A, found_A) if isinstance(found_A, float | int) else found_A
+    if stated_A is None:
+        return _plausible(path, cubic_voxel_size_A(path, sizes_A))
+    if not SMALLEST_A < stated_A < LARGEST_A:
         raise ConfigError(
             "voxel size out of range",
             expected="between 0.1 and 1000 Å",
             got=stated_A,
             remedy="give --voxel-size in Å",
         )
-    if found_A is not None and not SMALLEST_A < found_A < LARGEST_A:
+    if (
+        sizes_A is not None
+        and says_a_size(sizes_A)
+        and any(abs(size / stated_A - 1) > _OVERRIDDEN for size in sizes_A)
+    ):
+        warnings.warn(
+            f"{path} has voxels of {shown_sizes(sizes_A)} in its header, and {stated_A:g} Å are "
+            "stated: the stated size is taken",
+            stacklevel=3,
+        )
+    return float(stated_A)
+
+
+def _plausible(path: Path, found_A: float | None) -> float:
+    if found_A is None:
+        raise ConfigError(
+            f"the voxel size of {path} is unknown",
+            expected="--voxel-size in Å",
+            got="none in the file, or 0 or 1 Å, which nobody set",
+            remedy="give --voxel-size",
+        )
+    if not SMALLEST_A < found_A < LARGEST_A:
         raise InputError(
             f"the voxel size in {path} cannot be",
             expected="between 0.1 and 1000 Å",
             got=f"{found_A:g} Å",
-            remedy="mend the header",
+            remedy="give --voxel-size, or mend the header",
         )
-    if found_A is not None and stated_A is not None and not same_voxel_size(found_A, stated_A):
+    return float(found_A)
+
+
+def require_stated(path: Path, known_A: float, stated_A: float | None) -> None:
+    """Refuse a stated voxel size that is not that of a simulated set, which is what it was made of.
+
+    Raises
+    ------
+    MismatchError
+        When they differ by more than 1 %.
+    """
+    from tomadapt.subtomograms import same_voxel_size  # local: torch comes with it
+
+    if stated_A is not None and not same_voxel_size(known_A, stated_A):
         raise MismatchError(
             f"the voxel size of {path} is not the one stated",
             expected=f"{stated_A:g} Å (stated)",
-            got=f"{found_A:g} Å (file)",
-            remedy="leave --voxel-size out, or mend the header",
+            got=f"{known_A:g} Å (it was simulated so)",
+            remedy="leave --voxel-size out",
         )
-    return float(stated_A if stated_A is not None else found_A)  # type: ignore[arg-type]

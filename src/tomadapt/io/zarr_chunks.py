@@ -69,6 +69,13 @@ def stored_bytes(folder: Path, needed: float) -> int:
     return total
 
 
+def other_separator(array: Any, root: Path) -> bool:
+    """Whether the first chunk is there under a name with the other separator (Zarr 2)."""
+    name = str(array.metadata.encode_chunk_key((0,) * array.ndim))
+    other = name.replace(".", "/") if "." in name else name.replace("/", ".")
+    return other != name and (root / array.path / other).is_file()
+
+
 def _codec_names(array: Any) -> Iterator[str]:
     about = array.metadata
     if about.zarr_format == 3:

@@ -191,7 +191,7 @@ def template(
         if bare_name(path)[1] in MODEL_SUFFIXES:
             model = read_atomic_model(path, assembly=assembly)
             density = voxelise(model, box=box, weighting=weighting, **grid)
-            source = f"atomic model {path}, {weighting}-weighted"
+            source = f"atomic model {path}, {weighting}-weighted, {model.text}"
         else:
             density = map_template(path, box=box, map_voxel_size_A=stated_A, **grid)
             source = f"map {path}" + (f", stated voxels of {stated_A:g} Å" if stated_A else "")

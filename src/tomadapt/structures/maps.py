@@ -211,12 +211,13 @@ def _read_mrc(path: Path) -> tuple[MrcHeader, Array]:
 
 def _known_voxel(header: MrcHeader) -> float:
     """Return the voxel size of a file, if it says one."""
-    voxel = header.cubic_voxel_size_A()
+    state = f"{header.path.name}@8.1A"
+    voxel = header.cubic_voxel_size_A(state=state)
     if voxel is None:
         raise InputError(
             f"map {header.path} does not say its voxel size",
             expected="a positive voxel size other than 1 (0 and 1 are what unset headers hold)",
             got=f"{' × '.join(f'{size:g}' for size in header.voxel_sizes_A)} Å",
-            remedy=f"state it: {header.path.name}@8.1A, or set it in the header",
+            remedy=f"state it: {state}, or set it in the header",
         )
     return voxel

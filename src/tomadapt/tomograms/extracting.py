@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from tomadapt.io.extracted import (
 from tomadapt.io.volumes import Contrast
 from tomadapt.simulate.dataset import versions
 from tomadapt.tomograms.extraction import extract
+from tomadapt.tomograms.filling import filling_note
 from tomadapt.tomograms.positions import POSITIONS, Positions, write_positions
 from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
 from tomadapt.tomograms.tomogram import Tomogram
@@ -83,6 +85,8 @@ def extract_to_folder(
             out=staged,
         )
         kept = positions.without(extraction.dropped)
+        if told := filling_note(card.tomogram, extraction.filled):
+            warnings.warn(told, stacklevel=2)
         if len(kept.rows) < fewest:
             reasons = sorted(set(kept.rejected.values()))
             raise InputError(

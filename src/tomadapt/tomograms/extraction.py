@@ -26,6 +26,7 @@ from tomadapt.structures.resampling import (
     require_box,
     require_positive,
 )
+from tomadapt.tomograms.filling import filled_part
 from tomadapt.tomograms.tomogram import Tomogram
 
 Array = NDArray[np.floating[Any]]
@@ -59,6 +60,8 @@ class Extraction:
         what does.
     dropped
         Why each row that is missing in ``kept`` has no cube.
+    filled
+        (n,): the fraction of the tomogram's voxels around each that are filled with one value.
     """
 
     volumes: NDArray[np.float32]
@@ -66,6 +69,7 @@ class Extraction:
     kept: NDArray[np.int64]
     inside: NDArray[np.float64]
     dropped: dict[int, str]
+    filled: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -153,9 +157,10 @@ def extract(
     _check_size(tomogram, box * voxel_size_A)
     cut = _Cut(box, voxel_size_A / scale, smoothing_sigma_A / scale)
     centres = points[:, ::-1] / scale
-    reasons = [_reason(tomogram, cut, centre, border) for centre in centres]
-    dropped = {row: reason for row, reason in enumerate(reasons) if reason}
-    kept = np.array([row for row, reason in enumerate(reasons) if not reason], dtype=np.int64)
+    seen = [_looked_at(tomogram, cut, centre, border) for centre in centres]
+    dropped = {row: reason for row, (reason, _) in enumerate(seen) if reason}
+    kept = np.array([row for row, (reason, _) in enumerate(seen) if not reason], dtype=np.int64)
+    filled = np.array([part for reason, part in seen if not reason], dtype=np.float64)
     cubes = (_cube(tomogram, cut, centres[row]) for row in kept)
     inside = np.array([_inside(tomogram, cut, centres[row]) for row in kept])
     if out is None:
@@ -164,7 +169,7 @@ def extract(
             volumes[index] = cube
     else:
         volumes = _written(Path(out), cubes, count=len(kept), box=box)
-    return Extraction(volumes, float(voxel_size_A), kept, inside, dropped)
+    return Extraction(volumes, float(voxel_size_A), kept, inside, dropped, filled)
 
 
 def _check_arguments(points: Array, *, box: int, voxel_size_A: float, sigma_A: float) -> None:
@@ -189,23 +194,23 @@ def _check_size(tomogram: Tomogram, edge_A: float) -> None:
         )
 
 
-def _reason(tomogram: Tomogram, cut: _Cut, centre: Array, border: str) -> str:
-    """Why there can be no cube around a centre (z, y, x, voxels), or nothing."""
+def _looked_at(tomogram: Tomogram, cut: _Cut, centre: Array, border: str) -> tuple[str, float]:
+    """Why there can be no cube around a centre (z, y, x, voxels), or nothing; the filled part."""
     if not np.isfinite(centre).all():
-        return NOT_FINITE
+        return NOT_FINITE, 0.0
     last = np.array(tomogram.shape) - 1
     # A voxel holds what is within half a voxel of its centre.
     if (centre < -0.5).any() or (centre > last + 0.5).any():
-        return OUTSIDE
+        return OUTSIDE, 0.0
     first_new, last_new = cut.box_span(centre)
     # Coordinates and voxel sizes have been through text files: their last digit says nothing.
     if border == "drop" and ((first_new < -1e-3).any() or (last_new > last + 1e-3).any()):
-        return REACHES_OUT
+        return REACHES_OUT, 0.0
     low, high = _reads(tomogram, cut, centre)
     values = tomogram.block(low.tolist(), high.tolist())
     if not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        return BAD_VOXELS
-    return CONSTANT if values.min() == values.max() else ""
+        return BAD_VOXELS, 0.0
+    return CONSTANT if values.min() == values.max() else "", filled_part(values)
 
 
 def _inside(tomogram: Tomogram, cut: _Cut, centre: Array) -> float:

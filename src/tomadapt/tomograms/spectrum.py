@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.tomogram import Tomogram
 
 Doubles = NDArray[np.float64]
+Direction = Literal["z", "y", "x"]
 
 _SIDE = 64
 _SMALLEST_SIDE = 16
@@ -45,6 +46,26 @@ class MeanPower:
         """Sides of the padded blocks along z, y, x."""
         z, y, x = map(_padded, self.shape)
         return z, y, x
+
+    def turned(self, beam: Direction) -> MeanPower:
+        """The spectrum after the volume was turned by −90° so that ``beam`` is along z.
+
+        About x where it is along y, as ``trimvol -rx`` of IMOD does; about y where it is along x.
+        """
+        if beam == "z":
+            return self
+        nz, ny, nx = self.padded
+        opposite = -np.arange(nz) % nz, -np.arange(ny) % ny, np.arange((nx - 1) // 2, 0, -1)
+        whole = np.concatenate([self.power, self.power[np.ix_(*opposite)]], axis=2)
+        z, y, x = self.shape
+        if beam == "y":  # x, z, −y
+            turned, shape = whole.swapaxes(0, 1), (y, z, x)
+            turned = turned[-np.arange(ny) % ny]
+        else:  # −z, y, x
+            turned, shape = whole.swapaxes(0, 2), (x, y, z)
+            turned = turned[..., -np.arange(nz) % nz]
+        half = np.ascontiguousarray(turned[..., : turned.shape[2] // 2 + 1])
+        return MeanPower(half, shape, self.blocks)
 
 
 def tomogram_power(tomogram: Tomogram, *, at_most: int = 100) -> MeanPower:

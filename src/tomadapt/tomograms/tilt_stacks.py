@@ -187,6 +187,7 @@ def reconstruct_tilt_stacks(
         kept,
         np.ones(len(kept)),
         survey.dropped,
+        np.zeros(len(kept)),
         particles=stacks.particles,
         rotations=rotations,
         images=np.array([len(survey.used[row]) for row in kept], dtype=np.int64),
