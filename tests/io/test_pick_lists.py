@@ -301,7 +301,7 @@ BINARY: dict[str, tuple[bytes, str]] = {
 TEXTS: dict[str, tuple[str, str]] = {
     "ascii.mod": ("# imod ascii file version 2.0\n\nimod 1\noffsets 0 0 0\n", "model2point -float"),
     "page": ("<!DOCTYPE html>\n<p>404, not, found</p>\n", "HTML"),
-    "1abc.pdb": ("HEADER    RIBOSOME\nATOM      1  N   ALA A   1\n", "PDB file"),
+    "1abc.pdb": ("HEADER    RIBOSOME\nATOM      1  N   ALA A   1\n", "PDB"),
     "metadata.json": (
         '{"annotation_object": {"name": "x"}, "files": []}',
         "a JSON file without boxes_3d, points or location; it has annotation_object, files",
