@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "recovery": "structures averaged from random poses, beside the truth",
     "student": "Table 1's targets by likelihood, and by a network that learns from it",
     "third_party": "labels by likelihood on a tomogram, cubes and ribosomes that others made",
+    "third_party_networks": "adapted networks and the judge's student on cubes that others made",
     "spheres": "spheres of a protein's size among proteins, labelled by likelihood",
     "limits": "where labels by likelihood end: rivals, CTF, defocus, homologues, shifts, SNR",
     "planted": "a tomogram's planted particles found and named by the one command",

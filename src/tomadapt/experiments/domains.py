@@ -97,7 +97,8 @@ class Batches:
 
 def method_options(method: str, scale: Scale, *, seed: int) -> MethodOptions | None:
     """A method's options at a scale."""
-    scaled = {"ada": scale.ada, "ada_paper_recipe": scale.ada_paper_recipe}
+    scaled = {"ada": scale.ada, "most_consistent": scale.ada}
+    scaled |= {"ada_paper_recipe": scale.ada_paper_recipe}
     if method in scaled:
         return with_seed(scaled[method], seed)
     return default_options(method, seed=seed)

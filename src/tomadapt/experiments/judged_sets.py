@@ -145,7 +145,7 @@ def judge_set(
         out,
     )
     seconds = time.process_time() - started
-    truth, rows = _rows(folder / "truth.csv"), _rows(out / "labels.csv")
+    truth, rows = read_table(folder / "truth.csv"), read_table(out / "labels.csv")
     return Judged(
         np.array([row["label"] for row in truth]),
         np.array([row["label"] for row in rows]),
@@ -233,7 +233,7 @@ def judge_ribosomes(data: Path, store: Path) -> list[Row]:
         shutil.rmtree(out, ignore_errors=True)
         classes = {name: name for name in names}
         summary = classify_cubes(CubesOptions(cubes=path, classes=classes), out)
-        labels = [row["label"] for row in _rows(out / "labels.csv")]
+        labels = [row["label"] for row in read_table(out / "labels.csv")]
         others = {k: v for k, v in summary["classes"].items() if k != names[0]}
         others |= {k: v for k, v in summary["junk"].items() if v}
         hand = summary["measured_acquisition"]["hand_nats"]
@@ -284,6 +284,7 @@ def _randomised_labels(path: Path, classes: dict[str, str]) -> NDArray[np.str_]:
     return names[found.label]
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file with names."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -17,18 +17,21 @@ from tomadapt.learn.correspondence import CorrespondenceOptions, StructuralCorre
 from tomadapt.learn.importance import ImportanceEstimation, ImportanceOptions
 from tomadapt.learn.method import AdaptationMethod, SourceOnly
 from tomadapt.learn.model import Model
-from tomadapt.learn.statistics import TargetStatistics
+from tomadapt.learn.most_consistent import MostConsistent
+from tomadapt.learn.statistics import PartialStatistics, TargetStatistics
 
 MethodOptions = AdversarialOptions | ImportanceOptions | CorrespondenceOptions
 
 METHODS: dict[str, Callable[[Model, Any, Fabric | None], AdaptationMethod]] = {
     "source_only": lambda model, _, __: SourceOnly(model),
     "target_statistics": lambda model, _, fabric: TargetStatistics(model, fabric),
+    "partial_statistics": lambda model, _, fabric: PartialStatistics(model, fabric),
     "ie": ImportanceEstimation,
     "sc": StructuralCorrespondence,
     "ie_target_statistics": ImportanceEstimation,
     "sc_target_statistics": StructuralCorrespondence,
     "ada": AdversarialAdaptation,
+    "most_consistent": MostConsistent,
     # What Algorithm 1 ends with, collapsed or not: it is the literal recipe that is measured.
     "ada_paper_recipe": lambda model, options, fabric: AdversarialAdaptation(
         model, options, fabric, fall_back=False
@@ -42,6 +45,7 @@ _OPTIONS: dict[str, MethodOptions] = {
     "ie_target_statistics": ImportanceOptions(statistics="target"),
     "sc_target_statistics": CorrespondenceOptions(statistics="target"),
     "ada": DEFAULT_RECIPE,
+    "most_consistent": DEFAULT_RECIPE,
     "ada_paper_recipe": PAPER_RECIPE,
 }
 

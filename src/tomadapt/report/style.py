@@ -30,6 +30,8 @@ _METHOD_TITLES = {
     TARGET_STATISTICS: "statistics re-estimated",
     "ie": "importance estimation",
     "sc": "structural correspondence",
+    "partial_statistics": "statistics re-estimated in part",
+    "most_consistent": "most consistent of several adaptations",
     "ie_target_statistics": "importance estimation, statistics re-estimated",
     "sc_target_statistics": "structural correspondence, statistics re-estimated",
     "ada": "3D-ADA",

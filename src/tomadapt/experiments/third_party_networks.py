@@ -1,0 +1,146 @@
+"""Networks on cubes that others made: adaptation, and the judge's student. Not in the paper.
+
+The source is simulated by this package with the sets' own optics and range of SNRs; noise,
+potential and reconstruction of the target are others'. Methods that adapt see all cubes; of the
+student's every second cube is judged, and it is compared on the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.experiments.judged_sets import STATED, read_table
+from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.scales import Setting
+from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.third_party import SETS
+from tomadapt.io.atomic import output_folder, write_text
+from tomadapt.io.volumes import open_target
+from tomadapt.judge.judge import judge
+from tomadapt.judge.noise import Noise
+from tomadapt.judge.rivals import wanted_structures
+from tomadapt.learn.calibration import calibration_error
+from tomadapt.learn.catalogue import METHODS, default_options
+from tomadapt.learn.engine import make_fabric
+from tomadapt.learn.model import Model
+from tomadapt.learn.recolouring import recoloured
+from tomadapt.learn.source import SourceTraining
+from tomadapt.learn.student import SoftLabelled, StudentTraining, train_student
+from tomadapt.pipeline import trained_model
+from tomadapt.prediction import predict
+from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.recording import recording_of
+from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+COMPARED = ("source_only", "target_statistics", "partial_statistics", "ada", "most_consistent")
+SNR_RANGE = (0.003, 0.03)
+"""Of the sets, after the CTF."""
+COLUMNS = ("set", "method", "n", "accuracy", "ece", "null right")
+
+
+def run(setting: Setting) -> list[Path]:
+    """Every method on every set that is at hand; rows are written as they come."""
+    records = setting.file("third_party_networks.jsonl")
+    table = setting.file("third_party_networks.md")
+    output_folder(setting.out)
+    rows: list[Row] = []
+    there = [setting.store / "third_party" / name for name in SETS]
+    for folder in [f for f in there if setting.data and (f / "truth.csv").is_file()]:
+        for row in _of_set(folder, setting):
+            rows.append({"experiment": "third_party_networks", "set": folder.name, **row})
+            write_rows(records, rows)
+            lines = [[_text(row.get(c)) for c in COLUMNS] for row in rows]
+            write_text(table, "# Networks on cubes that others made\n\n" + markdown(COLUMNS, lines))
+        if setting.scale.name == "smoke":
+            break
+    return [records, table]
+
+
+def _of_set(folder: Path, setting: Setting) -> Iterator[Row]:
+    assert setting.data is not None
+    data = open_target(folder / "cubes.mrc", contrast="positive")
+    named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    classes = {k: str(setting.data / v) for k, v in named.items() if v and k != NULL_CLASS}
+    classes[NULL_CLASS] = NULL_CLASS
+    truth = np.array([list(classes).index(r["label"]) for r in read_table(folder / "truth.csv")])
+    acquisition = recording_of(data, STATED).acquisition
+    source = _source(classes, acquisition, data, setting)
+    fabric = make_fabric()
+    path = setting.store / f"third_party_source-{data.box}-{data.voxel_size_A:g}.safetensors"
+    training = SourceTraining(
+        epochs=setting.scale.training.epochs, snr_range=SNR_RANGE, repair_noise=True, augment=True
+    )
+    model = trained_model(path, source, training, fabric=fabric, title="train source")
+    for name in COMPARED:
+        adapted = METHODS[name](model, default_options(name, seed=0), fabric).fit(source, data)
+        yield {"method": name, **_measures(adapted.model, data, truth), "warning": adapted.warning}
+    half = np.arange(len(data)) % 2 == 0
+    student = _student(data.subset(np.flatnonzero(half)), classes, acquisition, source, setting)
+    rest = np.flatnonzero(~half)
+    yield {"method": "student", **_measures(student, data.subset(rest), truth[rest])}
+
+
+def _source(
+    classes: dict[str, str], acquisition: Acquisition, data: Subtomograms, setting: Setting
+) -> LabelledSubtomograms:
+    config = SimulationConfig(
+        classes=classes,
+        acquisition=acquisition,
+        per_class=setting.scale.experimental_per_class,
+        snr=float(np.sqrt(np.prod(SNR_RANGE))),
+        seed=777,
+        box=data.box,
+        voxel_size_A=data.voxel_size_A,
+        resolution_A=max(data.voxel_size_A, 8.0),
+        even_noise=True,
+    )
+    name = f"third_party_source-{data.box}-{data.voxel_size_A:g}"
+    return simulate_set(config, setting.store / name)
+
+
+def _student(
+    judged: Subtomograms,
+    classes: dict[str, str],
+    acquisition: Acquisition,
+    source: LabelledSubtomograms,
+    setting: Setting,
+) -> Model:
+    grid: dict[str, Any] = {"box": judged.box, "voxel_size_A": judged.voxel_size_A}
+    points = MeasuredPoints.of(acquisition, n=judged.box, voxel_size_A=judged.voxel_size_A)
+    found = judge(
+        judged,
+        wanted_structures(classes, **grid),
+        Noise.of(judged, points),
+        acquisition=acquisition,
+        voxel_size_A=judged.voxel_size_A,
+    )
+    snr = None if found.optics is None else found.optics.snr
+    training = StudentTraining(
+        epochs=setting.scale.training.epochs,
+        snr_range=SNR_RANGE if snr is None else (snr / 2, snr * 2),
+    )
+    like, _ = recoloured(source, judged, snr=float(np.sqrt(np.prod(training.snr_range))))
+    return train_student(SoftLabelled(judged, found.probabilities), like, training)[0]
+
+
+def _measures(model: Model, data: Subtomograms, truth: np.ndarray[Any, Any]) -> Row:
+    found = predict(model, data)
+    null = truth == found.class_names.index(NULL_CLASS)
+    return {
+        "n": len(data),
+        "accuracy": float((found.labels == truth).mean()),
+        "ece": calibration_error(found.probabilities, truth),
+        "null right": float((found.labels == truth)[null].mean()),
+    }
+
+
+def _text(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,95 @@
+"""Whether a model says the same of a particle seen in two ways: a sign that needs no labels.
+
+A particle that is turned about the tilt axis, and moved a little, is the same particle. A model
+whose normalisation or features do not fit the target names it now this, now that; one that has
+collapsed names everything alike. Both have little mutual information between the two answers,
+however unequally frequent the classes are (Ji, Henriques & Vedaldi 2019, ICCV, section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from tomadapt.learn.augmentation import half_turns, turn_and_shift
+from tomadapt.learn.engine import to_network
+from tomadapt.learn.model import Model
+from tomadapt.subtomograms import Subtomograms
+
+MOST_PARTICLES = 600
+_TURNS = ((1, 0), (0, 1), (1, 1))
+_BATCH = 64
+_SMALLEST = 1e-12
+
+
+def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int = 0) -> float:
+    """Mutual information of what a model says of particles and of the same turned and moved.
+
+    Parameters
+    ----------
+    model
+        To be judged.
+    target
+        The particles; of many, some that are spread over all.
+    fabric
+        Device and precision.
+    seed
+        Of the shifts.
+
+    Returns
+    -------
+    float
+        In nats, 0 where nothing is told and at most the entropy of the predicted classes.
+    """
+    rows = np.arange(0, len(target), math.ceil(len(target) / MOST_PARTICLES))
+    some = target.subset(rows)
+    turns = half_turns(target.acquisition or model.card.acquisition)
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    still = np.zeros((len(rows), 2), dtype=np.int64), np.zeros((len(rows), 3), dtype=np.int64)
+    first = _probabilities(model, some, *still, turns=turns, fabric=fabric)
+    joint = np.zeros((first.shape[1], first.shape[1]))
+    for bits in _TURNS:
+        flips = np.tile(bits, (len(rows), 1))
+        shifts = rng.integers(-2, 3, (len(rows), 3))
+        joint += first.T @ _probabilities(model, some, flips, shifts, turns=turns, fabric=fabric)
+    return mutual_information(joint)
+
+
+def mutual_information(joint: NDArray[np.floating]) -> float:
+    """Of two classifications, in nats.
+
+    Parameters
+    ----------
+    joint
+        (c, c) how often each pair of classes comes together, on any scale; it is made symmetric.
+    """
+    p = np.asarray(joint + joint.T, dtype=np.float64)
+    p /= p.sum()
+    alone = p.sum(axis=1)
+    expected = np.outer(alone, alone)
+    return float((p * np.log((p + _SMALLEST) / (expected + _SMALLEST))).sum())
+
+
+def _probabilities(
+    model: Model,
+    data: Subtomograms,
+    flips: NDArray[np.integer],
+    shifts: NDArray[np.integer],
+    *,
+    turns: tuple[bool, bool],
+    fabric: Fabric,
+) -> NDArray[np.float64]:
+    """(n, classes) of particles turned and moved."""
+    extractor = model.extractor.to(fabric.device).eval()
+    head = model.classifier.to(fabric.device).eval()
+    found = []
+    with torch.inference_mode(), fabric.autocast():
+        for first in range(0, len(data), _BATCH):
+            part = np.arange(first, min(first + _BATCH, len(data)))
+            seen = turn_and_shift(data.read(part), flips[part], shifts[part], turns=turns)
+            found.append(head(extractor(to_network(seen, fabric))).float().softmax(dim=1).cpu())
+    return torch.cat(found).double().numpy()
