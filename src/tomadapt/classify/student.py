@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.cubes import CubesOptions, cubes_sign
 from tomadapt.classify.judged_summary import (
     acquisition_warnings,
@@ -145,6 +146,14 @@ def classify_cubes_by_student(
             first.verdicts, target.acquisition, target.sign.text
         ),
         "contrast": {"sign": target.sign.sign, "text": target.sign.text},
+        "assumed": cubes_assumptions(
+            target.data.voxel_size_A,
+            target.measured.recording,
+            target.measured.summary,
+            stated_voxel_size_A=options.voxel_size_A,
+            contrast=target.sign.text,
+            files=bool(getattr(target.data.source, "names", ())),
+        ),
         "warnings": told,
         "seconds": {name: record["seconds"] for name, record in clock.records.items()},
         "peak_memory_mb": max(r["peak_memory_mb"] for r in clock.records.values()),

@@ -134,10 +134,10 @@ def classify(
     require_one_process()
     chosen = one_of("--method", method, ("auto", *METHODS))
     chosen = "likelihood" if chosen == "auto" else chosen
-    if fdr is not None and chosen != "likelihood":
+    if fdr is not None and chosen not in ("likelihood", "student"):
         raise ConfigError(
             "--fdr would have no effect",
-            expected="--method likelihood, which knows false-discovery rates",
+            expected="--method likelihood or student, which know false-discovery rates",
             got=f"--method {chosen}",
             remedy="leave one of them out",
         )
