@@ -10,7 +10,7 @@ from tomadapt.errors import ConfigError
 from tomadapt.io.volumes import ArrayVolumes
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model, ModelCard
-from tomadapt.prediction import predict
+from tomadapt.prediction import Prediction, predict
 from tomadapt.subtomograms import Subtomograms
 
 
@@ -89,3 +89,19 @@ def test_public_names_are_not_hidden_by_modules_of_the_same_name():
         importlib.import_module(name)
     assert all(f"tomadapt.{name}" not in modules for name in tomadapt.__all__)
     assert callable(tomadapt.predict)
+
+
+class TestOneSided:
+    def prediction(self, labels: list[int]) -> Prediction:
+        p = np.full((len(labels), 3), 0.05, np.float32)
+        p[np.arange(len(labels)), labels] = 0.9
+        return Prediction(("a", "b", "null"), p, np.zeros((len(labels), 4), np.float32))
+
+    def test_nearly_all_of_one_class_is_told(self) -> None:
+        told = self.prediction([2] * 39 + [0]).one_sided
+        assert told is not None
+        assert "39 of 40 particles are called null, with a mean probability of 0.90" in told
+
+    def test_several_classes_or_few_particles_are_not(self) -> None:
+        assert self.prediction([2] * 36 + [0] * 4).one_sided is None
+        assert self.prediction([2] * 19).one_sided is None

@@ -18,6 +18,9 @@ from tomadapt.learn.engine import evaluation_batches, make_fabric
 from tomadapt.learn.model import Model
 from tomadapt.subtomograms import Subtomograms
 
+FEWEST, ONE_SIDED = 20, 0.95
+"""Of so many particles, at least, so large a part of one class is worth a warning."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -49,6 +52,19 @@ class Prediction:
     def confidence(self) -> NDArray[np.float32]:
         """(n,) probability of the predicted class."""
         return np.asarray(self.probabilities.max(axis=1))
+
+    @property
+    def one_sided(self) -> str | None:
+        """What to say where nearly all particles are called one class; None elsewhere."""
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        best = int(counts.argmax())
+        if len(self.labels) < FEWEST or counts[best] <= ONE_SIDED * len(self.labels):
+            return None
+        return (
+            f"{counts[best]} of {len(self.labels)} particles are called {self.class_names[best]}, "
+            f"with a mean probability of {float(self.confidence.mean()):.2f}: SNR, noise or "
+            "contrast of the target may be far from the source's"
+        )
 
     def write(self, path: Path) -> None:
         """Write a ``.csv`` (labels and probabilities) or an ``.npz`` (features too).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,22 @@ from tomadapt.cli.options import (
     require_writable,
     warn,
 )
+
+if TYPE_CHECKING:
+    from tomadapt.subtomograms import LabelledSubtomograms
+
+SNR_FACTOR = 4.0
+"""By how much a target's SNR may be off that of the source it is trained for."""
+
+
+def snr_sentence(snr_range: tuple[float, float], data: LabelledSubtomograms) -> str:
+    """A range of SNRs in both definitions."""
+    low, high = snr_range
+    text = f"SNRs are drawn between {low:.3g} and {high:.3g} after the CTF"
+    ratio = getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
+    if ratio is None:
+        return text
+    return f"{text}, {low * ratio:.3g} and {high * ratio:.3g} before it"
 
 
 @app.command()
@@ -59,7 +75,11 @@ def train(
     ] = None,
     snr: Snr = None,
     snr_range: Annotated[
-        tuple[float, float] | None, typer.Option(help="Draw each sample's SNR between these.")
+        tuple[float, float] | None,
+        typer.Option(
+            help="Draw each sample's SNR between these (after the CTF); a quarter of the set's own "
+            "to four times it, unless --snr is given or the recipe is the paper's."
+        ),
     ] = None,
     repair_noise: Annotated[
         bool, typer.Option("--repair-noise", help="Pair signal with fresh noise every epoch.")
@@ -77,12 +97,17 @@ def train(
     from tomadapt.progress import progress_bar
 
     base = PAPER_TRAINING if one_of("--recipe", recipe, RECIPES) == "paper" else SourceTraining()
+    data = open_labelled(source, snr)
+    own = getattr(data.source, "snr", None)
+    if snr_range is None and snr is None and recipe == "default" and own is not None:
+        snr_range = (own / SNR_FACTOR, own * SNR_FACTOR)  # a target's SNR is hardly ever known
+    if snr_range is not None:
+        typer.echo(snr_sentence(snr_range, data), err=True)
     chosen: dict[str, Any] = {"seed": seed}
     chosen |= {"repair_noise": repair_noise, "augment": augment, "snr_range": snr_range}
     if epochs is not None:
         chosen["epochs"] = epochs
     options = parse(base.model_dump() | chosen, SourceTraining, where="train")
-    data = open_labelled(source, snr)
     fabric = make_fabric(checked_device(device))
     require_writable(out)
     if out.exists():
@@ -198,7 +223,10 @@ def predict(
     data = open_unlabelled(target, voxel_size, contrast, snr)
     fabric = make_fabric(checked_device(device))
     require_writable(out)
-    predict_all(loaded, data, fabric=fabric).write(out)
+    prediction = predict_all(loaded, data, fabric=fabric)
+    prediction.write(out)
+    if one_sided := prediction.one_sided:
+        warn(one_sided)
     typer.echo(f"{out}: {len(data)} particles")
 
 
