@@ -12,7 +12,9 @@ import pytest
 from command_line import call
 from tomadapt.acquisition import Acquisition
 from tomadapt.io.mrc_writing import write_mrc
+from tomadapt.io.volumes import open_target
 from tomadapt.learn.model import Model
+from tomadapt.recover.labels import read_labels
 from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set
 
 pytestmark = pytest.mark.slow
@@ -44,9 +46,8 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(cubes: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     out = tmp_path_factory.mktemp("student")
-    given = ("--cache", out / "cache", "--out", out / "run")
-    assert call("classify", cubes, *STATED, *STUDENT, *given) == 0
-    return out / "run"
+    assert call("classify", cubes, *STATED, *STUDENT, "--out", out) == 0
+    return out
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -67,7 +68,7 @@ def test_cubes_that_were_not_judged_are_named_too(cubes: Path, run: Path) -> Non
 
 
 @pytest.mark.filterwarnings("default")
-def test_what_a_run_leaves(run: Path) -> None:
+def test_what_a_run_leaves(cubes: Path, run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     found = rows(run)
     assert summary["n_particles"] == len(found) == 120
@@ -80,6 +81,8 @@ def test_what_a_run_leaves(run: Path) -> None:
     model = Model.load(run / "student.safetensors")
     assert model.card.class_names == ("tric", "ribosome_50s", "null", "other")
     assert model.card.training["judged"] == 48
+    labels = read_labels(run / "labels.csv", open_target(cubes, contrast="negative"))
+    assert list(labels) == [row["label"] for row in found]
     for row in found:
         total = sum(float(row[f"p_{name}"]) for name in ("tric", "ribosome_50s", "null"))
         assert total == pytest.approx(1, abs=3e-4)

@@ -136,6 +136,44 @@ def test_every_batch_holds_judged_and_simulated_particles(make_domain, fabric, m
     assert len({row for rows in asked for row in rows}) == 8  # 9 particles, 8 places
 
 
+def test_other_labels_of_the_source_are_another_training(make_domain, fabric, tmp_path):
+    source, checkpoint = simulated(make_domain, 4), tmp_path / "c"
+    taught = judged(make_domain(4, seed=5))
+    options = TRAINING.model_copy(update={"epochs": 1})
+    epochs = []
+    for labels in (source.labels, source.labels[::-1]):
+        data = LabelledSubtomograms(source.source, labels=labels, class_names=source.class_names)
+        train_student(
+            taught, data, options, fabric=fabric, checkpoint=checkpoint, on_epoch=epochs.append
+        )
+    assert len(epochs) == 2
+
+
+def test_of_a_stream_no_particle_comes_twice(make_domain, fabric):
+    source = simulated(make_domain, 16)
+    asked = []
+
+    def read_mixed(rows, noise_from, snr):
+        asked.append((list(rows), list(noise_from)))
+        return LabelledSubtomograms.read_mixed(source, rows, noise_from, snr)
+
+    source.read_mixed = read_mixed
+    options = TRAINING.model_copy(update={"epochs": 2, "particles_per_epoch": 24})
+    train_student(judged(make_domain(4, seed=5)), source, options, fabric=fabric)
+    rows = [row for batch, _ in asked for row in batch]
+    assert sorted(rows) == list(range(48))
+    assert all(batch == noise for batch, noise in asked)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_a_batch_always_holds_both_kinds(make_domain, fabric, share):
+    options = TRAINING.model_copy(update={"epochs": 1, "batch_size": 4, "judged_share": share})
+    _, history = train_student(
+        judged(make_domain(3, seed=5)), simulated(make_domain, 3), options, fabric=fabric
+    )
+    assert np.isfinite([history[0]["loss_judged"], history[0]["loss_simulated"]]).all()
+
+
 class TestWhatDoesNotFit:
     def test_other_classes(self, make_domain, fabric):
         data = make_domain(4, seed=5)

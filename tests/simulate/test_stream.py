@@ -49,6 +49,16 @@ def test_a_particle_is_the_same_in_any_company():
     assert [data.class_names[i] for i in data.labels[:4]] == ["tric", "apoferritin", "null", "tric"]
 
 
+def test_what_is_read_again_is_the_same_and_not_changed_by_mixing():
+    data = stream(CONFIG)
+    rows = np.arange(4)
+    once = data.source.mix(rows, rows, torch.full((4,), 0.1))
+    torch.testing.assert_close(data.source.mix(rows, rows, torch.full((4,), 0.1)), once)
+    signal = data.source.mix(rows, rows, torch.full((4,), torch.inf))
+    noise = data.source.mix(rows, rows, torch.ones(4)) - signal
+    torch.testing.assert_close(signal + noise / np.sqrt(0.1), once, atol=1e-4, rtol=1e-4)
+
+
 def test_defoci_in_turn():
     """Of a class's particles every second one is at the second defocus."""
     data = stream(CONFIG, defoci_um=[4.0, 7.0])

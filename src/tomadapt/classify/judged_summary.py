@@ -25,7 +25,7 @@ ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 WRONG_DEFOCUS_NATS = WRONG_HAND_NATS = 30.0
 WRONG_DEFOCUS_UM = 0.75
 """A measured defocus contradicts the stated one from this difference and evidence on."""
-WRONG_SCALE, WRONG_SCALE_NATS = 1.05, 30.0
+WRONG_SCALE_NATS = 30.0
 """Particles of another size than the structures contradict the voxel size from here on."""
 _EXAMPLES, _JUNK = 2, 6
 
@@ -159,16 +159,14 @@ def acquisition_warnings(
     found = []
     optics = verdicts.optics
     if optics is not None and optics.scale_nats > WRONG_SCALE_NATS:
-        ratio = max(optics.scale, 1 / optics.scale)
-        if ratio >= WRONG_SCALE:
-            smaller = "smaller" if optics.scale > 1 else "larger"
-            found.append(
-                f"the surest {optics.particles} particles fit the structures better by "
-                f"{optics.scale_nats:.0f} nats if they are {optics.scale:.2f} times as large, and "
-                f"may differ more: either voxels are {smaller} than the {voxel_size_A:g} Å that "
-                "the file says, or the structures' maps have another voxel size than their files "
-                "say; labels rest on both, so mend it and classify again"
-            )
+        smaller = "smaller" if optics.scale > 1 else "larger"
+        found.append(
+            f"the surest {optics.particles} particles fit the structures better by "
+            f"{optics.scale_nats:.0f} nats if they are {optics.scale:.2f} times as large, and "
+            f"may differ more: either voxels are {smaller} than the {voxel_size_A:g} Å that "
+            "the file says, or the structures' maps have another voxel size than their files "
+            "say; labels rest on both, so mend it and classify again"
+        )
     if optics is not None and acquisition is not None and optics.defocus_um is not None:
         apart = abs(optics.defocus_um - acquisition.defocus_um)
         if apart >= WRONG_DEFOCUS_UM and optics.defocus_nats > WRONG_DEFOCUS_NATS:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
@@ -167,12 +166,23 @@ def matched_source(
     OutputError
         When the cache cannot be written.
     """
-    folder = _source_folder(options, geometry, cache)
+    simulations = [
+        _simulation(options, geometry, number) for number in range(len(defoci_um(options)))
+    ]
+    folder = cache / f"source-{_digest_of_sets(options, simulations[0])}"
+    output_folder(folder, needed_bytes=sum(s.stored_bytes for s in simulations))
     with locked(folder / "lock"):
-        simulation = _simulation(options, geometry, 0)
-        data, amplitudes = _simulated(options, geometry, folder, device=fabric.device), None
+        for number, simulation in enumerate(simulations):
+            _rename_structures(folder / f"set-{number}" / "config.json", simulation)
+        total = sum(s.n_particles for s in simulations)
+        with progress_bar("simulate source", total, unit="subtomograms") as advance:
+            sets = [
+                simulate_set(s, folder / f"set-{n}", device=fabric.device, progress=advance)
+                for n, s in enumerate(simulations)
+            ]
+        data, amplitudes = _joined(sets), None
         if like is not None:
-            data, amplitudes = recoloured(data, like, snr=simulation.snr)
+            data, amplitudes = recoloured(data, like, snr=simulations[0].snr)
         name = f"model-{_digest_of_training(options, amplitudes)}"
         path = folder / f"{name}.safetensors"
         reused = path.exists()
@@ -180,52 +190,8 @@ def matched_source(
     return MatchedSource(data, model, reused, path)
 
 
-def source_set(
-    options: SourceOptions, geometry: Geometry, cache: Path, *, device: torch.device
-) -> LabelledSubtomograms:
-    """The simulated particles of a source alone, or those that are in the cache.
-
-    Parameters
-    ----------
-    options, geometry, cache
-        As for :func:`matched_source`.
-    device
-        Where to simulate.
-    """
-    folder = _source_folder(options, geometry, cache)
-    with locked(folder / "lock"):
-        return _simulated(options, geometry, folder, device=device)
-
-
-def _simulations(options: SourceOptions, geometry: Geometry) -> list[SimulationConfig]:
-    return [_simulation(options, geometry, number) for number in range(len(_defoci_um(options)))]
-
-
-def _source_folder(options: SourceOptions, geometry: Geometry, cache: Path) -> Path:
-    """Where a source's sets and models are kept; made with room for the sets."""
-    simulations = _simulations(options, geometry)
-    folder = cache / f"source-{_digest_of_sets(options, simulations[0])}"
-    return output_folder(folder, needed_bytes=sum(s.stored_bytes for s in simulations))
-
-
-def _simulated(
-    options: SourceOptions, geometry: Geometry, folder: Path, *, device: torch.device
-) -> LabelledSubtomograms:
-    """The sets of all defoci; the folder is locked."""
-    simulations = _simulations(options, geometry)
-    for number, simulation in enumerate(simulations):
-        _rename_structures(folder / f"set-{number}" / "config.json", simulation)
-    total = sum(s.n_particles for s in simulations)
-    with progress_bar("simulate source", total, unit="subtomograms") as advance:
-        return _joined(
-            [
-                simulate_set(s, folder / f"set-{n}", device=device, progress=advance)
-                for n, s in enumerate(simulations)
-            ]
-        )
-
-
-def _defoci_um(options: SourceOptions) -> list[float]:
+def defoci_um(options: SourceOptions) -> list[float]:
+    """Those that a source has particles at."""
     middle, spread = options.acquisition.defocus_um, options.defocus_spread_um
     return [middle] if spread == 0 else [middle, middle - spread, middle + spread]
 
@@ -233,7 +199,7 @@ def _defoci_um(options: SourceOptions) -> list[float]:
 def _simulation(options: SourceOptions, geometry: Geometry, number: int) -> SimulationConfig:
     """One defocus's set; the first is at the stated one."""
     acquisition = options.acquisition.model_copy(
-        update={"defocus_um": round(_defoci_um(options)[number], 6)}
+        update={"defocus_um": round(defoci_um(options)[number], 6)}
     )
     return SimulationConfig(
         classes=options.all_classes,
@@ -287,7 +253,7 @@ def _digest_of_sets(options: SourceOptions, first: SimulationConfig) -> str:
         "templates": densities,
         # Signals and noise are kept apart, so the SNR does not matter yet.
         "simulation": first.model_dump(mode="json", exclude={"classes", "folder", "snr"}),
-        "defoci": _defoci_um(options),
+        "defoci": defoci_um(options),
     }
     return _digest(content)
 

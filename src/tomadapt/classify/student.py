@@ -18,11 +18,13 @@ from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.cubes import CubesOptions, cubes_sign
 from tomadapt.classify.judged_summary import (
     acquisition_warnings,
+    hand_nats,
     label_warnings,
     measured_acquisition,
 )
-from tomadapt.classify.matched_source import choose_geometry, source_set
+from tomadapt.classify.matched_source import choose_geometry, defoci_um
 from tomadapt.classify.measured import MeasuredCubes
+from tomadapt.classify.options import SourceOptions
 from tomadapt.classify.student_labels import OTHER, JudgedCubes, StudentLabels
 from tomadapt.errors import ConfigError
 from tomadapt.io.atomic import write_json
@@ -39,8 +41,10 @@ from tomadapt.learn.student import SoftLabelled, StudentTraining, train_student
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.prediction import predict
 from tomadapt.progress import StageBars
-from tomadapt.simulate.dataset import versions
+from tomadapt.recover.labels import DIGEST_KEY, key_of
+from tomadapt.simulate.dataset import SimulationConfig, versions
 from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.simulate.stream import stream
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.tomograms.contrast import Sign
 
@@ -50,11 +54,13 @@ LEAST_AGREEMENT = 0.8
 UNSURE_SHARE = 0.25
 """So many more cubes, of those that the judge was given first, are judged where the student is
 least sure."""
+STREAM_SEED = 2**41
+"""Far from the small numbers that users give to targets."""
 _FEWEST = 60
 
 
 def classify_cubes_by_student(
-    options: CubesOptions, out: Path, *, cache: Path, device: str = "auto"
+    options: CubesOptions, out: Path, *, device: str = "auto"
 ) -> dict[str, Any]:
     """Label many cubes: judge a sample, teach a network, and judge where it is unsure.
 
@@ -65,8 +71,6 @@ def classify_cubes_by_student(
     out
         Where ``labels.csv``, ``student.safetensors`` and ``summary.json`` go. The table has a last
         column ``by``: ``likelihood`` for what was judged, with pose and kind, or ``student``.
-    cache
-        Where simulated sets are kept between runs.
     device
         See :func:`tomadapt.learn.engine.make_fabric`.
 
@@ -95,7 +99,7 @@ def classify_cubes_by_student(
     with clock.stage("judge"):
         first = target.judged(np.sort(rng.permutation(len(target.data))[: options.judged]))
     with clock.stage("source"):
-        source = _source(options, target, cache, first.verdicts)
+        source = _source(options, target, first.verdicts)
     n_held = round(HELD_OUT * len(first.rows))
     places = rng.permutation(len(first.rows))
     seen, unseen = np.sort(places[n_held:]), np.sort(places[:n_held])
@@ -112,7 +116,9 @@ def classify_cubes_by_student(
         begun = time.perf_counter()
         raw = predict(student, target.upright, fabric=fabric).probabilities
         rate = len(raw) / (time.perf_counter() - begun)
-        temperature = fitted_temperature(raw[first.rows[unseen]], first.probabilities[unseen])
+        # Half of what was held out fits the temperature, the other half says how well it does.
+        fitted = unseen[::2]
+        temperature = fitted_temperature(raw[first.rows[fitted]], first.probabilities[fitted])
         found = tempered(raw, temperature)
     parts = [first]
     left = np.setdiff1d(np.arange(len(found)), first.rows)
@@ -126,10 +132,13 @@ def classify_cubes_by_student(
     agreement = float((says.argmax(axis=1) == truth).mean())
     told = _warnings(options, target, first.verdicts, agreement, n_held)
     labels = StudentLabels.of(found, parts, source.data.class_names, options.fdr)
-    labels.write_csv(out / "labels.csv", parts, target.data.voxel_size_A)
+    names = getattr(target.data.source, "names", ())
+    files = tuple(names[row] for row in target.data.rows) if names else ()
+    labels.write_csv(out / "labels.csv", parts, target.data.voxel_size_A, files)
     summary = {
         "cubes": str(options.cubes),
         "method": "student",
+        DIGEST_KEY: key_of(target.data.source),
         "n_particles": len(found),
         "n_judged": sum(len(part.rows) for part in parts),
         "n_labelled": sum(labels.counts.values()),
@@ -137,7 +146,9 @@ def classify_cubes_by_student(
         "student": {
             "agreement_with_likelihood": round(agreement, 4),
             "judged_cubes_never_seen": n_held,
-            "calibration_error": round(calibration_error(says, truth), 4),
+            "calibration_error": round(
+                calibration_error(says.max(axis=1)[1::2], (says.argmax(axis=1) == truth)[1::2]), 4
+            ),
             "temperature": round(temperature, 3),
             "cubes_per_second": round(rate, 1),
             "snr_range": [float(f"{snr:.3g}") for snr in source.training.snr_range],
@@ -152,7 +163,7 @@ def classify_cubes_by_student(
             target.measured.summary,
             stated_voxel_size_A=options.voxel_size_A,
             contrast=target.sign.text,
-            files=bool(getattr(target.data.source, "names", ())),
+            files=bool(files),
         ),
         "warnings": told,
         "seconds": {name: record["seconds"] for name, record in clock.records.items()},
@@ -173,16 +184,21 @@ class _Target:
     ----------
     upright
         The cubes with density positive.
+    judging, simulated
+        How they are judged, and what is simulated like them.
     """
 
     measured: MeasuredCubes
     upright: Subtomograms
     sign: Sign
     structures: list[Hypothesis]
-    settings: JudgeOptions
+    judging: JudgeOptions
+    simulated: SourceOptions
 
     @classmethod
     def of(cls, options: CubesOptions, out: Path, device: torch.device) -> _Target:
+        if options.cubes.suffix == ".star":
+            raise _not_for_students(options, "tilt stacks")
         measured = MeasuredCubes.of(
             options.cubes,
             options.recording,
@@ -191,17 +207,35 @@ class _Target:
             device=device,
         )
         data = measured.data
-        _require_use(options, measured, len(data))
+        if measured.recording.flat_transfer or options.source is None:
+            raise _not_for_students(options, "no defocus")
+        if len(data) < _FEWEST:
+            raise _not_for_students(options, f"{len(data)} cubes")
+        settings = options.source.model_copy(
+            update={
+                "acquisition": measured.recording.acquisition,
+                "box": data.box,
+                "voxel_size_A": data.voxel_size_A,
+            }
+        )
+        choose_geometry(settings, data.voxel_size_A)  # refuses a box that is too small
         structures = wanted_structures(
             options.classes, box=data.box, voxel_size_A=data.voxel_size_A, folder=options.folder
         )
-        settings = JudgeOptions(reach_voxels=options.reach_voxels, seed=options.seed)
-        sign = cubes_sign(data, structures, measured.noise(), settings, options)
+        judging = JudgeOptions(reach_voxels=options.reach_voxels, seed=options.seed)
+        sign = cubes_sign(data, structures, measured.noise(), judging, options)
         upright = data
-        if sign.sign == -1 and isinstance(data.source, ArrayVolumes):
+        if sign.sign == -1:
+            if not isinstance(data.source, ArrayVolumes):
+                raise ConfigError(
+                    f"the density of {options.cubes} is positive",
+                    expected="a simulated set as it is",
+                    got=sign.text,
+                    remedy="leave --contrast out",
+                )
             turned = replace(data.source, sign=-data.source.sign)
             upright = Subtomograms(turned, data.rows)
-        return cls(measured, upright, sign, structures, settings)
+        return cls(measured, upright, sign, structures, judging, settings)
 
     @property
     def data(self) -> Subtomograms:
@@ -220,9 +254,17 @@ class _Target:
             Noise.of(some, self.measured.points),
             acquisition=self.acquisition,
             voxel_size_A=self.data.voxel_size_A,
-            options=self.settings,
+            options=self.judging,
             progress=StageBars(),
         )
+        if verdicts.hand == -1:  # simulated particles would teach the other hand
+            raise ConfigError(
+                "the cubes fit the mirror images of the structures better",
+                expected="cubes and structures of one hand",
+                got=f"{-hand_nats(verdicts):.0f} nats for the mirror images",
+                remedy="turn the sign of the tilt angles where they were reconstructed, or use "
+                "--method likelihood",
+            )
         return JudgedCubes.of(rows, verdicts)
 
 
@@ -241,22 +283,14 @@ def _warnings(
     return told
 
 
-def _require_use(options: CubesOptions, measured: MeasuredCubes, count: int) -> None:
-    """Refuse what the likelihood alone does better, or a source cannot be simulated for."""
-    if measured.stacks is not None or measured.recording.flat_transfer or options.source is None:
-        raise ConfigError(
-            f"a student cannot be taught of {options.cubes}",
-            expected="cubes whose CTF was not corrected, with --defocus",
-            got="tilt stacks" if measured.stacks is not None else "no defocus",
-            remedy="state --defocus, or use --method likelihood",
-        )
-    if count < _FEWEST:
-        raise ConfigError(
-            f"too few cubes in {options.cubes} for a student",
-            expected=f"at least {_FEWEST}",
-            got=count,
-            remedy="use --method likelihood",
-        )
+def _not_for_students(options: CubesOptions, got: str) -> ConfigError:
+    """What the likelihood alone does better, or what no source can be simulated for."""
+    return ConfigError(
+        f"a student cannot be taught of {options.cubes}",
+        expected=f"at least {_FEWEST} cubes whose CTF was not corrected, with --defocus",
+        got=got,
+        remedy="state --defocus where it is missing, or use --method likelihood",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,20 +301,38 @@ class _Source:
     training: StudentTraining
 
 
-def _source(options: CubesOptions, target: _Target, cache: Path, verdicts: Verdicts) -> _Source:
-    """Simulated like the cubes: their acquisition, the noise's spectrum, the SNR as measured."""
-    assert options.source is not None
-    grid = {"box": target.data.box, "voxel_size_A": target.data.voxel_size_A}
-    settings = options.source.model_copy(update={"acquisition": target.acquisition, **grid})
-    geometry = choose_geometry(settings, target.data.voxel_size_A)
-    made = source_set(settings, geometry, cache, device=torch.device("cpu"))
+def _source(options: CubesOptions, target: _Target, verdicts: Verdicts) -> _Source:
+    """Simulated like the cubes: their acquisition, the noise's spectrum, the SNR as measured.
+
+    As many as a stored set would have are drawn anew in every epoch.
+    """
+    settings = target.simulated
     measured = None if verdicts.optics is None else verdicts.optics.snr
     snr_range = settings.snr_range if measured is None else (measured / 2, measured * 2)
-    made, _ = recoloured(made, target.upright, snr=math.sqrt(snr_range[0] * snr_range[1]))
-    # No particle is simulated of the last class.
+    snr = math.sqrt(snr_range[0] * snr_range[1])
     names = (*options.classes_without_null, NULL_CLASS, OTHER)
-    labels = np.zeros(len(made.source), dtype=np.int64)
-    labels[made.rows] = np.array([names.index(name) for name in made.class_names])[made.labels]
-    data = LabelledSubtomograms(made.source, made.rows, labels=labels, class_names=names)
-    training = StudentTraining(epochs=settings.epochs, snr_range=snr_range, seed=options.seed)
+    simulated = {name: settings.all_classes[name] for name in names[:-1]}
+    per_epoch = 3 * settings.per_class
+    config = SimulationConfig(
+        classes=simulated,
+        folder=settings.folder,
+        acquisition=settings.acquisition,
+        per_class=per_epoch * settings.epochs,
+        snr=snr,
+        seed=STREAM_SEED + settings.seed,
+        box=target.data.box,
+        voxel_size_A=target.data.voxel_size_A,
+        resolution_A=max(target.data.voxel_size_A, 8.0),
+        neighbours=settings.neighbours,
+        even_noise=True,
+    )
+    made, _ = recoloured(stream(config, defoci_um=defoci_um(settings)), target.upright, snr=snr)
+    # No particle is simulated of the last class.
+    data = LabelledSubtomograms(made.source, made.rows, labels=made.labels, class_names=names)
+    training = StudentTraining(
+        epochs=settings.epochs,
+        particles_per_epoch=per_epoch * len(simulated),
+        snr_range=snr_range,
+        seed=options.seed,
+    )
     return _Source(data, training)

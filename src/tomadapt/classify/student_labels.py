@@ -17,6 +17,8 @@ from tomadapt.judge.mixture import false_discovery_rates
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.simulate.simulator import NULL_CLASS
 
+ABOVE = "above the rate"
+"""The kind of what is more probably a structure than anything else, but not surely enough."""
 OTHER = "other"
 """The student's last class: what may be a particle of a structure that was not named."""
 
@@ -85,7 +87,13 @@ class StudentLabels:
         found = np.bincount(self.label[self.label >= 0], minlength=n_wanted)
         return dict(zip(self.names, found.tolist(), strict=False))
 
-    def write_csv(self, path: Path, parts: list[JudgedCubes], voxel_size_A: float) -> None:
+    def write_csv(
+        self,
+        path: Path,
+        parts: list[JudgedCubes],
+        voxel_size_A: float,
+        files: tuple[str, ...] = (),
+    ) -> None:
         """As :func:`~tomadapt.classify.judged_summary.write_labels_csv`, and who says so."""
         n_wanted = len(self.names) - 2
         judged = {
@@ -100,22 +108,26 @@ class StudentLabels:
         ):
             writer = csv.writer(file)
             classes = (*self.names[:n_wanted], NULL_CLASS)
-            writer.writerow([*LABEL_COLUMNS, *(f"p_{name}" for name in classes), "by"])
+            last = ["file"] if files else []
+            writer.writerow([*LABEL_COLUMNS, *(f"p_{name}" for name in classes), "by", *last])
             for i, (label, p) in enumerate(zip(self.label, self.probabilities, strict=True)):
                 none = p[n_wanted:].sum()
                 name = self.names[label] if label >= 0 else NULL_CLASS
                 second = self.names[int(np.argsort(-p, kind="stable")[1])]
-                kind = "wanted" if label >= 0 else self.names[n_wanted + int(p[n_wanted:].argmax())]
+                kind = self.names[n_wanted + int(p[n_wanted:].argmax())]
+                if label >= 0:
+                    kind = "wanted"
+                elif p[:n_wanted].max() > none:
+                    kind = ABOVE
                 pose, by = empty, "student"
                 if i in judged:
                     verdicts, place = judged[i]
                     pose, by = _pose(verdicts, place, voxel_size_A), "likelihood"
-                    kind = kind if label >= 0 else str(verdicts.kind[place])
-                    kind = "above the rate" if kind == "wanted" and label < 0 else kind
+                    kind = kind if kind in ("wanted", ABOVE) else str(verdicts.kind[place])
                 numbers = (p[label] if label >= 0 else none, self.fdr[i], p[-1])
                 cells = [i, name, *(f"{v:.4f}" for v in numbers), kind, second, *pose]
                 cells += [f"{v:.4f}" for v in (*p[:n_wanted], none)]
-                writer.writerow([*cells, by])
+                writer.writerow([*cells, by, *files[i : i + 1]])
 
 
 def _pose(verdicts: Verdicts, place: int, voxel_size_A: float) -> list[str]:

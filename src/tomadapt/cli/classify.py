@@ -194,10 +194,10 @@ def classify(
         "--cache": cache is not None,
     }
     if chosen == "student":
-        idle = ("--adapt-epochs", "--match-noise")
+        idle = ("--adapt-epochs", "--match-noise", "--snr-range", "--cache")
         _refuse(
             [name for name in idle if training[name]],
-            "a source as it is simulated: students learn the noise from the cubes",
+            "particles that are simulated like the cubes: SNR and noise are measured, none is kept",
         )
         if not holds_cubes(tomogram):
             raise ConfigError(
@@ -286,7 +286,7 @@ def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
     if options.method == "likelihood":
         summary = classify_cubes(options, out, device=device)
     elif options.method == "student":
-        summary = classify_cubes_by_student(options, out, cache=cache, device=device)
+        summary = classify_cubes_by_student(options, out, device=device)
     else:
         summary = classify_cubes_by_network(options, out, cache=cache, device=device)
     _tell_assumed(summary)

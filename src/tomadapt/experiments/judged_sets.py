@@ -27,6 +27,7 @@ from tomadapt.io.volumes import ArrayVolumes, open_target
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import wanted_structures
+from tomadapt.learn.calibration import calibration_error
 from tomadapt.recover.recording import StatedRecording
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.subtomograms import Subtomograms
@@ -80,14 +81,9 @@ class Judged:
         wanted = np.where(self.truth == (self.left_out or ""), NULL_CLASS, self.truth)
         return np.asarray(self.label == wanted)
 
-    def calibration_error(self, bins: int = 10) -> float:
-        """Expected calibration error: mean distance of accuracy and probability over bins."""
-        place = np.minimum((self.probability * bins).astype(int), bins - 1)
-        parts = [
-            len(here) / len(place) * abs(self.right[here].mean() - self.probability[here].mean())
-            for here in (np.flatnonzero(place == b) for b in np.unique(place))
-        ]
-        return float(np.sum(parts))
+    def calibration_error(self) -> float:
+        """Of the probabilities, see :func:`~tomadapt.learn.calibration.calibration_error`."""
+        return calibration_error(self.probability, self.right)
 
     def unknown_auroc(self) -> float | None:
         """Area under the ROC curve of ``unknown`` for the class left out; None without one."""

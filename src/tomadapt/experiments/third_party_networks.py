@@ -7,6 +7,7 @@ student's every second cube is judged, and it is compared on the others.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.errors import InputError
 from tomadapt.experiments.judged_sets import STATED, read_table
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
@@ -52,8 +54,16 @@ def run(setting: Setting) -> list[Path]:
     table = setting.file("third_party_networks.md")
     output_folder(setting.out)
     rows: list[Row] = []
-    there = [setting.store / "third_party" / name for name in SETS]
-    for folder in [f for f in there if setting.data and (f / "truth.csv").is_file()]:
+    places = [setting.store / "third_party" / name for name in SETS]
+    there = [folder for folder in places if (folder / "truth.csv").is_file()]
+    if setting.data is None or not there:
+        raise InputError(
+            f"no cubes that others made in {setting.store / 'third_party'}",
+            expected="--data, and sets that scripts/third_party_*.py wrote",
+            got="nothing" if setting.data else "no --data",
+            remedy="write them: see docs/experiments.md",
+        )
+    for folder in there:
         for row in _of_set(folder, setting):
             rows.append({"experiment": "third_party_networks", "set": folder.name, **row})
             write_rows(records, rows)
@@ -72,12 +82,14 @@ def _of_set(folder: Path, setting: Setting) -> Iterator[Row]:
     classes[NULL_CLASS] = NULL_CLASS
     truth = np.array([list(classes).index(r["label"]) for r in read_table(folder / "truth.csv")])
     acquisition = recording_of(data, STATED).acquisition
-    source = _source(classes, acquisition, data, setting)
+    source_config = _source_config(classes, acquisition, data, setting)
+    source = simulate_set(source_config, _store_of(source_config, setting) / "set")
     fabric = make_fabric()
-    path = setting.store / f"third_party_source-{data.box}-{data.voxel_size_A:g}.safetensors"
     training = SourceTraining(
         epochs=setting.scale.training.epochs, snr_range=SNR_RANGE, repair_noise=True, augment=True
     )
+    trained = hashlib.blake2b(training.model_dump_json().encode(), digest_size=8).hexdigest()
+    path = _store_of(source_config, setting) / f"{trained}.safetensors"
     model = trained_model(path, source, training, fabric=fabric, title="train source")
     for name in COMPARED:
         adapted = METHODS[name](model, default_options(name, seed=0), fabric).fit(source, data)
@@ -88,10 +100,10 @@ def _of_set(folder: Path, setting: Setting) -> Iterator[Row]:
     yield {"method": "student", **_measures(student, data.subset(rest), truth[rest])}
 
 
-def _source(
+def _source_config(
     classes: dict[str, str], acquisition: Acquisition, data: Subtomograms, setting: Setting
-) -> LabelledSubtomograms:
-    config = SimulationConfig(
+) -> SimulationConfig:
+    return SimulationConfig(
         classes=classes,
         acquisition=acquisition,
         per_class=setting.scale.experimental_per_class,
@@ -102,8 +114,13 @@ def _source(
         resolution_A=max(data.voxel_size_A, 8.0),
         even_noise=True,
     )
-    name = f"third_party_source-{data.box}-{data.voxel_size_A:g}"
-    return simulate_set(config, setting.store / name)
+
+
+def _store_of(config: SimulationConfig, setting: Setting) -> Path:
+    """Named after all that the set depends on."""
+    content = json.dumps(config.identity)
+    digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    return setting.store / f"third_party_source-{digest}"
 
 
 def _student(
@@ -137,7 +154,7 @@ def _measures(model: Model, data: Subtomograms, truth: np.ndarray[Any, Any]) -> 
     return {
         "n": len(data),
         "accuracy": float((found.labels == truth).mean()),
-        "ece": calibration_error(found.probabilities, truth),
+        "ece": calibration_error(found.confidence, found.labels == truth),
         "null right": float((found.labels == truth)[null].mean()),
     }
 

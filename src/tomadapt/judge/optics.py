@@ -52,8 +52,8 @@ class MeasuredOptics:
     snr, snr_before_ctf
         Median over the particles: power of the fitted structure over that of the noise, in the
         whole cube at all measured points, as recorded and as it were without CTF and envelope. Both
-        are of cubes: the images they were made of have less. None where the transfer of the cubes
-        is not that of the microscope.
+        are of cubes: the images they were made of have less. Where the CTF was corrected the second
+        lacks the envelope alone. None where cubes were whitened.
     """
 
     b_factor_A2: float

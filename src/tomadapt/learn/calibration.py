@@ -44,21 +44,24 @@ def fitted_temperature(
 
 
 def calibration_error(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], *, bins: int = 10
+    confidence: NDArray[np.floating], right: NDArray[np.bool_], *, bins: int = 10
 ) -> float:
     """Expected calibration error: mean distance of accuracy and confidence over bins.
 
     Parameters
     ----------
-    probabilities
-        (n, classes).
-    labels
-        (n,) the true classes.
+    confidence
+        (n,) of the labels, 0 to 1.
+    right
+        (n,) whether they are right.
     bins
-        Of the confidence, from 0 to 1.
+        Of the confidence.
+
+    Notes
+    -----
+    Guo et al. 2017, ICML, Eq. 3.
     """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
     parts = [
         (place == b).mean() * abs(right[place == b].mean() - confidence[place == b].mean())
         for b in np.unique(place)

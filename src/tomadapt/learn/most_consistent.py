@@ -1,4 +1,4 @@
-"""The default where no structure is known: adapt in several ways, and use the most consistent.
+"""For targets whose structures are not known: adapt in several ways, use the most consistent.
 
 Statistics are blended as far as the target bears it; 3D-ADA starts from a source whose classes are
 as frequent as the blended model finds them in the target, or it would move particles between

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -79,7 +80,10 @@ class StudentTraining(BaseModel):
     Parameters
     ----------
     epochs
-        Passes over the simulated particles.
+        Passes over the simulated particles, or over so many of them as is said next.
+    particles_per_epoch
+        Of the simulated ones, the next so many in each epoch: of a stream none comes twice. All of
+        them, with their noise paired anew in every epoch, when None.
     batch_size
         Of which :attr:`judged_share` are judged particles and the others simulated.
     judged_share
@@ -95,6 +99,7 @@ class StudentTraining(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: Annotated[int, Field(ge=1)] = 20
+    particles_per_epoch: Annotated[int, Field(ge=4)] | None = None
     batch_size: Annotated[int, Field(ge=4)] = 32
     judged_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
@@ -174,57 +179,40 @@ def train_student(
     )
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
     history: list[dict[str, float]] = []
-    key = json.dumps(
-        [options.model_dump(), source.fingerprint, judged.data.fingerprint, _digest(judged)]
-    )
+    taught = [judged.data.fingerprint, _digest(judged.probabilities)]
+    known = [source.fingerprint, source.class_names, _digest(source.labels)]
+    key = json.dumps([options.model_dump(), *taught, *known])
     if saved := load_checkpoint(checkpoint, key=key):
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         history = saved["history"]
-    turns = half_turns(source.acquisition)
     soft = torch.from_numpy(np.asarray(judged.probabilities, dtype=np.float32))
     hard = torch.from_numpy(source.labels)
-    of_judged = max(1, round(options.judged_share * options.batch_size))
-    for epoch in range(len(history), options.epochs):
-        torch.manual_seed(dropout_seed(options.seed, epoch, fabric))
+    for number in range(len(history), options.epochs):
+        torch.manual_seed(dropout_seed(options.seed, number, fabric))
         wrapped.train()
-        plans = {
-            purpose: EpochPlan.draw(n, seed=options.seed, epoch=epoch, purpose=purpose)
-            for purpose, n in ((JUDGED, len(judged.data)), (SIMULATED, len(source)))
-        }
-        batches = list(plans[SIMULATED].batches(options.batch_size - of_judged, fabric))
-        # There are mostly fewer judged particles than simulated ones: they come round again.
-        again = np.resize(plans[JUDGED].order, len(batches) * of_judged)
+        epoch = _Epoch.draw(number, judged, source, options)
+        batches = list(epoch.batches(fabric))
         losses = []
-        for step, simulated in enumerate(batches):
-            progress = (epoch + step / len(batches)) / options.epochs
+        for step, (real, simulated) in enumerate(batches):
+            progress = (number + step / len(batches)) / options.epochs
             for group in optimiser.param_groups:
                 group["lr"] = options.learning_rate * (0.5 + 0.5 * math.cos(math.pi * progress))
-            real = again[step * of_judged : (step + 1) * of_judged]
-            volumes = torch.cat(
-                [
-                    _turned(judged.data.read(real), plans[JUDGED], real, turns),
-                    _turned(
-                        _simulated(source, simulated, plans[SIMULATED], options),
-                        plans[SIMULATED],
-                        simulated,
-                        turns,
-                    ),
-                ]
-            )
-            x = to_network(volumes, fabric)  # (b, 1, d, d, d)
+            x = to_network(epoch.volumes(real, simulated), fabric)  # (b, 1, d, d, d)
             logits = wrapped(x)  # (b, classes)
-            taught = cross_entropy(logits[: len(real)], fabric.to_device(soft[real]))
-            known = cross_entropy(logits[len(real) :], fabric.to_device(hard[simulated]))
-            share = len(real) / len(volumes)
+            said = fabric.to_device(soft[real])
+            true = fabric.to_device(hard[epoch.places(simulated)])
+            of_judge = cross_entropy(logits[: len(real)], said)
+            of_source = cross_entropy(logits[len(real) :], true)
+            share = len(real) / len(logits)
             wrapped_optimiser.zero_grad()
-            fabric.backward(share * taught + (1 - share) * known)
+            fabric.backward(share * of_judge + (1 - share) * of_source)
             wrapped_optimiser.step()
-            losses.append([float(taught.detach()), float(known.detach())])
+            losses.append([float(of_judge.detach()), float(of_source.detach())])
         means = np.mean(losses, axis=0)
         history.append(
             {
-                "epoch": epoch + 1,
+                "epoch": number + 1,
                 "loss_judged": float(means[0]),
                 "loss_simulated": float(means[1]),
             }
@@ -244,28 +232,78 @@ def train_student(
     return model.copy(training=training), history
 
 
-def _turned(
-    volumes: torch.Tensor,
-    plan: EpochPlan,
-    rows: NDArray[np.int64],
-    turns: tuple[bool, bool],
-) -> torch.Tensor:
-    return turn_and_shift(volumes, plan.flips[rows], plan.shifts[rows], turns=turns)
+@dataclass(frozen=True, eq=False)
+class _Epoch:
+    """What is drawn for one epoch, and its batches.
+
+    Attributes
+    ----------
+    judged, source, options
+        As for :func:`train_student`.
+    of_judged, of_source
+        The plans of both kinds of particles.
+    first
+        The simulated particle at place 0, counted round.
+    """
+
+    judged: SoftLabelled
+    source: LabelledSubtomograms
+    options: StudentTraining
+    of_judged: EpochPlan
+    of_source: EpochPlan
+    first: int
+
+    @classmethod
+    def draw(
+        cls,
+        number: int,
+        judged: SoftLabelled,
+        source: LabelledSubtomograms,
+        options: StudentTraining,
+    ) -> _Epoch:
+        """Draw the plans of an epoch."""
+        count = min(options.particles_per_epoch or len(source), len(source))
+        plans = [
+            EpochPlan.draw(n, seed=options.seed, epoch=number, purpose=purpose)
+            for n, purpose in ((len(judged.data), JUDGED), (count, SIMULATED))
+        ]
+        return cls(judged, source, options, plans[0], plans[1], number * count)
+
+    def batches(self, fabric: Fabric) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Judged particles, and places of simulated ones, batch by batch."""
+        size = self.options.batch_size
+        share = min(max(1, round(self.options.judged_share * size)), size - 1)
+        simulated = list(self.of_source.batches(size - share, fabric))
+        # There are mostly fewer judged particles than simulated ones: they come round again.
+        again = np.resize(self.of_judged.order, len(simulated) * share)
+        for step, places in enumerate(simulated):
+            yield again[step * share : (step + 1) * share], places
+
+    def places(self, simulated: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The simulated particles at places of this epoch."""
+        return (simulated + self.first) % len(self.source)
+
+    def volumes(self, real: NDArray[np.int64], simulated: NDArray[np.int64]) -> torch.Tensor:
+        """(b, d, d, d) of a batch, turned and moved; SNRs of simulated ones from the range."""
+        plan, places = self.of_source, self.places(simulated)
+        low, high = np.log(self.options.snr_range)
+        snr = np.exp(low + (high - low) * plan.uniform[simulated])
+        noise = places
+        if self.options.particles_per_epoch is None:  # what comes again comes with other noise
+            noise = plan.noise_from[simulated]
+        parts = (
+            (self.judged.data.read(real), self.of_judged, real),
+            (self.source.read_mixed(places, noise, snr), plan, simulated),
+        )
+        turns = half_turns(self.source.acquisition)
+        turned = [
+            turn_and_shift(volumes, of.flips[rows], of.shifts[rows], turns=turns)
+            for volumes, of, rows in parts
+        ]
+        return torch.cat(turned)
 
 
-def _simulated(
-    source: LabelledSubtomograms,
-    rows: NDArray[np.int64],
-    plan: EpochPlan,
-    options: StudentTraining,
-) -> torch.Tensor:
-    """Signal of some particles with the noise of others, at SNRs drawn from the range."""
-    low, high = np.log(options.snr_range)
-    snr = np.exp(low + (high - low) * plan.uniform[rows])
-    return source.read_mixed(rows, plan.noise_from[rows], snr)
-
-
-def _digest(judged: SoftLabelled) -> str:
-    """What tells two judgements of the same particles apart, indifferent to rounding."""
-    rounded = np.round(np.asarray(judged.probabilities, dtype=np.float64), 4)
+def _digest(labels: NDArray[Any]) -> str:
+    """What tells two labellings of the same particles apart, indifferent to rounding."""
+    rounded = np.round(np.asarray(labels, dtype=np.float64), 4)
     return hashlib.blake2b(rounded.tobytes(), digest_size=8).hexdigest()
