@@ -32,6 +32,7 @@ from tomadapt.io.zarr_chunks import (
     other_separator,
     stored_bytes,
     stored_chunk,
+    stored_names,
     unpacks_too_far,
 )
 
@@ -49,6 +50,7 @@ _MOST_CHUNKS = 2**22
 _FEW_VOXELS, _MOST_SMALL_CHUNKS = 2**9, 2**12
 _FARTHEST_LEVELS = 2**12
 _FEW_CHUNKS = 2**12
+_MOST_COUNTED = 2**18
 _FEW_MISSING = 0.05  # empty corners, which programs do not store
 _LARGEST_CHUNK_BYTES = 2**29
 _LARGESTMETADATA_BYTES = 2**24
@@ -157,17 +159,18 @@ class OmeZarrVolume:
                 got += "; chunks lie under names with another separator than .zarray announces"
             raise _damaged(self.path, got)
 
-    def missing_chunks(self) -> tuple[int, int]:
+    def missing_chunks(self) -> tuple[int | None, int]:
         """How many chunks are not stored, and of how many: their voxels have the fill value.
 
-        Where there are very many, the missing ones are not counted.
+        None where there are more than 2¹⁸, whose files would take long to list.
         """
         grid = _grid(self.array)
         count = math.prod(grid)
-        if count > _FEW_CHUNKS:
-            return 0, count
-        names = (self.path / self._name(place) for place in np.ndindex(grid))
-        return sum(not os.path.lexists(name) for name in names), count
+        if count > _MOST_COUNTED:
+            return None, count
+        stored = stored_names(self.path / self.array.path)
+        name = self.array.metadata.encode_chunk_key
+        return sum(name(place) not in stored for place in np.ndindex(grid)), count
 
     def _check_chunk(self, place: tuple[int, ...]) -> None:
         """Raise InputError where a chunk's file is none, or far more comes of it than a chunk."""
@@ -248,7 +251,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
     volume = OmeZarrVolume(path, array, (z, y, x), sizes_A)
     volume.check_stored()
     missing, count = volume.missing_chunks()
-    if missing > _FEW_MISSING * count:
+    if missing is not None and missing > _FEW_MISSING * count:
         warnings.warn(
             f"{missing} of the {count} chunks of {path} are not stored and read as "
             f"{array.fill_value:g}: copy it again if it was downloaded in part",
@@ -414,10 +417,13 @@ def _fault(array: Any) -> str:
 
 def _finest_first(image: _Multiscale) -> _Multiscale:
     """The same with its levels in order: some programs write the coarsest one first."""
-    sizes = [
-        math.prod(math.prod(t.scale) for t in level.coordinateTransformations if t.scale)
+    scales = [
+        [math.prod(t.scale) for t in level.coordinateTransformations if t.scale]
         for level in image.datasets
     ]
+    if not all(scales):  # one without a scale may be of any size
+        return image
+    sizes = [math.prod(of_level) for of_level in scales]
     # Levels of an image are not so far apart: such scales are damaged, and order nothing.
     if not 0 < max(sizes) <= _FARTHEST_LEVELS**3 * min(sizes):
         return image
