@@ -104,7 +104,7 @@ class Contrast:
         self.sigma_A = sigma_A
         if self.error:
             raise self.error
-        return SimpleNamespace(sign=self.sign, text="measured so")
+        return SimpleNamespace(sign=self.sign, text="measured so", doubts=())
 
 
 @pytest.fixture
@@ -256,6 +256,17 @@ class TestTomogram:
         assert problems(report) == ["filling"]
         assert report.value("values")["std"] == 0
         assert report.findings[-1].key == "filling"
+
+    def test_regression_chunks_that_were_not_counted_are_said_to_be(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a store of many chunks doctor said that all were there, and had looked at none."""
+        path = write_zarr(tmp_path / "a.zarr")
+        assert "not counted" not in finding(report_of(path), "chunks").text
+        monkeypatch.setattr("tomadapt.io.ome_zarr._MOST_COUNTED", 1)
+        found = finding(report_of(path), "chunks")
+        assert "not counted" in found.text
+        assert found.value["missing"] is None
 
     def test_a_thin_one_has_no_spectrum(self, tmp_path: Path) -> None:
         report = report_of(write_mrc(tmp_path / "t.mrc", VOLUME[:10]))
@@ -673,6 +684,26 @@ class TestParticleList:
         corner = finding(report_of(listed(2 + 6 * rng.random((20, 3))), tomogram), "placement")
         assert corner.level == "note"
         assert "--pixel-size" in corner.text
+
+    def test_regression_every_note_on_places_is_told(self, tmp_path: Path) -> None:
+        """A list of one corner on a coarse lattice has two notes, and the last one was kept."""
+        corner = np.unique(2 + 4 * np.random.default_rng(0).integers(0, 4, (20, 3)), axis=0)
+        listed = particles(tmp_path / "p.star", [tuple(row) for row in corner.tolist()])
+        found = finding(report_of(listed, write_mrc(tmp_path / "t.mrc")), "placement")
+        assert found.level == "note"
+        assert "lattice of 4 × 4 × 4" in found.text
+        assert "lie within" in found.text
+        assert len(found.value["t"]) == 2
+
+    def test_regression_a_column_that_names_tomograms_decides_as_in_the_commands(
+        self, tmp_path: Path
+    ) -> None:
+        """Doctor took all rows of a list without the column of names that it knows."""
+        listed = tmp_path / "p.csv"
+        listed.write_text("x_A,y_A,z_A,run\n100,100,100,t\n100,100,9999,u\n")
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"))
+        assert report.value("tomograms_given") == {"t": 1}
+        assert report.value("inside") == {}
 
     def test_a_list_without_names_is_of_the_only_tomogram(self, tmp_path: Path) -> None:
         listed = tmp_path / "p.csv"

@@ -409,3 +409,17 @@ def test_fractions_are_of_lists_of_warp_alone(tmp_path: Path) -> None:
     assert "fractions of the volume" in found.notes[0]
     with pytest.raises(ConfigError, match="fractions of the volume"):
         read_particles(path)
+
+
+def test_regression_a_pixel_size_that_is_not_used_is_told(tmp_path: Path) -> None:
+    """Where fractions are multiplied by the volume's sides, --pixel-size was ignored in silence."""
+    head = "".join(
+        f"_rln{name}\n" for name in ("MicrographName", *(f"Coordinate{a}" for a in "XYZ"))
+    )
+    body = "".join(f"TS_01.tomostar {x} {y} {z}\n" for x, y, z in AT / SHAPE[::-1])
+    path = tmp_path / "in.star"
+    path.write_text(f"data_\nloop_\n{head}{body}")
+    found = listed_positions(path, TOMOGRAM, pixel_size_A=2.5)
+    np.testing.assert_allclose(found.coordinates_A, AT * VOXEL_A)
+    assert any("2.5 Å is not used" in note for note in found.notes)
+    assert not any("not used" in note for note in listed_positions(path, TOMOGRAM).notes)

@@ -199,20 +199,17 @@ def _rows_of(
     particles: ParticleList, tomograms: Sequence[KnownTomogram]
 ) -> dict[str, NDArray[np.int64]]:
     """The rows of each tomogram that has any; a list without names belongs to the only one."""
-    if len(tomograms) == 1 and not any(particles.tomograms):
-        return {tomograms[0].name: np.arange(len(particles))}
     found = {}
+    names = particles.own_tomograms
+    only = len(tomograms) == 1 and not any(names)
     for tomogram in tomograms:
         named = rows_of_tomogram(
-            particles.tomograms,
-            tomogram.name,
-            path=tomogram.path,
-            columns=further_columns(particles),
+            names, tomogram.name, path=tomogram.path, columns=further_columns(particles)
         )
         # Commands take a list of one other name for their tomogram's, and say so; here files are
         # given together that may not belong together.
-        nameless = named is not None and (named.doubt or not any(particles.tomograms))
-        if named is None or (nameless and not any(named.of)):
+        nameless = named is not None and (named.doubt or not any(names))
+        if named is None or (nameless and not only and not any(named.of)):
             continue
         rows = [row for row, other in enumerate(named.of) if other is None]
         found[tomogram.name] = np.array(rows, dtype=np.int64)
@@ -256,18 +253,19 @@ def _placement(
     rows_of: Mapping[str, NDArray[np.int64]],
 ) -> Finding:
     """How coordinates are spread in the tomograms, as every command looks at them."""
-    told: dict[str, str] = {}
+    told: dict[str, list[str]] = {}
     for tomogram in tomograms:
         places = particles.coordinates_A[rows_of[tomogram.name]] / (tomogram.voxel_size_A or np.nan)
         places = places[np.isfinite(places).all(axis=1)]
         if (why := collapsed(places)) is not None:
             text = f"in {tomogram.name}, {why}"
             remedy = "state in which pixels they count (--pixel-size)"
-            return problem("placement", text, {tomogram.name: why}, remedy=remedy)
-        for text in arrangement_notes(places, tomogram.shape):
-            told[tomogram.name] = text
+            return problem("placement", text, {tomogram.name: [why]}, remedy=remedy)
+        if notes := arrangement_notes(places, tomogram.shape):
+            told[tomogram.name] = notes
     if told:
-        return note("placement", "; ".join(f"in {k}, {v}" for k, v in told.items()), told)
+        text = "; ".join(f"in {name}, {text}" for name, texts in told.items() for text in texts)
+        return note("placement", text, told)
     return ok("placement", "coordinates are spread over the tomograms given", told)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.io.extracted import SUBTOMOGRAM
+from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.particle_lists.relion import ANGLES as RELION_ANGLES
 from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS, stated_sizes
@@ -33,13 +33,12 @@ from tomadapt.tomograms.tomogram import Tomogram
 REASON = "tomadaptReason"
 """The column that says what became of a row."""
 POSITIONS = ("particles.star", "rejected.star")
+"""What :func:`write_positions` writes."""
 FURTHER, COPICK = ("particles.csv", "labels.csv", "particles.zarr"), "copick"
 """What further formats and cubes' labels are written to."""
-"""What :func:`write_positions` writes."""
-
-
-NOT_NAMES = frozenset((*PIXELS, *CENTERED, *RELION_ANGLES, *BOX_ANGLES))
-"""Columns that name no tomogram."""
+_CLASSES = (CLASS_NAME, "rlnClassNumber", "tomadaptSecond", "tomadaptKind")
+NOT_NAMES = frozenset((*PIXELS, *CENTERED, *RELION_ANGLES, *BOX_ANGLES, *_CLASSES))
+"""Columns that name no tomogram, though a class may be called as one."""
 
 
 class Grid(Protocol):
@@ -172,7 +171,7 @@ def listed_positions(
         particles = replace(particles, pixel_size_A=sizes_A)
     rejected = {problem.row: problem.reason for problem in particles.problems}
     named = rows_of_tomogram(
-        particles.tomograms,
+        particles.own_tomograms,
         tomogram.name,
         path=tomogram.path,
         columns=further_columns(particles),
@@ -220,9 +219,10 @@ def listed_positions(
 def further_columns(particles: ParticleList) -> dict[str, tuple[str, ...]]:
     """Texts of the columns that may name tomograms."""
     if particles.table is None:
-        return dict(particles.extra_columns)
-    table = particles.table
-    return {label: table.column(label) for label in table.labels if label not in NOT_NAMES}
+        found = dict(particles.extra_columns)
+    else:
+        found = {label: particles.table.column(label) for label in particles.table.labels}
+    return {label: texts for label, texts in found.items() if label not in NOT_NAMES}
 
 
 def _read(
@@ -280,24 +280,30 @@ def _with_sizes(
 
     ``stated`` has coordinates from the centre by the file's sizes, ``seen`` by the volume's.
     """
-    here = rows_of_tomogram(stated.tomograms, tomogram.name, path=tomogram.path, where=tomograms)
-    names = set()
-    if here is not None:
-        names = {n for n, other in zip(stated.tomograms, here.of, strict=True) if other is None}
+    here = rows_of_tomogram(
+        stated.own_tomograms,
+        tomogram.name,
+        path=tomogram.path,
+        columns=further_columns(stated),
+        where=tomograms,
+    )
+    rows = [] if here is None else [row for row, other in enumerate(here.of) if other is None]
+    names = dict.fromkeys(stated.tomograms[row] for row in rows)
     sizes = stated_sizes(read_star(tomograms), tomograms)
     size, pixel_A = next((sizes[name] for name in names if name in sizes), (None, None))
     centred = stated.dialect == "relion5"
     basis = _CENTRED if centred else ""
     notes: list[str] = []
-    own_A = stated.pixel_size_A
-    if pixel_A is None and own_A is not None and len(own_A):
+    # Other tilt series may have been recorded at other pixel sizes.
+    own_A = np.empty(0) if stated.pixel_size_A is None else stated.pixel_size_A[rows]
+    if pixel_A is None and len(own_A):
         pixel_A = float(own_A[0])
-    elif pixel_A is not None and own_A is not None and not centred:
-        off = float(np.nanmax(np.abs(own_A / pixel_A - 1))) * max(tomogram.shape)
-        if off > OFF_VOXELS:
+    elif pixel_A is not None and len(own_A) and not centred:
+        off = np.nan_to_num(np.abs(own_A / pixel_A - 1))
+        if off.max() * max(tomogram.shape) > OFF_VOXELS:
             notes.append(
-                f"the list counts in pixels of {own_A[0]:g} Å, and {tomograms} has {pixel_A:g} Å "
-                "for this tilt series: the list's own size is taken"
+                f"the list counts in pixels of {own_A[off.argmax()]:g} Å, and {tomograms} has "
+                f"{pixel_A:g} Å for this tilt series: the list's own size is taken"
             )
     if size is None or pixel_A is None:
         return stated, notes, basis

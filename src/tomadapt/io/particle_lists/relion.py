@@ -157,6 +157,7 @@ class _Reader:
         self.document, self.table, self.options = document, table, options
         self.path, self.n = options.path, len(table)
         name = next((c for c in TOMOGRAM if c in table), None)
+        self.names_stated = name is None
         self.tomograms = options.names(table.column(name) if name else None, self.n)
         self.optics = self._optics()
 
@@ -202,6 +203,7 @@ class _Reader:
             problems=problems,
             basis=basis,
             in_angstrom=dialect in ("relion5", "m"),
+            names_stated=self.names_stated,
         )
 
     def _are_fractions(self) -> bool:
@@ -238,6 +240,8 @@ class _Reader:
             "coordinates are fractions of the volume, as WarpTools' template matching writes them: "
             f"they were multiplied by its {meant}, {shown} Å (x, y, z)"
         )
+        if self.options.voxel_size_A is not None:
+            basis += f"; the stated pixel size of {self.options.voxel_size_A:g} Å is not used"
         return fractions * sides_A, basis
 
     def _dialect(self) -> Dialect:
