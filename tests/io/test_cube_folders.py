@@ -172,8 +172,8 @@ def test_regression_the_voxel_size_is_that_of_the_particles(tmp_path: Path) -> N
     write(tmp_path / "a.mrc", mask())
     with mrcfile.open(tmp_path / "a.mrc", "r+") as mrc:
         mrc.voxel_size = 5.0
-    with pytest.warns(UserWarning, match="no particles and left out: a.mrc") as told:
-        data = open_target(tmp_path)
-        assert open_target(tmp_path, voxel_size_A=10.0).voxel_size_A == 10.0
-    assert (len(data), data.voxel_size_A) == (len(names), 10.0)
-    assert not [warning for warning in told if "5 Å" in str(warning.message)]
+    for stated_A in (None, 10.0):
+        with pytest.warns(UserWarning, match="no particles and left out: a.mrc") as told:
+            data = open_target(tmp_path, voxel_size_A=stated_A)
+        assert (len(data), data.voxel_size_A) == (len(names), 10.0)
+        assert not [warning for warning in told if "5 Å" in str(warning.message)]

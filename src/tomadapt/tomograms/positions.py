@@ -346,8 +346,8 @@ def _require_inside(path: Path | str, tomogram: Grid, coordinates_A: NDArray[np.
             "tomogram",
             expected="coordinates up to " + " × ".join(f"{c:.0f}" for c in last_A) + " Å (x, y, z)",
             got="up to " + " × ".join(f"{c:.0f}" for c in coordinates_A.max(axis=0)) + " Å",
-            remedy="check the pixel size of the coordinates, where they count from, the order of "
-            "axes, and that both are of one tomogram",
+            remedy="check in which pixels they count (--pixel-size), where they count from, the "
+            "order of axes, and that both are of one tomogram",
         )
 
 
