@@ -27,7 +27,7 @@ from tomadapt.doctor import machine as machine_module
 from tomadapt.doctor.cubes import _opened
 from tomadapt.doctor.density import measured, spread_blocks
 from tomadapt.errors import InputError
-from tomadapt.io.ome_zarr import write_ome_zarr
+from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.io.tomogram_files import bare_name
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
@@ -628,6 +628,15 @@ class TestParticleList:
         assert list(found.value.values()) == pytest.approx([VOXEL_A / pixel_A], rel=1e-4)
         assert ("if one of them is rounded" in found.text) == (pixel_A == 10.2)
 
+    def test_regression_coordinates_in_angstrom_count_in_no_pixels(self, tmp_path: Path) -> None:
+        """Doctor called a problem what extract tells: copick's spacing of another volume."""
+        listed = tmp_path / "p.json"
+        points = [{"location": {"x": 100, "y": 90, "z": 80 + n}} for n in range(2)]
+        listed.write_text(json.dumps({"run_name": "t", "voxel_spacing": 7.84, "points": points}))
+        found = finding(report_of(listed, write_mrc(tmp_path / "t.mrc")), "tomogram_voxel_size")
+        assert found.level == "note"
+        assert "coordinates are in Å" in found.text
+
     def test_of_a_tomogram_of_unknown_voxels_nothing_is_said(self, tmp_path: Path) -> None:
         tomogram = write_mrc(tmp_path / "t.mrc", voxel_A=0)
         report = report_of(particles(tmp_path / "p.star", [(1000, 1, 1)]), tomogram)
@@ -704,6 +713,17 @@ class TestParticleList:
         report = report_of(listed, write_mrc(tmp_path / "t.mrc"))
         assert report.value("tomograms_given") == {"t": 1}
         assert report.value("inside") == {}
+
+    def test_regression_another_size_of_the_tomogram_is_told_as_by_the_commands(
+        self, tmp_path: Path
+    ) -> None:
+        """extract told of a tomograms.star with another thickness, and doctor did not."""
+        listed = particles(tmp_path / "p.star", [(1, 2, 3), (50, 50, 30)])
+        columns = {"rlnTomoName": ["t"], "rlnTomoTiltSeriesPixelSize": [VOXEL_A]}
+        columns |= {f"rlnTomoSize{axis}": [n] for axis, n in zip("XYZ", (96, 64, 52), strict=True)}
+        (tmp_path / "tomograms.star").write_text(star(columns, "global"))
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"), tmp_path / "tomograms.star")
+        assert "0, 0, 60 Å off" in finding(report, "taken_from_tomogram").text
 
     def test_a_list_without_names_is_of_the_only_tomogram(self, tmp_path: Path) -> None:
         listed = tmp_path / "p.csv"

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, OutputError
-from tomadapt.io import ome_zarr
-from tomadapt.io.ome_zarr import OmeZarrVolume, open_ome_zarr, write_ome_zarr
+from tomadapt.io import ome_zarr_writing
+from tomadapt.io.ome_zarr import OmeZarrVolume, open_ome_zarr
+from tomadapt.io.ome_zarr_writing import write_ome_zarr
 
 zarr = pytest.importorskip("zarr")
 Blosc = pytest.importorskip("numcodecs").Blosc
@@ -312,7 +313,7 @@ class TestWriting:
                 raise fault
             return slab
 
-        monkeypatch.setattr(ome_zarr, "_averaged", crash)
+        monkeypatch.setattr(ome_zarr_writing, "_averaged", crash)
         expected = OutputError if isinstance(fault, OSError) else KeyboardInterrupt
         with pytest.raises(expected):
             write_ome_zarr(tmp_path / "a.zarr", RAMP, 10.0, "")
