@@ -19,7 +19,7 @@ import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.io.ome_zarr import write_ome_zarr
+from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.learn.model import Model, ModelCard
 
 VOXEL_A = 10.0

@@ -27,7 +27,7 @@ from tomadapt.doctor import machine as machine_module
 from tomadapt.doctor.cubes import _opened
 from tomadapt.doctor.density import measured, spread_blocks
 from tomadapt.errors import InputError
-from tomadapt.io.ome_zarr import write_ome_zarr
+from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.io.tomogram_files import bare_name
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
@@ -104,7 +104,7 @@ class Contrast:
         self.sigma_A = sigma_A
         if self.error:
             raise self.error
-        return SimpleNamespace(sign=self.sign, text="measured so")
+        return SimpleNamespace(sign=self.sign, text="measured so", doubts=())
 
 
 @pytest.fixture
@@ -256,6 +256,17 @@ class TestTomogram:
         assert problems(report) == ["filling"]
         assert report.value("values")["std"] == 0
         assert report.findings[-1].key == "filling"
+
+    def test_regression_chunks_that_were_not_counted_are_said_to_be(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a store of many chunks doctor said that all were there, and had looked at none."""
+        path = write_zarr(tmp_path / "a.zarr")
+        assert "not counted" not in finding(report_of(path), "chunks").text
+        monkeypatch.setattr("tomadapt.io.ome_zarr._MOST_COUNTED", 1)
+        found = finding(report_of(path), "chunks")
+        assert "not counted" in found.text
+        assert found.value["missing"] is None
 
     def test_a_thin_one_has_no_spectrum(self, tmp_path: Path) -> None:
         report = report_of(write_mrc(tmp_path / "t.mrc", VOLUME[:10]))
@@ -617,6 +628,15 @@ class TestParticleList:
         assert list(found.value.values()) == pytest.approx([VOXEL_A / pixel_A], rel=1e-4)
         assert ("if one of them is rounded" in found.text) == (pixel_A == 10.2)
 
+    def test_regression_coordinates_in_angstrom_count_in_no_pixels(self, tmp_path: Path) -> None:
+        """Doctor called a problem what extract tells: copick's spacing of another volume."""
+        listed = tmp_path / "p.json"
+        points = [{"location": {"x": 100, "y": 90, "z": 80 + n}} for n in range(2)]
+        listed.write_text(json.dumps({"run_name": "t", "voxel_spacing": 7.84, "points": points}))
+        found = finding(report_of(listed, write_mrc(tmp_path / "t.mrc")), "tomogram_voxel_size")
+        assert found.level == "note"
+        assert "coordinates are in Å" in found.text
+
     def test_of_a_tomogram_of_unknown_voxels_nothing_is_said(self, tmp_path: Path) -> None:
         tomogram = write_mrc(tmp_path / "t.mrc", voxel_A=0)
         report = report_of(particles(tmp_path / "p.star", [(1000, 1, 1)]), tomogram)
@@ -673,6 +693,37 @@ class TestParticleList:
         corner = finding(report_of(listed(2 + 6 * rng.random((20, 3))), tomogram), "placement")
         assert corner.level == "note"
         assert "--pixel-size" in corner.text
+
+    def test_regression_every_note_on_places_is_told(self, tmp_path: Path) -> None:
+        """A list of one corner on a coarse lattice has two notes, and the last one was kept."""
+        corner = np.unique(2 + 4 * np.random.default_rng(0).integers(0, 4, (20, 3)), axis=0)
+        listed = particles(tmp_path / "p.star", [tuple(row) for row in corner.tolist()])
+        found = finding(report_of(listed, write_mrc(tmp_path / "t.mrc")), "placement")
+        assert found.level == "note"
+        assert "lattice of 4 × 4 × 4" in found.text
+        assert "lie within" in found.text
+        assert len(found.value["t"]) == 2
+
+    def test_regression_a_column_that_names_tomograms_decides_as_in_the_commands(
+        self, tmp_path: Path
+    ) -> None:
+        """Doctor took all rows of a list without the column of names that it knows."""
+        listed = tmp_path / "p.csv"
+        listed.write_text("x_A,y_A,z_A,run\n100,100,100,t\n100,100,9999,u\n")
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"))
+        assert report.value("tomograms_given") == {"t": 1}
+        assert report.value("inside") == {}
+
+    def test_regression_another_size_of_the_tomogram_is_told_as_by_the_commands(
+        self, tmp_path: Path
+    ) -> None:
+        """extract told of a tomograms.star with another thickness, and doctor did not."""
+        listed = particles(tmp_path / "p.star", [(1, 2, 3), (50, 50, 30)])
+        columns = {"rlnTomoName": ["t"], "rlnTomoTiltSeriesPixelSize": [VOXEL_A]}
+        columns |= {f"rlnTomoSize{axis}": [n] for axis, n in zip("XYZ", (96, 64, 52), strict=True)}
+        (tmp_path / "tomograms.star").write_text(star(columns, "global"))
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"), tmp_path / "tomograms.star")
+        assert "0, 0, 60 Å off" in finding(report, "taken_from_tomogram").text
 
     def test_a_list_without_names_is_of_the_only_tomogram(self, tmp_path: Path) -> None:
         listed = tmp_path / "p.csv"

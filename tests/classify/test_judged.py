@@ -240,7 +240,7 @@ def test_a_wrong_voxel_size_is_told(cubes: Path, tmp_path: Path, one_thread: Non
     assert summary["measured_acquisition"]["scale"] > 1.05
     told = [text for text in summary["warnings"] if "times as large" in text]
     assert len(told) == 1
-    assert "voxels are smaller than the 16.5 Å" in told[0]
+    assert "voxels are smaller than the 16.5 Å that is stated or in the file" in told[0]
 
 
 def test_poses_of_cubes_turn_the_structure_into_the_particle(

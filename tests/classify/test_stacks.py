@@ -94,10 +94,13 @@ def test_what_was_recorded_is_said_and_used(run: Path) -> None:
 @pytest.mark.filterwarnings("default")
 def test_what_is_stated_beside_the_file_is_told_and_not_used(stacks: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ("--structures", f"blobs={stacks}/blobs.mrc", "--defocus", 9, "--out", out)
-    assert call("classify", stacks / "matching_optimisation_set.star", *options) == 0
+    options = ("--structures", f"blobs={stacks}/blobs.mrc", "--defocus", 9, "--voxel-size", 9)
+    given = stacks / "matching_optimisation_set.star"
+    assert call("classify", given, *options, "--out", out) == 0
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert any("are not used" in text for text in summary["warnings"])
+    # Regression: `assumed` said that the voxel size was as stated.
+    assert summary["assumed"]["voxel size"] == f"voxels of {VOXEL_A:g} Å, as the file says"
     assert summary["n_labelled"] == 2 * EACH
     assert "9 µm" not in summary["recording"]["CTF"]
 

@@ -163,3 +163,17 @@ def test_names_are_listed_once(tmp_path: Path) -> None:
     found = cube_folder(tmp_path)
     assert len(found.particles) == 8
     assert "… (5 in all)" in found.text
+
+
+@pytest.mark.filterwarnings("default")
+def test_regression_the_voxel_size_is_that_of_the_particles(tmp_path: Path) -> None:
+    """A mask of 5 Å, first by its name and left out, gave its voxel size to particles of 10 Å."""
+    names = fill(tmp_path)
+    write(tmp_path / "a.mrc", mask())
+    with mrcfile.open(tmp_path / "a.mrc", "r+") as mrc:
+        mrc.voxel_size = 5.0
+    for stated_A in (None, 10.0):
+        with pytest.warns(UserWarning, match="no particles and left out: a.mrc") as told:
+            data = open_target(tmp_path, voxel_size_A=stated_A)
+        assert (len(data), data.voxel_size_A) == (len(names), 10.0)
+        assert not [warning for warning in told if "5 Å" in str(warning.message)]

@@ -149,7 +149,7 @@ class TestStack:
     def test_voxel_sizes_that_differ(self, tmp_path: Path) -> None:
         for sizes, got in (([10.0, 12.0], "10 Å, 12 Å"), ([10.0, 0.0], "10 Å, unknown")):
             with pytest.raises(MismatchError, match=got):
-                open_hdf(write(tmp_path / "a.hdf", [RAMP, RAMP], apix=sizes))
+                _ = open_hdf(write(tmp_path / "a.hdf", [RAMP, RAMP], apix=sizes)).voxel_size_A
 
 
 class TestVoxelSize:

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, OutputError
-from tomadapt.io import ome_zarr
-from tomadapt.io.ome_zarr import OmeZarrVolume, open_ome_zarr, write_ome_zarr
+from tomadapt.io import ome_zarr_writing
+from tomadapt.io.ome_zarr import OmeZarrVolume, open_ome_zarr
+from tomadapt.io.ome_zarr_writing import write_ome_zarr
 
 zarr = pytest.importorskip("zarr")
 Blosc = pytest.importorskip("numcodecs").Blosc
@@ -150,6 +151,15 @@ class TestReading:
             volume = open_ome_zarr(path)
         np.testing.assert_array_equal(volume[ALL], expected)
 
+    def test_regression_missing_chunks_of_many_are_counted(self, tmp_path: Path) -> None:
+        """Above 4096 chunks a store of which half had arrived was read without a word."""
+        volume = np.ones((136,) * 3, np.uint8)
+        path = write(tmp_path / "a.zarr", volume, chunks=(8, 8, 8))
+        for folder in range(0, 17, 2):
+            shutil.rmtree(path / "0" / str(folder))
+        with pytest.warns(UserWarning, match="2601 of the 4913 chunks"):
+            open_ome_zarr(path)
+
     def test_another_separator_is_told(self, tmp_path: Path) -> None:
         """Case c05: chunks in folders, where .zarray says nothing, which means a dot."""
         path = write(tmp_path / "a.zarr")
@@ -166,6 +176,14 @@ class TestReading:
         path = tmp_path / "a.zarr"
         write_ome_zarr(path, RAMP, 10.0, "")
         multiscale(path, lambda m: m["datasets"].reverse())
+        volume = open_ome_zarr(path)
+        assert (volume.shape, volume.voxel_size_A) == (RAMP.shape, 10.0)
+
+    def test_regression_levels_without_a_scale_stay_where_they_are(self, tmp_path: Path) -> None:
+        """One without counted as of 1, and so came first where the others have 10 Å."""
+        path = tmp_path / "a.zarr"
+        write_ome_zarr(path, RAMP, 10.0, "")
+        multiscale(path, lambda m: m["datasets"][1].pop("coordinateTransformations"))
         volume = open_ome_zarr(path)
         assert (volume.shape, volume.voxel_size_A) == (RAMP.shape, 10.0)
 
@@ -295,7 +313,7 @@ class TestWriting:
                 raise fault
             return slab
 
-        monkeypatch.setattr(ome_zarr, "_averaged", crash)
+        monkeypatch.setattr(ome_zarr_writing, "_averaged", crash)
         expected = OutputError if isinstance(fault, OSError) else KeyboardInterrupt
         with pytest.raises(expected):
             write_ome_zarr(tmp_path / "a.zarr", RAMP, 10.0, "")

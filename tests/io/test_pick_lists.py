@@ -409,3 +409,34 @@ def test_fractions_are_of_lists_of_warp_alone(tmp_path: Path) -> None:
     assert "fractions of the volume" in found.notes[0]
     with pytest.raises(ConfigError, match="fractions of the volume"):
         read_particles(path)
+
+
+def test_regression_a_pixel_size_that_is_not_used_is_told(tmp_path: Path) -> None:
+    """Where fractions are multiplied by the volume's sides, --pixel-size was ignored in silence."""
+    head = "".join(
+        f"_rln{name}\n" for name in ("MicrographName", *(f"Coordinate{a}" for a in "XYZ"))
+    )
+    body = "".join(f"TS_01.tomostar {x} {y} {z}\n" for x, y, z in AT / SHAPE[::-1])
+    path = tmp_path / "in.star"
+    path.write_text(f"data_\nloop_\n{head}{body}")
+    found = listed_positions(path, TOMOGRAM, pixel_size_A=2.5)
+    np.testing.assert_allclose(found.coordinates_A, AT * VOXEL_A)
+    assert any("2.5 Å is not used" in note for note in found.notes)
+    assert not any("not used" in note for note in listed_positions(path, TOMOGRAM).notes)
+
+
+def test_regression_a_file_of_tomograms_that_a_list_does_not_need(tmp_path: Path) -> None:
+    """Fractions given with WarpTools' tomograms.star were refused: the extent was said to lack."""
+    head = "".join(
+        f"_rln{name}\n" for name in ("MicrographName", *(f"Coordinate{a}" for a in "XYZ"))
+    )
+    body = "".join(f"TS_01.tomostar {x} {y} {z}\n" for x, y, z in AT / SHAPE[::-1])
+    (tmp_path / "in.star").write_text(f"data_\nloop_\n{head}{body}")
+    sizes = "".join(f"_rlnTomoSize{axis}\n" for axis in "XYZ")
+    tomograms = tmp_path / "tomograms.star"
+    tomograms.write_text(
+        f"data_global\nloop_\n_rlnTomoName\n{sizes}TS_01.tomostar {SHAPE[2]} {SHAPE[1]} 21\n"
+    )
+    found = listed_positions(tmp_path / "in.star", TOMOGRAM, tomograms=tomograms)
+    np.testing.assert_allclose(found.coordinates_A, AT * VOXEL_A)
+    assert any("tomograms.star is not used" in note for note in found.notes)

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.ome_zarr import write_ome_zarr
+from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.tomograms.tomogram import Tomogram
 

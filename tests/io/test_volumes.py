@@ -305,6 +305,28 @@ class TestVoxelSize:
             open_target(path)
         assert open_target(path, voxel_size_A=8.0).voxel_size_A == 8.0
 
+    def test_regression_a_z_that_nobody_set_is_held_against_the_stated_size(
+        self, tmp_path: Path
+    ) -> None:
+        """A header of 8 × 8 × 0 Å was overridden by 4 Å without a word."""
+        path = tmp_path / "t.mrc"
+        with mrcfile.new(path) as mrc:
+            mrc.set_data(balls())
+            mrc.voxel_size = (8.0, 8.0, 0.0)
+        with pytest.warns(UserWarning, match=r"8 × 8 × 0 Å in its header, and 4 Å are stated"):
+            assert open_target(path, voxel_size_A=4.0).voxel_size_A == 4.0
+
+    def test_regression_volumes_of_hdf_that_differ_are_overridden(self, tmp_path: Path) -> None:
+        """They were refused even with a stated size, which cubes in a folder were not."""
+        h5py = pytest.importorskip("h5py")
+        path = write_hdf(tmp_path / "t.hdf", balls())
+        with h5py.File(path, "r+") as file:
+            file["MDF/images/2"].attrs["EMAN.apix_x"] = 12.0
+        with pytest.raises(MismatchError, match="state the size"):
+            open_target(path)
+        with pytest.warns(UserWarning, match=r"12 × 10 × 10 Å in its header, and 10 Å are stated"):
+            assert open_target(path, voxel_size_A=10.0).voxel_size_A == 10.0
+
     def test_cubes_that_differ(self, tmp_path: Path) -> None:
         write_mrc(tmp_path / "a.mrc", balls(1)[0], 10.0)
         write_mrc(tmp_path / "b.mrc", balls(1)[0], 12.0)

@@ -61,6 +61,16 @@ def test_columns_too_far_left_are_refused(tmp_path: Path) -> None:
         read(tmp_path, text)
 
 
+def test_regression_an_occupancy_of_100_fills_its_columns(tmp_path: Path) -> None:
+    """Its first digit follows z's last, and the record was refused as "not numbers"."""
+    text = "".join(record(p).replace("  1.00 20.00", "100.00 20.00") for p in PLACES)
+    assert with_right_columns(text.encode()) == text.encode()
+    np.testing.assert_allclose(read(tmp_path, text), PLACES)
+    shifted = record(PLACES[0], before=" ").replace("  1.00 20.00", "100.00 20.00")
+    with pytest.raises(InputError, match="in line 1: 'ATOM"):
+        read(tmp_path, shifted)
+
+
 def test_line_ends_of_windows_and_short_records(tmp_path: Path) -> None:
     text = "".join(record(p)[:54] + "\r\n" for p in PLACES)
     assert with_right_columns(text.encode()) == text.encode()

@@ -19,15 +19,17 @@ from tomadapt.tomograms.listed import listed_with_sign
 DRAWN = 400
 RIGHT, REFUSED, TOLD, SILENT = "right", "refused", "told", "SILENTLY WRONG"
 NAMED = {
-    "unit": r"pixel|fractions|count from|nanometres",
-    "binning": r"pixel|voxel",
-    "header": r"pixel|voxel",
+    "unit": r"--pixel-size|pixels a voxel|fractions|count from",
+    "binning": r"--pixel-size|--voxel-size|pixels a voxel",
+    "header": r"--pixel-size|--voxel-size|pixels a voxel",
     "origin": r"count from",
     "axes": r"order of axes",
-    "name": r"tomogram",
-    "thickness": r"thickness|count from|another size of this tomogram",
+    "name": r"several tomograms|its one tomogram|(this|one) tomogram\b|axes, tomogram",
+    "thickness": r"another thickness|count from|another size of this tomogram",
 }
-"""What a message must say for each kind."""
+"""What a message must say for each kind: what to check, or which option states it."""
+STANDING = r"does not say in which pixels its coordinates count|fractions of the volume, as"
+"""What is told of every list of a format, right ones too, and so names no confusion."""
 
 
 def outcome(pair: Pair, folder: Path) -> tuple[str, str]:
@@ -44,7 +46,8 @@ def outcome(pair: Pair, folder: Path) -> tuple[str, str]:
         )
     except TomadaptError as error:
         return REFUSED, str(error)
-    told = "; ".join([*positions.notes, *([sign.warning] if sign.warning else [])])
+    notes = [*positions.notes, *([sign.warning] if sign.warning else [])]
+    told = "; ".join(note for note in notes if not re.search(STANDING, note))
     truth = np.full((len(pair.owner), 3), np.nan)
     truth[pair.owner] = pair.truth_A
     off = np.abs(positions.coordinates_A - truth[positions.rows]) / pair.tomogram.voxel_size_A

@@ -9,11 +9,13 @@ import pytest
 from planted_tilt_series import Particle, Series, write_warp
 
 from command_line import call
+from tomadapt.errors import ConfigError
 from tomadapt.io.extracted import cubes_digest
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.star import read_star
 from tomadapt.io.volumes import open_target
+from tomadapt.tomograms import extracting
 
 
 @pytest.fixture
@@ -120,6 +122,26 @@ def test_extract_again(tomogram: Path, tmp_path: Path) -> None:
     assert call("extract", tomogram, *options, "--box", 38, "--border", "drop") == 3
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert open_target(out).box == 12
+
+
+def test_regression_lists_that_cannot_be_written_leave_the_folder_as_it_was(
+    tomogram: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier cubes, lists and card were gone before the new lists were written."""
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--out", out]
+    assert call("extract", tomogram, *options, "--box", 16) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise ConfigError("particles.star cannot be written")
+
+    for last in ("write_positions", "write_card"):
+        with monkeypatch.context() as patch:
+            patch.setattr(extracting, last, fail)
+            assert call("extract", tomogram, *options, "--box", 12) == 2
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert open_target(out).box == 16
 
 
 def test_reconstruct(tmp_path: Path) -> None:

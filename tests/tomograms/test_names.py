@@ -41,11 +41,27 @@ def test_regression_full_names_that_become_one_when_shortened() -> None:
 def test_regression_the_name_stands_in_another_column() -> None:
     """A table whose column of names is called run was taken for one tomogram's whole."""
     columns = {"score": ["1", "2", "3"], "run": ["TS_02", "TS_01.mrc", "TS_01.mrc"]}
-    found = rows_of_tomogram(["TS_01"] * 3, "TS_01", columns=columns)
+    found = rows_of_tomogram([""] * 3, "TS_01", columns=columns)
     assert found is not None
     assert found.of == ("TS_02", None, None)
     assert found.doubt
     assert "column run" in found.text
+
+
+def test_regression_another_column_never_overrules_the_lists_own_name() -> None:
+    """All rows were of the tomogram ribosome, and those of the species tric were left out."""
+    columns = {"species": ["ribosome", "tric", "tric"]}
+    assert taken(["ribosome"] * 3, "ribosome", columns=columns) == [0, 1, 2]
+    assert taken(["ribosome.mrc"] * 3, "ribosome", columns=columns) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("file", ["TS_01_10.00Apx", "rec_TS_01"])
+def test_regression_folders_tell_names_apart_where_programs_put_something_around(file: str) -> None:
+    """day1/TS_01 and day2/TS_01 were refused for day1/TS_01_10.00Apx.mrc."""
+    names = ["day1/TS_01", "day2/TS_01", "day1/TS_01"]
+    assert taken(names, file, path=f"/d/day1/{file}.mrc") == [0, 2]
+    with pytest.raises(InputError, match="day1/TS_01, day2/TS_01"):
+        taken(names, file, path=f"/d/{file}.mrc")
 
 
 def test_numbers_are_names_only_where_a_column_says_so() -> None:

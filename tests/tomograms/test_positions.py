@@ -211,6 +211,36 @@ class TestSizesOfTomograms:
         found = listed_positions(path, TOMOGRAM, tomograms=tomograms)
         assert any("has 2.5 Å for this tilt series" in note for note in found.notes)
 
+    OF_TWO = (
+        "data_\n\nloop_\n_rlnTomoName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n"
+        "_rlnCoordinateZ #4\n_rlnTomoTiltSeriesPixelSize #5\n"
+        "0013 20 10 8 5\n0012 40 20 16 2.5\n0012 5 6 7 2.5\n"
+    )
+
+    def test_regression_pixels_of_other_tilt_series_are_not_held_against_this_one(
+        self, tmp_path: Path
+    ) -> None:
+        """Two series of 5 and 2.5 Å, both right: told was that they are not the same."""
+        _, tomograms = self.files(tmp_path, 160)
+        tomograms.write_text(tomograms.read_text() + "0013 120 100 80 5\n")
+        found = listed_positions(
+            write(tmp_path / "q.star", self.OF_TWO), TOMOGRAM, tomograms=tomograms
+        )
+        assert found.rows.tolist() == [1, 2]
+        assert found.notes == ()
+
+    def test_regression_the_size_in_pixels_is_of_this_series_own(self, tmp_path: Path) -> None:
+        """Without pixel sizes in tomograms.star, the first row's counted, of another series."""
+        tomograms = write(
+            tmp_path / "t.star",
+            "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoSizeX #2\n_rlnTomoSizeY #3\n"
+            "_rlnTomoSizeZ #4\n0013 120 100 80\n0012 240 200 160\n",
+        )
+        found = listed_positions(
+            write(tmp_path / "q.star", self.OF_TWO), TOMOGRAM, tomograms=tomograms
+        )
+        assert found.notes == ()
+
 
 @pytest.mark.parametrize("spacing", [7.84, 40.0])
 def test_regression_coordinates_in_angstrom_need_no_fitting_pixels(
@@ -246,3 +276,38 @@ def test_one_sentence_says_what_each_decision_rests_on(tmp_path: Path) -> None:
         "coordinates in pixels of 1.35 Å, tomogram at 10 Å: 7.407 pixels a voxel"
     )
     assert assumed["tomogram names"] == "rows of '0012' are taken"
+
+
+RIBOSOME = Tomogram(TOMOGRAM.density, 10.0, name="ribosome")
+
+
+@pytest.mark.parametrize("label", ["tomadaptClassName", "rlnClassNumber"])
+@pytest.mark.parametrize("named", [True, False])
+def test_regression_classes_name_no_tomograms(tmp_path: Path, label: str, named: bool) -> None:
+    """Of a labelled list in ribosome.mrc the rows of other classes were left out."""
+    name = "_rlnTomoName #6\n" if named else ""
+    rows = "".join(
+        f"{n + 5} {9 - n} {n} 10 {kind}{' ribosome' if named else ''}\n"
+        for n, kind in enumerate(("ribosome", "tric", "tric"))
+    )
+    text = (
+        "data_particles\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnCoordinateZ #3\n"
+        f"_rlnPixelSize #4\n_{label} #5\n{name}{rows}"
+    )
+    assert len(listed_positions(write(tmp_path / "p.star", text), RIBOSOME).rows) == 3
+
+
+@pytest.mark.parametrize("column", ["tomogram", "my_name"])
+def test_regression_a_column_decides_only_where_the_list_names_no_tomogram(
+    tmp_path: Path, column: str
+) -> None:
+    """A table whose tomogram is ribosome in every row lost those of another species."""
+    rows = "5,6,7,ribosome,ribosome\n8,9,10,ribosome,tric\n9,11,20,ribosome,tric\n"
+    path = write(tmp_path / "p.csv", f"x,y,z,{column},species\n{rows}")
+    found = listed_positions(path, RIBOSOME)
+    if column == "tomogram":
+        assert len(found.rows) == 3
+        assert not [note for note in found.notes if "species" in note]
+    else:  # nothing else names tomograms: what is taken is told
+        assert len(found.rows) == 1
+        assert any("in its column csv_species" in note for note in found.notes)

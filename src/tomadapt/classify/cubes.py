@@ -254,7 +254,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
                 data.voxel_size_A,
                 recording,
                 measured.summary,
-                stated_voxel_size_A=options.voxel_size_A,
+                # Tilt stacks have their own: a stated one is not used, and told.
+                stated_voxel_size_A=None if measured.stacks else options.voxel_size_A,
                 contrast=sign.text,
                 files=bool(files),
             ),

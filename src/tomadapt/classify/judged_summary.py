@@ -164,8 +164,8 @@ def acquisition_warnings(
             f"the surest {optics.particles} particles fit the structures better by "
             f"{optics.scale_nats:.0f} nats if they are {optics.scale:.2f} times as large, and "
             f"may differ more: either voxels are {smaller} than the {voxel_size_A:g} Å that "
-            "the file says, or the structures' maps have another voxel size than their files "
-            "say; labels rest on both, so mend it and classify again"
+            "is stated or in the file, or the structures' maps have another voxel size than their "
+            "files say; labels rest on both, so mend it and classify again"
         )
     if optics is not None and acquisition is not None and optics.defocus_um is not None:
         apart = abs(optics.defocus_um - acquisition.defocus_um)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,4 +131,5 @@ def _known_tomogram(report: Report) -> KnownTomogram | None:
         return None
     nz, ny, nx = shape
     path = str(Path(report.subject).absolute())
-    return KnownTomogram(name, (nz, ny, nx), report.value("voxel_size"), path)
+    size_A = report.value("voxel_size")
+    return KnownTomogram(name, (nz, ny, nx), math.nan if size_A is None else size_A, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from tomadapt.doctor.findings import Finding, note, ok, problem
 from tomadapt.errors import ConfigError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
+from tomadapt.tomograms.list_reading import further_columns, read_list
 from tomadapt.tomograms.names import rows_of_tomogram
-from tomadapt.tomograms.positions import further_columns
 from tomadapt.tomograms.scale import arrangement_notes, collapsed, scale_of
 
 _SHOWN = 5
@@ -41,14 +42,14 @@ class KnownTomogram:
     shape
         Voxels along z, y, x.
     voxel_size_A
-        In Å, or None where its file does not know it.
+        In Å, NaN where its file does not know it.
     path
         The whole path of its file.
     """
 
     name: str
     shape: tuple[int, int, int]
-    voxel_size_A: float | None
+    voxel_size_A: float
     path: str = ""
 
 
@@ -109,6 +110,11 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
 
 def _read(path: Path, given: Companions) -> tuple[ParticleList, str]:
     """The list, and what was taken from the tomograms because the list does not say it."""
+    if len(given.tomograms) == 1 and math.isfinite(given.tomograms[0].voxel_size_A):
+        particles, notes, _ = read_list(
+            path, given.tomograms[0], pixel_size_A=None, tomograms=given.tomogram_list
+        )
+        return particles, "; ".join(notes)
     try:
         return read_particles(path, strict=False), ""
     except ConfigError:
@@ -121,24 +127,17 @@ def _read(path: Path, given: Companions) -> tuple[ParticleList, str]:
 
 
 def _ways(given: Companions) -> Iterator[tuple[dict[str, Any], str]]:
-    """What may be stated of a list that needs it, and in words."""
+    """What may be stated of a list of several tomograms that needs it, and in words."""
     if given.tomogram_list is not None:
         yield (
             {"tomograms": given.tomogram_list},
             f"tomograms' sizes are those of {given.tomogram_list}",
         )
-    sizes = {t.voxel_size_A for t in given.tomograms if t.voxel_size_A is not None}
-    if len(sizes) != 1:
-        return
-    size_A = sizes.pop()
-    if len(given.tomograms) == 1:
-        known = given.tomograms[0]
-        extent_A = [n * size_A for n in known.shape[::-1]]
-        text = f"the extent is that of {known.name}"
-        yield {"extent_A": extent_A, "tomogram_voxel_A": size_A, "tomogram": known.name}, text
-    text = f"coordinates were taken to count in voxels of the tomogram given, {size_A:g} Å"
-    name = given.tomograms[0].name if len(given.tomograms) == 1 else None
-    yield {"voxel_size_A": size_A, "tomogram": name}, text
+    sizes = {t.voxel_size_A for t in given.tomograms if math.isfinite(t.voxel_size_A)}
+    if len(sizes) == 1:
+        size_A = sizes.pop()
+        text = f"coordinates were taken to count in voxels of the tomograms given, {size_A:g} Å"
+        yield {"voxel_size_A": size_A}, text
 
 
 def _some(texts: Sequence[str]) -> str:
@@ -157,7 +156,7 @@ def _rows(particles: ParticleList) -> Finding:
 
 
 def _names(particles: ParticleList) -> Finding:
-    counts = dict(Counter(particles.tomograms))
+    counts = dict(Counter(particles.own_tomograms))
     if set(counts) == {""}:
         text = "the particles' tomogram is not named"
         return note("tomograms", text, {}, remedy="state the tomogram where it is asked for")
@@ -180,39 +179,36 @@ def _against_tomograms(
     others = [t.name for t in tomograms if t.name not in rows_of]
     matched = {name: len(rows) for name, rows in rows_of.items()}
     if others:
-        listed = _some([name or "unnamed" for name in dict.fromkeys(particles.tomograms)])
+        listed = _some([name or "unnamed" for name in dict.fromkeys(particles.own_tomograms)])
         text = f"no particle is in {_some(others)}; the list has {listed}"
         remedy = "if they belong together, give the file the name that the list has"
         yield note("tomograms_given", text, matched, remedy=remedy)
     else:
         text = ", ".join(f"{n} particles in {name}" for name, n in matched.items())
         yield ok("tomograms_given", text, matched)
-    known = [t for t in tomograms if t.name in rows_of and t.voxel_size_A is not None]
+    known = [t for t in tomograms if t.name in rows_of and math.isfinite(t.voxel_size_A)]
     if known:
         yield _inside(particles, known, rows_of)
         yield _placement(particles, known, rows_of)
     if known and particles.pixel_size_A is not None:
-        yield _sizes(particles.pixel_size_A, known, rows_of)
+        yield _sizes(particles, known, rows_of)
 
 
 def _rows_of(
     particles: ParticleList, tomograms: Sequence[KnownTomogram]
 ) -> dict[str, NDArray[np.int64]]:
     """The rows of each tomogram that has any; a list without names belongs to the only one."""
-    if len(tomograms) == 1 and not any(particles.tomograms):
-        return {tomograms[0].name: np.arange(len(particles))}
     found = {}
+    names = particles.own_tomograms
+    only = len(tomograms) == 1 and not any(names)
     for tomogram in tomograms:
         named = rows_of_tomogram(
-            particles.tomograms,
-            tomogram.name,
-            path=tomogram.path,
-            columns=further_columns(particles),
+            names, tomogram.name, path=tomogram.path, columns=further_columns(particles)
         )
         # Commands take a list of one other name for their tomogram's, and say so; here files are
         # given together that may not belong together.
-        nameless = named is not None and (named.doubt or not any(particles.tomograms))
-        if named is None or (nameless and not any(named.of)):
+        nameless = named is not None and (named.doubt or not any(names))
+        if named is None or (nameless and not only and not any(named.of)):
             continue
         rows = [row for row, other in enumerate(named.of) if other is None]
         found[tomogram.name] = np.array(rows, dtype=np.int64)
@@ -229,7 +225,7 @@ def _inside(
     shown = []
     for tomogram in tomograms:
         rows = rows_of[tomogram.name]
-        place = particles.coordinates_A[rows] / (tomogram.voxel_size_A or np.nan)
+        place = particles.coordinates_A[rows] / tomogram.voxel_size_A
         last = np.array(tomogram.shape[::-1]) - 1
         beyond = ((place < -0.5) | (place > last + 0.5)).any(axis=1)  # False of NaN
         if beyond.any():
@@ -256,37 +252,45 @@ def _placement(
     rows_of: Mapping[str, NDArray[np.int64]],
 ) -> Finding:
     """How coordinates are spread in the tomograms, as every command looks at them."""
-    told: dict[str, str] = {}
+    told: dict[str, list[str]] = {}
     for tomogram in tomograms:
-        places = particles.coordinates_A[rows_of[tomogram.name]] / (tomogram.voxel_size_A or np.nan)
+        places = particles.coordinates_A[rows_of[tomogram.name]] / tomogram.voxel_size_A
         places = places[np.isfinite(places).all(axis=1)]
         if (why := collapsed(places)) is not None:
             text = f"in {tomogram.name}, {why}"
             remedy = "state in which pixels they count (--pixel-size)"
-            return problem("placement", text, {tomogram.name: why}, remedy=remedy)
-        for text in arrangement_notes(places, tomogram.shape):
-            told[tomogram.name] = text
+            return problem("placement", text, {tomogram.name: [why]}, remedy=remedy)
+        if notes := arrangement_notes(places, tomogram.shape):
+            told[tomogram.name] = notes
     if told:
-        return note("placement", "; ".join(f"in {k}, {v}" for k, v in told.items()), told)
+        text = "; ".join(f"in {name}, {text}" for name, texts in told.items() for text in texts)
+        return note("placement", text, told)
     return ok("placement", "coordinates are spread over the tomograms given", told)
 
 
 def _sizes(
-    sizes_A: NDArray[np.float64],
+    particles: ParticleList,
     tomograms: Sequence[KnownTomogram],
     rows_of: Mapping[str, NDArray[np.int64]],
 ) -> Finding:
-    """The list's pixels against the tomograms' voxels, as every command compares them."""
+    """The list's pixels against the tomograms' voxels, as every command compares them.
+
+    Coordinates in Å do not count in these pixels: there a size that does not fit is a note.
+    """
+    sizes_A = particles.pixel_size_A if particles.pixel_size_A is not None else np.empty(0)
     scales = {}
     for tomogram in tomograms:
         for size_A in np.unique(sizes_A[rows_of[tomogram.name]]).tolist():
-            scale = scale_of(size_A, tomogram.voxel_size_A or np.nan, tomogram.shape)
+            scale = scale_of(size_A, tomogram.voxel_size_A, tomogram.shape)
             scales[f"{tomogram.name}: {scale.text}"] = scale
     value = {text: scale.ratio for text, scale in scales.items()}
     remedy = "one of both sizes may be wrong: state the right one (--pixel-size or --voxel-size)"
     wrong = [f"{text}; {s.wrong}" for text, s in scales.items() if s.wrong]
-    if wrong:
+    if wrong and not particles.in_angstrom:
         return problem("tomogram_voxel_size", _some(wrong), value, remedy=remedy)
+    if wrong:
+        text = f"{_some(wrong)}; but coordinates are in Å and do not count in them"
+        return note("tomogram_voxel_size", text, value)
     doubts = [f"{text}; {s.doubt}" for text, s in scales.items() if s.doubt]
     if doubts:
         return note("tomogram_voxel_size", _some(doubts), value, remedy=remedy)

@@ -108,7 +108,9 @@ def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
         missing, count = image.missing_chunks()
         text = f"{missing} of {count} chunks are not stored and have the fill value"
         value = {"missing": missing, "of": count}
-        if missing:
+        if missing is None:
+            yield ok("chunks", f"{count} chunks; whether all are stored was not counted", value)
+        elif missing:
             remedy = "copy it again if it was downloaded in part"
             yield note("chunks", text, value, remedy=remedy)
         else:

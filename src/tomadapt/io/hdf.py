@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.unpacking import unpacks_beyond
-from tomadapt.io.voxel_sizes import Sizes, cubic_voxel_size_A, says_a_size, shown_sizes
+from tomadapt.io.voxel_sizes import (
+    Sizes,
+    cubic_voxel_size_A,
+    farthest_sizes,
+    says_a_size,
+    shown_sizes,
+)
 
 _IMAGES = "MDF/images"
 _MOST_VOXELS = 2**36
@@ -103,7 +109,7 @@ class HdfVolume:
 
 @dataclass(frozen=True)
 class HdfStack:
-    """All volumes of a file, which are of one shape and voxel size; read like an array of them.
+    """All volumes of a file, which are of one shape; read like an array of them.
 
     Attributes
     ----------
@@ -129,8 +135,36 @@ class HdfStack:
 
     @property
     def voxel_size_A(self) -> float | None:
-        """In Å, or None where it is unknown."""
-        return self.volumes[0].voxel_size_A
+        """In Å, or None where it is unknown; :meth:`voxel_sizes_A` says what is refused."""
+        return cubic_voxel_size_A(self.volumes[0].path, self.voxel_sizes_A())
+
+    def voxel_sizes_A(self, stated_A: float | None = None) -> Sizes:
+        """What the headers have along x, y, z, in Å.
+
+        Parameters
+        ----------
+        stated_A
+            The size that counts in place of the headers'. Of several, one that differs from it is
+            given.
+
+        Raises
+        ------
+        MismatchError
+            The volumes differ in voxel size, and none is stated.
+        """
+        found = [volume.voxel_sizes_A for volume in self.volumes]
+        if stated_A is not None:
+            return farthest_sizes(found, stated_A)
+        low, high = np.min(found, axis=0), np.max(found, axis=0)
+        x, y, z = high.tolist()
+        if not (high <= (1 + _SAME_SIZE) * low).all() and says_a_size((x, y, z)):
+            raise MismatchError(
+                f"the volumes in {self.volumes[0].path} differ in voxel size",
+                expected="one voxel size",
+                got=", ".join(sorted({shown_sizes(sizes) for sizes in found})),
+                remedy="mend the headers, split the file, or state the size (--voxel-size)",
+            )
+        return found[0]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Read one volume after another."""
@@ -169,10 +203,8 @@ def open_hdf(path: str | Path) -> HdfStack:
     ------
     InputError
         The file is missing, damaged or of another layout; an image is no volume of real numbers,
-        is not wholly in this file, or is of another shape than the others; its voxels are not
-        cubic; it takes implausibly many bytes.
-    MismatchError
-        The volumes differ in voxel size.
+        is not wholly in this file, or is of another shape than the others; it takes implausibly
+        many bytes.
     ConfigError
         h5py is not installed.
     """
@@ -182,16 +214,6 @@ def open_hdf(path: str | Path) -> HdfStack:
             volumes = _volumes(path, file)
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise _damaged(path, f"{type(error).__name__}: {error}") from None
-    sizes = np.array([volume.voxel_sizes_A for volume in volumes])
-    low, high = sizes.min(axis=0), sizes.max(axis=0)
-    x, y, z = high.tolist()
-    if not (high <= (1 + _SAME_SIZE) * low).all() and says_a_size((x, y, z)):
-        raise MismatchError(
-            f"the volumes in {path} differ in voxel size",
-            expected="one voxel size",
-            got=", ".join(sorted({shown_sizes(volume.voxel_sizes_A) for volume in volumes})),
-            remedy="mend the headers or split the file",
-        )
     return HdfStack(volumes)
 
 

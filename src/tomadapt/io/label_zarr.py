@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomadapt.errors import ConfigError
-from tomadapt.io.ome_zarr import CHUNK, FACTORS, new_level, new_store
+from tomadapt.io.ome_zarr_writing import CHUNK, FACTORS, new_level, new_store
 
 # Blocks hold whole chunks of each level, so none is written twice.
 _BLOCK = CHUNK * max(FACTORS)

@@ -1,4 +1,4 @@
-"""OME-Zarr images, 0.4 (Zarr 2) and 0.5 (Zarr 3): the reader of one level, and the writer.
+"""OME-Zarr images, 0.4 (Zarr 2) and 0.5 (Zarr 3): the reader of one level.
 
 The format is that of https://ngff.openmicroscopy.org. What a store's metadata announce is judged
 before the library reads a voxel: nothing outside its folder is followed, nothing is allocated on
@@ -8,13 +8,11 @@ whatever code a store brings, is refused by new releases of the library only).
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
-import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from tomadapt.errors import ConfigError, InputError, OutputError
-from tomadapt.io.atomic import output_error
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.voxel_sizes import Sizes, cubic_voxel_size_A
 from tomadapt.io.zarr_chunks import (
     METADATA,
@@ -32,16 +29,13 @@ from tomadapt.io.zarr_chunks import (
     other_separator,
     stored_bytes,
     stored_chunk,
+    stored_names,
     unpacks_too_far,
 )
 
 UNITS_A = {"picometer": 1e-2, "angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "meter": 1e10}
 UNITS_A |= {"Å": UNITS_A["angstrom"], "nm": UNITS_A["nanometer"], "µm": UNITS_A["micrometer"]}
 """Å in a unit of an axis. Of an axis in another unit, or in none, the voxel size is unknown."""
-FACTORS = (1, 2, 4)
-"""The levels that are written."""
-CHUNK = 64
-"""Voxels along an edge of the chunks that are written."""
 
 _MOST_VOXELS = 2**36
 _MOST_CHUNKS = 2**22
@@ -49,6 +43,7 @@ _MOST_CHUNKS = 2**22
 _FEW_VOXELS, _MOST_SMALL_CHUNKS = 2**9, 2**12
 _FARTHEST_LEVELS = 2**12
 _FEW_CHUNKS = 2**12
+_MOST_COUNTED = 2**18
 _FEW_MISSING = 0.05  # empty corners, which programs do not store
 _LARGEST_CHUNK_BYTES = 2**29
 _LARGESTMETADATA_BYTES = 2**24
@@ -157,17 +152,18 @@ class OmeZarrVolume:
                 got += "; chunks lie under names with another separator than .zarray announces"
             raise _damaged(self.path, got)
 
-    def missing_chunks(self) -> tuple[int, int]:
+    def missing_chunks(self) -> tuple[int | None, int]:
         """How many chunks are not stored, and of how many: their voxels have the fill value.
 
-        Where there are very many, the missing ones are not counted.
+        None where there are more than 2¹⁸, whose files would take long to list.
         """
         grid = _grid(self.array)
         count = math.prod(grid)
-        if count > _FEW_CHUNKS:
-            return 0, count
-        names = (self.path / self._name(place) for place in np.ndindex(grid))
-        return sum(not os.path.lexists(name) for name in names), count
+        if count > _MOST_COUNTED:
+            return None, count
+        stored = stored_names(self.path / self.array.path)
+        name = self.array.metadata.encode_chunk_key
+        return sum(name(place) not in stored for place in np.ndindex(grid)), count
 
     def _check_chunk(self, place: tuple[int, ...]) -> None:
         """Raise InputError where a chunk's file is none, or far more comes of it than a chunk."""
@@ -248,94 +244,13 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
     volume = OmeZarrVolume(path, array, (z, y, x), sizes_A)
     volume.check_stored()
     missing, count = volume.missing_chunks()
-    if missing > _FEW_MISSING * count:
+    if missing is not None and missing > _FEW_MISSING * count:
         warnings.warn(
             f"{missing} of the {count} chunks of {path} are not stored and read as "
             f"{array.fill_value:g}: copy it again if it was downloaded in part",
             stacklevel=2,
         )
     return volume
-
-
-def write_ome_zarr(path: str | Path, volume: NDArray[Any], voxel_size_A: float, name: str) -> None:
-    """Write a volume as an OME-Zarr 0.4 image of three levels: its voxels, and 2³ and 4³ averaged.
-
-    Parameters
-    ----------
-    path
-        The folder to make. It appears when it is whole.
-    volume
-        (nz, ny, nx), real numbers; written as float32. It is read in slabs.
-    voxel_size_A
-        In Å.
-    name
-        What programs call the image.
-
-    Raises
-    ------
-    ConfigError
-        An argument cannot be used, or zarr is not installed.
-    OutputError
-        Something is there already, or the folder cannot be written; nothing is left behind.
-    """
-    path = Path(path)
-    if volume.ndim != 3 or not volume.size or volume.dtype.kind not in "iuf":
-        got = f"{volume.dtype} of shape {volume.shape}"
-        raise ConfigError(f"volume for {path}", expected="real numbers (nz, ny, nx)", got=got)
-    if not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
-        raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=voxel_size_A)
-    attributes = {"multiscales": [_multiscale(float(voxel_size_A), name)]}
-    with new_store(path, attributes) as store:
-        _write_levels(store, volume)
-
-
-@contextlib.contextmanager
-def new_store(path: Path, attributes: dict[str, Any]) -> Iterator[Any]:
-    """A store (Zarr 2) with these attributes that appears at ``path`` when the block ends well.
-
-    Raises
-    ------
-    ConfigError
-        zarr is not installed.
-    OutputError
-        Something is there already, or the folder cannot be written; nothing is left behind.
-    """
-    zarr = require_zarr(path)
-    if os.path.lexists(path):
-        remedy = "choose another name, or remove it"
-        raise OutputError(f"{path} is there already", expected="a new folder", remedy=remedy)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a process of this number that was killed
-        store = zarr.storage.LocalStore(temporary)
-        zarr.create_group(store, zarr_format=2, attributes=attributes)
-        yield store
-        temporary.rename(path)
-    except OSError as error:
-        raise output_error(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def new_level(
-    store: Any, number: int, shape: tuple[int, ...], dtype: str, codec: dict[str, Any]
-) -> Any:
-    """An array for the level of ``FACTORS[number]`` of a volume of ``shape``, Blosc in chunks."""
-    import zarr
-    from numcodecs import Blosc
-
-    factor = FACTORS[number]
-    return zarr.create_array(
-        store,
-        name=str(number),
-        shape=tuple(-(-n // factor) for n in shape),
-        chunks=tuple(min(CHUNK, -(-n // factor)) for n in shape),
-        dtype=dtype,
-        zarr_format=2,
-        compressors=Blosc(**codec),
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-        config={"write_empty_chunks": True},  # so that none is missing of a whole image
-    )
 
 
 def require_zarr(path: Path) -> Any:
@@ -414,10 +329,13 @@ def _fault(array: Any) -> str:
 
 def _finest_first(image: _Multiscale) -> _Multiscale:
     """The same with its levels in order: some programs write the coarsest one first."""
-    sizes = [
-        math.prod(math.prod(t.scale) for t in level.coordinateTransformations if t.scale)
+    scales = [
+        [math.prod(t.scale) for t in level.coordinateTransformations if t.scale]
         for level in image.datasets
     ]
+    if not all(scales):  # one without a scale may be of any size
+        return image
+    sizes = [math.prod(of_level) for of_level in scales]
     # Levels of an image are not so far apart: such scales are damaged, and order nothing.
     if not 0 < max(sizes) <= _FARTHEST_LEVELS**3 * min(sizes):
         return image
@@ -444,39 +362,3 @@ def _voxel_sizes_A(
         raise _damaged(path, f"voxels of {sizes} Å")
     x, y, z = (float(f"{size:.9g}") for size in sizes)
     return x, y, z
-
-
-def _multiscale(voxel_size_A: float, name: str) -> dict[str, Any]:
-    """The metadata; an average lies in the middle of what it is of."""
-    levels = [
-        {
-            "path": str(number),
-            "coordinateTransformations": [
-                {"type": "scale", "scale": [factor * voxel_size_A] * 3},
-                {"type": "translation", "translation": [(factor - 1) / 2 * voxel_size_A] * 3},
-            ],
-        }
-        for number, factor in enumerate(FACTORS)
-    ]
-    axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
-    return {"version": "0.4", "name": name, "axes": axes, "datasets": levels, "type": "mean"}
-
-
-def _write_levels(store: Any, volume: NDArray[Any]) -> None:
-    codec = {"cname": "zstd", "clevel": 3, "shuffle": 1}
-    levels = [new_level(store, n, volume.shape, "float32", codec) for n in range(len(FACTORS))]
-    for first in range(0, len(volume), CHUNK):
-        slab = np.asarray(volume[first : first + CHUNK], dtype=np.float32)
-        for level, factor in zip(levels, FACTORS, strict=True):
-            part = _averaged(slab, factor)
-            level[first // factor : first // factor + len(part)] = part
-
-
-def _averaged(slab: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Means over cubes of ``factor`` voxels; at the ends over what there is of them."""
-    for axis, length in enumerate(slab.shape):
-        starts = np.arange(0, length, factor)
-        counts = np.minimum(factor, length - starts).astype(np.float32)
-        sums = np.add.reduceat(slab, starts, axis=axis)
-        slab = sums / np.expand_dims(counts, [other for other in range(3) if other != axis])
-    return slab

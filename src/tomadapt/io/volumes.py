@@ -23,7 +23,13 @@ from tomadapt.io.em import open_em
 from tomadapt.io.extracted import cubes_digest, image_names, is_extracted, read_extracted
 from tomadapt.io.hdf import HdfStack, open_hdf
 from tomadapt.io.mrc import open_mrc
-from tomadapt.io.voxel_sizes import Sizes, agreed_voxel_size, require_stated, shown_sizes
+from tomadapt.io.voxel_sizes import (
+    Sizes,
+    agreed_voxel_size,
+    farthest_sizes,
+    require_stated,
+    shown_sizes,
+)
 from tomadapt.io.zipped import zipped_fault
 from tomadapt.simulate.dataset import open_set
 from tomadapt.subtomograms import Indices, Subtomograms
@@ -176,7 +182,7 @@ def _read_cubes(
     if suffix in (".hdf", ".h5", ".hdf5"):
         stack = open_hdf(path)
         require_cubes(path, stack.shape)
-        return stack, stack.volumes[0].voxel_sizes_A, ()
+        return stack, stack.voxel_sizes_A(stated_A), ()
     if suffix == ".npy":
         return _as_stack(path, open_npy(path)), None, ()
     if suffix == ".npz":
@@ -231,9 +237,11 @@ def _read_folder(
             got=", ".join(sorted({shown_sizes(sizes[f]) for f in found.particles})),
             remedy="mend the headers, split the folder, or state the size (--voxel-size)",
         )
-    # One that differs from what is stated is to be told.
-    far = [s for s in sizes.values() if stated_A is None or abs(s[0] / stated_A - 1) > 1e-4]
-    size = next(iter(far or sizes.values()), None)
+    # Only of particles: a mask beside them may have voxels of its own.
+    own = [sizes[file] for file in found.particles if file in sizes]
+    size = own[0] if own else None
+    if own and stated_A is not None:
+        size = farthest_sizes(own, stated_A)
     return cubes, size, tuple(file.name for file in found.particles)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
@@ -27,10 +28,22 @@ def says_a_size(sizes_A: Sizes) -> bool:
 
 def shown_sizes(sizes_A: Sizes) -> str:
     """Sizes along x, y and z as text, one where they are the same."""
-    if not says_a_size(sizes_A):
+    if not (says_a_size(sizes_A) or _only_z_is_missing(sizes_A)):
         return "unknown"
     same = max(sizes_A) - min(sizes_A) <= 1e-6 * max(sizes_A)
     return " × ".join(f"{size:g}" for size in (sizes_A[:1] if same else sizes_A)) + " Å"
+
+
+def farthest_sizes(found_A: Sequence[Sizes], stated_A: float) -> Sizes:
+    """Of what several files or volumes say, that which differs most from what is stated.
+
+    Those that say nothing do not differ.
+    """
+
+    def off(sizes_A: Sizes) -> float:
+        return max(abs(size / stated_A - 1) for size in sizes_A) if says_a_size(sizes_A) else 0.0
+
+    return max(found_A, key=off)
 
 
 def cubic_voxel_size_A(
@@ -128,7 +141,7 @@ def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float
         )
     if (
         sizes_A is not None
-        and says_a_size(sizes_A)
+        and (says_a_size(sizes_A) or _only_z_is_missing(sizes_A))
         and any(abs(size / stated_A - 1) > _OVERRIDDEN for size in sizes_A)
     ):
         warnings.warn(

@@ -69,6 +69,18 @@ def stored_bytes(folder: Path, needed: float) -> int:
     return total
 
 
+def stored_names(folder: Path) -> set[str]:
+    """The names of all files in an array's folder, below it, with ``/`` between their parts.
+
+    Links are names, and are not followed.
+    """
+    names: set[str] = set()
+    for place, _, files in os.walk(folder):
+        inside = Path(place).relative_to(folder).as_posix()
+        names.update(files if inside == "." else (f"{inside}/{file}" for file in files))
+    return names
+
+
 def other_separator(array: Any, root: Path) -> bool:
     """Whether the first chunk is there under a name with the other separator (Zarr 2)."""
     name = str(array.metadata.encode_chunk_key((0,) * array.ndim))

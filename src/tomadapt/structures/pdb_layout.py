@@ -13,6 +13,7 @@ import re
 
 _SERIAL = slice(6, 11)
 _COORDINATES = (slice(30, 38), slice(38, 46), slice(46, 54))
+_OCCUPANCY = slice(54, 60)
 _NUMBER = re.compile(rb" *[+-]?(?:\d+\.?\d*|\.\d+) *")
 _SHIFTS = (1, 2, 3, -1, -2)
 _SHOWN = 60
@@ -58,8 +59,11 @@ def _fits(line: bytes, shift: int) -> bool:
     fields = [line[field.start + shift : field.stop + shift] for field in _COORDINATES]
     if not all(_NUMBER.fullmatch(field.rstrip(b"\r")) for field in fields):
         return False
-    # A digit on either side belongs to a number that was cut. Occupancies of 100 are not seen.
-    beside = line[before : before + 1], line[after : after + 1]
+    # A digit on either side belongs to a number that was cut, or is an occupancy of 100.00, which
+    # fills its columns.
+    beside = [line[before : before + 1]]
+    if shift or not _NUMBER.fullmatch(line[_OCCUPANCY]):
+        beside.append(line[after : after + 1])
     return all(character in (b" ", b"", b"\r") for character in beside)
 
 

@@ -195,7 +195,7 @@ def decide_sign(
                 f"the particles in {path} do not differ from their surroundings",
                 expected="particles that are clearly brighter or darker than what is around them",
                 got="; ".join((measured.text, *notes, *measured.doubts)),
-                remedy="check that these are this tomogram's positions (pixel size, where they "
+                remedy="check that these are this tomogram's positions (--pixel-size, where they "
                 "count from, order of axes); where they are right and faint, state --contrast "
                 "negative or positive",
             )
@@ -223,7 +223,7 @@ def unlike_particles(measured: ContrastMeasure) -> str:
     """What is told of listed places at which the density is as it is anywhere."""
     return (
         "the listed particles do not differ from their surroundings: are these the right "
-        "positions (pixel size, where they count from, order of axes, tomogram)? "
+        "positions (--pixel-size, where they count from, order of axes, tomogram)? "
         f"{measured.text}"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -139,33 +140,17 @@ def exchange(folder: Path, staged: Path, positions: Positions, card: ExtractedCa
     card
         What they are; count and versions are filled in here.
     """
-    # Without its card a folder is no extraction: nothing of two is ever taken for one.
-    for name in (CARD, *POSITIONS):
-        (folder / name).unlink(missing_ok=True)
-    try:
-        staged.replace(folder / CUBES)
-        write_folder(folder, positions, card)
-    except BaseException:
-        for name in (CUBES, *POSITIONS):
-            (folder / name).unlink(missing_ok=True)  # of no use without each other
-        raise
-
-
-def write_folder(folder: Path, positions: Positions, card: ExtractedCard) -> None:
-    """Write the lists and, last, the card of a folder that has its cubes.
-
-    Parameters
-    ----------
-    folder
-        With the cubes.
-    positions
-        Whose rows are those of the cubes.
-    card
-        What they are; count and versions are filled in here.
-    """
-    write_positions(folder, positions)
     filled = {"count": len(positions.rows), "versions": versions()}
-    write_card(folder, card.model_copy(update=filled))
+    # Whatever can fail is done before the earlier extraction is touched; then files only move.
+    with TemporaryDirectory(prefix="new_", dir=folder) as beside:
+        written = Path(beside)
+        write_positions(written, positions)
+        write_card(written, card.model_copy(update=filled))
+        # Without its card a folder is no extraction: nothing of two is ever taken for one.
+        (folder / CARD).unlink(missing_ok=True)
+        staged.replace(folder / CUBES)
+        for name in (*POSITIONS, CARD):
+            (written / name).replace(folder / name)
 
 
 def reconstruct_to_folder(

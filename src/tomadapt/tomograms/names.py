@@ -46,15 +46,15 @@ def rows_of_tomogram(
 ) -> NamedRows | None:
     """Find the rows of a tomogram.
 
-    Of a list with one name all rows are taken, whatever it is, unless another column has the
-    tomogram's own name among others: then that column decides. Of a list with several names those
-    of the tomogram's: folders and endings such as ``.mrc`` do not count, nor what programs put
-    around a name, as long as they leave one name that fits.
+    Of a list with one name all rows are taken, whatever it is. Where that is not the tomogram's and
+    another column has the tomogram's own name among others, that column decides. Of a list with
+    several names those of the tomogram's: folders and endings such as ``.mrc`` do not count, nor
+    what programs put around a name, as long as they leave one name that fits.
 
     Parameters
     ----------
     names
-        (n,) the tomogram of each row, as the list has it.
+        (n,) the tomogram of each row, as the list has it; empty where it has none.
     tomogram
         Its name: the file's, without folders and ending.
     path
@@ -78,6 +78,9 @@ def rows_of_tomogram(
     chosen = _fitting(distinct, tomogram, path, where) if len(distinct) > 1 else None
     if chosen is not None:
         return _taken(names, chosen, tomogram)
+    everything = NamedRows((None,) * len(names), f"all rows are of {tomogram!r}")
+    if len(distinct) == 1 and bare_name(distinct[0]) == wanted:
+        return everything
     for label, texts in (columns or {}).items():
         if not _may_name(label, tomogram):
             continue
@@ -92,8 +95,8 @@ def rows_of_tomogram(
             return NamedRows(_others(texts, chosen), text, doubt=True)
     if len(distinct) > 1:
         return None
-    if not distinct or distinct[0] == "" or bare_name(distinct[0]) == wanted:
-        return NamedRows((None,) * len(names), f"all rows are of {tomogram!r}")
+    if not distinct or distinct[0] == "":
+        return everything
     text = f"the list calls its one tomogram {distinct[0]!r}, the file is {tomogram!r}"
     same = _plain(distinct[0]) == _plain(tomogram)
     return NamedRows((None,) * len(names), text, doubt=not same)
@@ -123,8 +126,9 @@ def _fitting(names: Sequence[str], tomogram: str, path: str, where: Path | str) 
     # A name without its folder may be any of those with one.
     full = {one for one in full if not any(one != other and _ends(other, one) for other in full)}
     if len(full) > 1:
-        own = _parts(path)
-        full = {one for one in full if _ends(own, one)}
+        # Of the file's folders alone: its name may have what programs put around one.
+        own = _parts(path)[:-1]
+        full = {one for one in full if _ends(own, one[:-1])}
         found = [name for name in found if _parts(name) in full]
         if len(full) != 1:
             raise _ambiguous(list(names), tomogram, where)

@@ -6,23 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.extracted import SUBTOMOGRAM
-from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
-from tomadapt.io.particle_lists.relion import ANGLES as RELION_ANGLES
-from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS, stated_sizes
-from tomadapt.io.star import read_star
+from tomadapt.io.particle_lists import ParticleList, write_star
+from tomadapt.tomograms.list_reading import Grid, further_columns, read_list
 from tomadapt.tomograms.names import rows_of_tomogram
 from tomadapt.tomograms.picking import Picks
 from tomadapt.tomograms.scale import (
     LARGEST_RATIO,
     LEAST_BINNING,
-    OFF_VOXELS,
     Scale,
     collapsed,
     placement_notes,
@@ -33,33 +29,9 @@ from tomadapt.tomograms.tomogram import Tomogram
 REASON = "tomadaptReason"
 """The column that says what became of a row."""
 POSITIONS = ("particles.star", "rejected.star")
+"""What :func:`write_positions` writes."""
 FURTHER, COPICK = ("particles.csv", "labels.csv", "particles.zarr"), "copick"
 """What further formats and cubes' labels are written to."""
-"""What :func:`write_positions` writes."""
-
-
-NOT_NAMES = frozenset((*PIXELS, *CENTERED, *RELION_ANGLES, *BOX_ANGLES))
-"""Columns that name no tomogram."""
-
-
-class Grid(Protocol):
-    """What places are compared with: a tomogram's voxels, whatever they hold."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along z, y, x."""
-
-    @property
-    def voxel_size_A(self) -> float:
-        """In Å."""
-
-    @property
-    def name(self) -> str:
-        """The file's name without folders and extension."""
-
-    @property
-    def path(self) -> str:
-        """The whole path of the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +133,9 @@ def listed_positions(
         When the pixel size in the list cannot belong to the tomogram's voxels, most particles are
         outside of it, or all are in one place.
     """
-    particles, notes, basis = _read(path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms)
+    particles, notes, basis = read_list(
+        path, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms
+    )
     if particles.basis:
         notes.append(particles.basis)
         basis = basis or particles.basis
@@ -172,7 +146,7 @@ def listed_positions(
         particles = replace(particles, pixel_size_A=sizes_A)
     rejected = {problem.row: problem.reason for problem in particles.problems}
     named = rows_of_tomogram(
-        particles.tomograms,
+        particles.own_tomograms,
         tomogram.name,
         path=tomogram.path,
         columns=further_columns(particles),
@@ -217,107 +191,6 @@ def listed_positions(
     return Positions(particles, rows, rejected, tuple(notes), assumed)
 
 
-def further_columns(particles: ParticleList) -> dict[str, tuple[str, ...]]:
-    """Texts of the columns that may name tomograms."""
-    if particles.table is None:
-        return dict(particles.extra_columns)
-    table = particles.table
-    return {label: table.column(label) for label in table.labels if label not in NOT_NAMES}
-
-
-def _read(
-    path: Path | str,
-    tomogram: Grid,
-    *,
-    pixel_size_A: float | None,
-    tomograms: Path | str | None,
-) -> tuple[ParticleList, list[str], str]:
-    """The list, what was taken for granted of it, and what its coordinates count in, if known."""
-    extent_A = (np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A).tolist()
-
-    def read(voxel_size_A: float | None, *, by_volume: bool = False) -> ParticleList:
-        star = None if by_volume else tomograms
-        return read_particles(
-            path,
-            voxel_size_A=voxel_size_A,
-            tomograms=star,
-            extent_A=None if star is not None else extent_A,
-            tomogram_voxel_A=None if star is not None else tomogram.voxel_size_A,
-            tomogram=tomogram.name or "tomogram",
-            strict=False,
-        )
-
-    if tomograms is not None:
-        stated = read(pixel_size_A)
-        try:
-            seen = read(pixel_size_A, by_volume=True)
-        except ConfigError:  # the tomograms' file says more than their sizes, and is needed
-            seen = stated
-        return _with_sizes(stated, seen, Path(tomograms), tomogram)
-    try:
-        found = read(pixel_size_A)
-    except ConfigError:
-        if pixel_size_A is not None:
-            raise
-        # A format that never says it (Dynamo's) counts in the voxels of its tomogram; whatever
-        # else is wrong is told by the second try.
-        size_A = tomogram.voxel_size_A
-        text = (
-            f"{path} does not say in which pixels its coordinates count: taken for the tomogram's "
-            f"voxels of {size_A:g} Å (--pixel-size states another size)"
-        )
-        return read(size_A), [text], text
-    return found, [], _CENTRED if found.dialect == "relion5" else ""
-
-
-_CENTRED = "coordinates in Å from the centre of the tomogram's volume"
-
-
-def _with_sizes(
-    stated: ParticleList, seen: ParticleList, tomograms: Path, tomogram: Grid
-) -> tuple[ParticleList, list[str], str]:
-    """A list that was given with sizes of tomograms: where these are not the volume's, it is told.
-
-    ``stated`` has coordinates from the centre by the file's sizes, ``seen`` by the volume's.
-    """
-    here = rows_of_tomogram(stated.tomograms, tomogram.name, path=tomogram.path, where=tomograms)
-    names = set()
-    if here is not None:
-        names = {n for n, other in zip(stated.tomograms, here.of, strict=True) if other is None}
-    sizes = stated_sizes(read_star(tomograms), tomograms)
-    size, pixel_A = next((sizes[name] for name in names if name in sizes), (None, None))
-    centred = stated.dialect == "relion5"
-    basis = _CENTRED if centred else ""
-    notes: list[str] = []
-    own_A = stated.pixel_size_A
-    if pixel_A is None and own_A is not None and len(own_A):
-        pixel_A = float(own_A[0])
-    elif pixel_A is not None and own_A is not None and not centred:
-        off = float(np.nanmax(np.abs(own_A / pixel_A - 1))) * max(tomogram.shape)
-        if off > OFF_VOXELS:
-            notes.append(
-                f"the list counts in pixels of {own_A[0]:g} Å, and {tomograms} has {pixel_A:g} Å "
-                "for this tilt series: the list's own size is taken"
-            )
-    if size is None or pixel_A is None:
-        return stated, notes, basis
-    volume_A = np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A
-    half_A = np.abs(size * pixel_A - volume_A) / 2
-    if not (half_A > OFF_VOXELS * tomogram.voxel_size_A).any():
-        return stated, notes, basis
-    text = (
-        f"{tomograms} has another size of this tomogram than its volume of "
-        + " × ".join(f"{a:.0f}" for a in volume_A)
-        + " Å (x, y, z): "
-    )
-    off_A = ", ".join(f"{a:.0f}" for a in half_A)
-    if centred:
-        text += "coordinates are taken from the centre of the volume, which is "
-        return seen, [*notes, f"{text}{off_A} Å from that stated"], basis
-    text += "coordinates are taken from the corner of the volume; if it was cut, or made larger, "
-    return stated, [*notes, f"{text}about its centre, they are {off_A} Å off"], basis
-
-
 def _require_inside(path: Path | str, tomogram: Grid, coordinates_A: NDArray[np.float64]) -> None:
     """Refuse a list of which most is outside, or that is one place: a wrong scale, most likely."""
     why = collapsed(coordinates_A / tomogram.voxel_size_A)
@@ -340,8 +213,8 @@ def _require_inside(path: Path | str, tomogram: Grid, coordinates_A: NDArray[np.
             "tomogram",
             expected="coordinates up to " + " × ".join(f"{c:.0f}" for c in last_A) + " Å (x, y, z)",
             got="up to " + " × ".join(f"{c:.0f}" for c in coordinates_A.max(axis=0)) + " Å",
-            remedy="check the pixel size of the coordinates, where they count from, the order of "
-            "axes, and that both are of one tomogram",
+            remedy="check in which pixels they count (--pixel-size), where they count from, the "
+            "order of axes, and that both are of one tomogram",
         )
 
 

@@ -62,7 +62,8 @@ def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> Part
             raise _damaged(options, expected, what[:200]) from error
     n = len(points)
     name = content.get("run_name")
-    tomograms = options.names((name,) * n if isinstance(name, str) and name else None, n)
+    named = isinstance(name, str) and name != ""
+    tomograms = options.names((str(name),) * n if named else None, n)
     trusted = bool(points) and content.get("trust_orientation", True) is not False
     return ParticleList(
         coordinates_A,
@@ -75,6 +76,7 @@ def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> Part
         extra_columns=_extra(content, points),
         problems=find_problems(coordinates_A, None, tomograms, _place),
         in_angstrom=True,
+        names_stated=not named,
     )
 
 

@@ -71,4 +71,5 @@ def particles_from_cryolo(table: StarTable, options: ReadOptions) -> ParticleLis
             if label not in _USED
         },
         problems=find_problems(coordinates_A, None, tomograms, place),
+        names_stated=True,
     )

@@ -93,6 +93,8 @@ class ParticleList:
         In a sentence, what the coordinates count in, where the format leaves a doubt.
     in_angstrom
         Whether the file's coordinates are in Å, so that ``pixel_size_A`` does not scale them.
+    names_stated
+        Whether ``tomograms`` is what was stated, because the file names none.
     """
 
     coordinates_A: Doubles
@@ -108,10 +110,16 @@ class ParticleList:
     problems: tuple[RowProblem, ...] = ()
     basis: str = ""
     in_angstrom: bool = False
+    names_stated: bool = False
 
     def __len__(self) -> int:
         """Give the number of particles, which is that of the file's rows."""
         return len(self.coordinates_A)
+
+    @property
+    def own_tomograms(self) -> tuple[str, ...]:
+        """The n names that the file itself has; empty where it has none."""
+        return ("",) * len(self) if self.names_stated else self.tomograms
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,8 @@ class _Columns:
     def particles(self) -> ParticleList:
         coordinates_A, size_A = self._coordinates_A()
         angles = next((a for a in map(self._triple, ANGLES) if a is not None), None)
-        tomograms = self.options.names(self._texts(*TOMOGRAM), len(self.rows))
+        names = self._texts(*TOMOGRAM)
+        tomograms = self.options.names(names, len(self.rows))
         score = next((name for name in SCORE if name in self.columns), None)
         classes = self._texts(*CLASS)
         scores = self._numbers(score) if score else None
@@ -152,6 +153,7 @@ class _Columns:
             extra_columns=self._extra(),
             problems=find_problems(coordinates_A, angles, tomograms, self._place),
             in_angstrom=IN_ANGSTROM[0] in self.columns,
+            names_stated=names is None,
         )
 
     def _extra(self) -> dict[str, tuple[str, ...]]:

@@ -94,6 +94,7 @@ def particles_from_points(text: str, options: ReadOptions) -> ParticleList:
         },
         problems=find_problems(coordinates_A, None, tomograms, place),
         basis=basis,
+        names_stated=True,
     )
 
 

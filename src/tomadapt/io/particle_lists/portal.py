@@ -82,4 +82,5 @@ def particles_from_portal(text: str, options: ReadOptions) -> ParticleList:
         pixel_size_A=size_A,
         extra_columns={"portalInstanceId": tuple(instances)} if any(instances) else {},
         problems=find_problems(coordinates_A, None, tomograms, place),
+        names_stated=True,
     )

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.particle_lists.fractions import are_fractions, from_fractions_A
 from tomadapt.io.particle_lists.model import (
     Dialect,
     Doubles,
@@ -41,7 +42,6 @@ ANGLES_OF_M = ("wrpAngleRot1", "wrpAngleTilt1", "wrpAnglePsi1")
 TOMOGRAM = ("rlnTomoName", "rlnMicrographName", "wrpSourceName")
 SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 TILT_SERIES = "rlnTomoTiltSeriesPixelSize"
-WHOLE_VOXELS = 0.01
 
 
 def particles_from_star(document: StarDocument, options: ReadOptions) -> ParticleList:
@@ -157,14 +157,16 @@ class _Reader:
         self.document, self.table, self.options = document, table, options
         self.path, self.n = options.path, len(table)
         name = next((c for c in TOMOGRAM if c in table), None)
+        self.names_stated = name is None
         self.tomograms = options.names(table.column(name) if name else None, self.n)
         self.optics = self._optics()
 
     def particles(self) -> ParticleList:
         dialect, basis = self._dialect(), ""
         sizes_A = self._pixel_sizes_A(dialect)
-        if dialect == "warp" and not sizes_A and self._are_fractions():
-            coordinates_A, basis = self._from_fractions_A()
+        # WarpTools' template matching names no pixel size.
+        if dialect == "warp" and not sizes_A and are_fractions(self._columns(PIXELS)):
+            coordinates_A, basis = from_fractions_A(self._columns(PIXELS), self.options)
         elif dialect == "relion5":
             coordinates_A, sizes_A = self._centered_A(sizes_A)
         elif dialect == "m":
@@ -202,43 +204,8 @@ class _Reader:
             problems=problems,
             basis=basis,
             in_angstrom=dialect in ("relion5", "m"),
+            names_stated=self.names_stated,
         )
-
-    def _are_fractions(self) -> bool:
-        """Whether places are parts of the volume, as WarpTools' template matching writes them.
-
-        It names no pixel size (``TiltSeries.MatchFull.cs``), and all would lie in one voxel.
-        """
-        if any(label not in self.table for label in PIXELS):
-            return False
-        places = self._columns(PIXELS)
-        known = places[np.isfinite(places).all(axis=1)]
-        return bool(len(known) and ((known >= 0) & (known <= 1)).all())
-
-    def _from_fractions_A(self) -> tuple[Doubles, str]:
-        """Parts of the volume's sides, or of n − 1 voxels, which WarpTools wrote up to 2025.
-
-        Maxima are whole voxels in those versions, so that only one of the two gives whole numbers.
-        """
-        if self.options.extent_A is None:
-            raise ConfigError(
-                f"the coordinates in {self.path} are fractions of the volume",
-                expected="the tomogram's extent",
-                got="none",
-                remedy="give the tomogram together with the list",
-            )
-        sides_A, fractions = np.array(self.options.extent_A), self._columns(PIXELS)
-        voxel_A, meant = self.options.tomogram_voxel_A, "sides"
-        if voxel_A is not None:
-            steps = fractions * (np.round(sides_A / voxel_A) - 1)
-            if np.nanmax(np.abs(steps - np.round(steps))) < WHOLE_VOXELS:
-                sides_A, meant = sides_A - voxel_A, "sides less one voxel"
-        shown = " × ".join(f"{side:.0f}" for side in sides_A)
-        basis = (
-            "coordinates are fractions of the volume, as WarpTools' template matching writes them: "
-            f"they were multiplied by its {meant}, {shown} Å (x, y, z)"
-        )
-        return fractions * sides_A, basis
 
     def _dialect(self) -> Dialect:
         if all(label in self.table for label in CENTERED):
