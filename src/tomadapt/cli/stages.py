@@ -101,8 +101,6 @@ def train(
     own = getattr(data.source, "snr", None)
     if snr_range is None and snr is None and recipe == "default" and own is not None:
         snr_range = (own / SNR_FACTOR, own * SNR_FACTOR)  # a target's SNR is hardly ever known
-    if snr_range is not None:
-        typer.echo(snr_sentence(snr_range, data), err=True)
     chosen: dict[str, Any] = {"seed": seed}
     chosen |= {"repair_noise": repair_noise, "augment": augment, "snr_range": snr_range}
     if epochs is not None:
@@ -112,6 +110,8 @@ def train(
     require_writable(out)
     if out.exists():
         warn(f"{out} is there already and will be replaced")
+    if snr_range is not None:
+        typer.echo(snr_sentence(snr_range, data), err=True)
     checkpoint = out.with_name(out.name + ".checkpoint.pt")
     with progress_bar("train", options.epochs, unit="epochs") as advance:
         model, history = train_source(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.star import StarDocument, StarTable
 
 Dialect = Literal[
@@ -212,7 +212,8 @@ def agreed_pixel_size_A(
     candidates
         Sizes in Å that the file names and that may be meant, the likeliest first.
     stated_A
-        What the user says; where the file names some it must be one of them, and decides.
+        What the user says. It decides which of the file's is meant, and counts where it is none of
+        them; a warning then names both.
 
     Raises
     ------
@@ -220,8 +221,6 @@ def agreed_pixel_size_A(
         When neither knows it, or what is stated is no size.
     InputError
         When the file's is no size.
-    MismatchError
-        When the stated one is none of the file's.
     """
     if stated_A is not None and not 0.1 < stated_A < 1000:
         raise ConfigError(
@@ -253,13 +252,12 @@ def agreed_pixel_size_A(
     for sizes in candidates.values():
         if np.all(np.abs(sizes / stated_A - 1) <= 0.01):
             return sizes
-    if candidates:
+    if candidates and n:
         shown = ", ".join(f"{s.flat[0]:g} Å ({k})" for k, s in candidates.items() if s.size)
-        raise MismatchError(
-            f"the pixel size of the coordinates in {path} is not the one stated",
-            expected=f"{stated_A:g} Å (stated)",
-            got=shown or "no particles",
-            remedy="leave it out, or mend the file",
+        warnings.warn(
+            f"{path} counts in pixels of {shown}, and {stated_A:g} Å are stated: the stated size "
+            "is taken",
+            stacklevel=4,
         )
     return np.full(n, float(stated_A))
 
