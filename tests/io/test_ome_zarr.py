@@ -395,6 +395,7 @@ class TestHostileStores:
         with pytest.raises(InputError):
             open_ome_zarr(path)
 
+    @pytest.mark.filterwarnings("ignore:.* chunks of .* are not stored")
     def test_a_folder_of_chunks_elsewhere(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.zarr")
         (path / "0/1").rename(tmp_path / "elsewhere")
