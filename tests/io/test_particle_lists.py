@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomadapt.errors import ConfigError, InputError, MismatchError, TomadaptError
+from tomadapt.errors import ConfigError, InputError, TomadaptError
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.particle_lists import reading as reading_module
 from tomadapt.io.star import read_star
@@ -338,8 +338,10 @@ class TestTomogramSizes:
 
 class TestPixelSize:
     def test_stated_and_found_differ(self, tmp_path: Path) -> None:
-        with pytest.raises(MismatchError, match=r"3 Å \(stated\).*2\.5 Å"):
-            read(tmp_path, relion4(), voxel_size_A=3.0)
+        with pytest.warns(UserWarning, match=r"2\.5 Å .* and 3 Å are stated"):
+            found = read(tmp_path, relion4(), voxel_size_A=3.0)
+        assert found.pixel_size_A is not None
+        assert (found.pixel_size_A == 3.0).all()
         assert_the_particles(read(tmp_path, relion4(), voxel_size_A=2.5))
 
     def test_unknown(self, tmp_path: Path) -> None:
@@ -630,3 +632,15 @@ def test_csv_of_the_standard_library_is_read(tmp_path: Path) -> None:
     particles = read_particles(tmp_path / "a.csv")
     assert particles.tomograms == ("TS 1",)
     assert particles.extra_columns == {"csv_note__with_comma": ('said "yes"',)}
+
+
+def test_regression_a_stated_pixel_size_counts_before_the_lists(tmp_path):
+    """Lists in nanometres were refused with the remedy --pixel-size, which was refused too."""
+    path = tmp_path / "nanometres.star"
+    path.write_text(
+        "data_\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnCoordinateZ #3\n"
+        "_rlnImagePixelSize #4\n10 20 30 0.135\n40 50 60 0.135\n"
+    )
+    with pytest.warns(UserWarning, match="0.135 Å .* and 1.35 Å are stated: the stated size"):
+        found = read_particles(path, voxel_size_A=1.35)
+    np.testing.assert_allclose(found.coordinates_A, [[13.5, 27, 40.5], [54, 67.5, 81]])

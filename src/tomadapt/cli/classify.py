@@ -298,9 +298,10 @@ def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
 
 
 def _tell_assumed(summary: dict[str, Any]) -> None:
-    """Say once what every decision rests on."""
+    """Say once what every decision rests on; warnings have been said already."""
     for name, sentence in summary["assumed"].items():
-        typer.echo(f"{name}: {sentence}", err=True)
+        if sentence not in summary["warnings"]:
+            typer.echo(f"{name}: {sentence}", err=True)
 
 
 def _refuse(given: list[str], expected: str) -> None:

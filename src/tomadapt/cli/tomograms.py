@@ -157,9 +157,6 @@ def extract_command(
         pixel_size_A=pixel_size,
         tomograms=tomograms,
     )
-    for sentence in positions.assumed.values():
-        if sentence not in positions.notes:
-            typer.echo(sentence, err=True)
     if sign.warning:
         warn(sign.warning)
     if fault := orientation_fault(tomogram_wedge(opened)):
@@ -179,6 +176,9 @@ def extract_command(
         ),
         border=kind,
     )
+    for sentence in positions.assumed.values():
+        if sentence not in positions.notes:
+            typer.echo(sentence, err=True)
     typer.echo(f"{out}: {len(kept.rows)} particles, {len(kept.rejected)} rejected")
 
 
