@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.doctor.findings import Finding, note, ok, problem
+from tomadapt.doctor.findings import Finding, note, ok, problem, words_of
 from tomadapt.errors import ConfigError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
@@ -82,7 +82,15 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
     TomadaptError
         What :func:`~tomadapt.io.particle_lists.read_particles` refuses, its rows apart.
     """
-    particles, taken = _read(path, given)
+    try:
+        particles, taken = _read(path, given)
+    except ConfigError as error:
+        if given.tomograms:
+            raise
+        # Many formats leave to the tomogram what their numbers count in.
+        text = words_of(error)[0]
+        yield problem("readable", text, remedy="give the list's tomogram to doctor too")
+        return
     shown = _NAMES.get(particles.dialect, particles.dialect)
     yield ok("format", f"read as {shown}", particles.dialect)
     if not len(particles):
@@ -102,7 +110,8 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
         yield ok("classes", f"{text}{' …' if len(counts) > _SHOWN else ''}", dict(counts))
     if particles.pixel_size_A is not None:
         sizes = np.unique(particles.pixel_size_A).tolist()
-        text = f"pixels of {_some([f'{size:g}' for size in sizes])} Å named"
+        text = f"pixels of {_some([f'{size:g}' for size in sizes])} Å"
+        text += ", taken from the tomogram" if taken else " named"
         yield ok("pixel_size", text, sizes)
     if given.tomograms:
         yield from _against_tomograms(particles, given.tomograms)

@@ -18,7 +18,7 @@ import numpy as np
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import InputError
 from tomadapt.experiments.judged_sets import STATED, read_table
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.records import Row, read_rows, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.third_party import SETS
@@ -53,7 +53,10 @@ def run(setting: Setting) -> list[Path]:
     records = setting.file("third_party_networks.jsonl")
     table = setting.file("third_party_networks.md")
     output_folder(setting.out)
-    rows: list[Row] = []
+    # Sets that an earlier call finished are kept; the student comes last.
+    rows = read_rows(records, "third_party_networks") if records.is_file() else []
+    finished = {row["set"] for row in rows if row["method"] == "student"}
+    rows = [row for row in rows if row["set"] in finished]
     places = [setting.store / "third_party" / name for name in SETS]
     there = [folder for folder in places if (folder / "truth.csv").is_file()]
     if setting.data is None or not there:
@@ -63,7 +66,7 @@ def run(setting: Setting) -> list[Path]:
             got="nothing" if setting.data else "no --data",
             remedy="write them: see docs/experiments.md",
         )
-    for folder in there:
+    for folder in [folder for folder in there if folder.name not in finished]:
         for row in _of_set(folder, setting):
             rows.append({"experiment": "third_party_networks", "set": folder.name, **row})
             write_rows(records, rows)
