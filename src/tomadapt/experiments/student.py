@@ -28,15 +28,20 @@ FIELDS = ("accuracy", "held_out_accuracy")
 def run(setting: Setting) -> list[Path]:
     """Label each target by each method; records and table are written as they come."""
     records, table = setting.file("student.jsonl"), setting.file("student.md")
-    rows: list[Row] = []
+    found: dict[str, Row] = {}  # by task: the judge's comes again as what its student requires
     methods = {task.key: about for task, about in _plan(setting)}
     for task, record in setting.run([[task] for task, _ in _plan(setting)], "student"):
         if task.key in methods:
             kept = {k: record.get(k) for k in (*FIELDS, "n", "n_held_out", "agreement", "snr")}
             kept |= {k: record.get(k) for k in ("defocus_um", "seconds", "commit")}
-            rows.append({"experiment": "student", **methods[task.key], **kept, "run": task.key})
-            write_rows(records, rows)
-            write_text(table, _table(rows, setting))
+            found[task.key] = {
+                "experiment": "student",
+                **methods[task.key],
+                **kept,
+                "run": task.key,
+            }
+            write_rows(records, found.values())
+            write_text(table, _table(list(found.values()), setting))
     return [records, table]
 
 
