@@ -287,6 +287,7 @@ FURTHER: dict[str, dict[str, Spoilt]] = {
                 text_of("l.ndjson", lambda: '{"location":0}\n' * 1_300_000),
                 "refused",
             ),
+            "no location": (text_of("l.ndjson", '{"type": "point"}\n'), "refused"),
             "nested deep": (text_of("l.ndjson", '{"location":' + "[" * 100_000), "refused"),
             "matrix nested deep": (
                 text_of(
@@ -309,7 +310,20 @@ FURTHER: dict[str, dict[str, Spoilt]] = {
             "pixel NaN": (text_of("l.json", EMAN2[:-1] + ', "apix_unbin": NaN}'), "refused"),
         },
     ),
-    "crYOLO": lists_of("l.cbox", CBOX, **{"cut": (text_of("l.cbox", CBOX[:-8]), "refused")}),
+    "crYOLO": lists_of(
+        "l.cbox",
+        CBOX,
+        **{
+            "cut": (text_of("l.cbox", CBOX[:-8]), "refused"),
+            "label missing": (text_of("l.cbox", CBOX.replace("_Width\n", "", 1)), "refused"),
+            "label twice": (
+                text_of("l.cbox", CBOX.replace("_CoordinateY", "_CoordinateX", 1)),
+                "refused",
+            ),
+            "UTF-16": (text_of("l.cbox", CBOX.encode("utf-16")), "refused"),
+            "zero bytes only": (text_of("l.cbox", b"data_\n" + bytes(5000)), "refused"),
+        },
+    ),
     "points": lists_of(
         "l.txt",
         POINTS,
@@ -318,9 +332,13 @@ FURTHER: dict[str, dict[str, Spoilt]] = {
             "1e400": (text_of("l.txt", POINTS.replace("20.00", "1e400", 1)), "accepted"),
             "million numbers": (text_of("l.txt", lambda: "1 " * 1_000_000 + "\n"), "refused"),
             "comments only": (text_of("l.txt", lambda: "# nothing\n" * 1_000_000), "refused"),
+            "two numbers a row": (text_of("l.txt", "12 12\n20 18\n"), "refused"),
+            "a binary model of IMOD": (
+                text_of("l.mod", b"IMODV1.2" + bytes(500)),
+                "refused",
+            ),
         },
     ),
-    "IMOD model": {"binary": (text_of("l.mod", b"IMODV1.2" + bytes(500)), "refused")},
 }
 
 

@@ -863,7 +863,7 @@ EXPERIMENTS: dict[str, Case] = {
     "unknown method": (
         lambda b: ["experiment", "table1", "--method", "dann", "--out", b.out],
         ConfigError,
-        ("unknown method 'dann'", "target_statistics, ie, sc,", "mend --method"),
+        ("unknown method 'dann'", "partial_statistics, ie, sc,", "mend --method"),
     ),
     "a cell of another experiment": (
         lambda b: ["experiment", "table2", "--cell", "0.1:0.1", "--out", b.out],
@@ -913,7 +913,7 @@ EXPERIMENTS: dict[str, Case] = {
     "adapting by an unknown method": (
         lambda b: b.adapt(b.set, "--method", "dann"),
         ConfigError,
-        ("--method", "target_statistics or ie or sc or", "got dann"),
+        ("--method", "partial_statistics or ie or sc or", "got dann"),
     ),
     "epochs of a method that has none": (
         lambda b: b.adapt(b.set, "--method", "sc", "--epochs", 3),

@@ -301,7 +301,7 @@ def _tell_assumed(summary: dict[str, Any]) -> None:
     """Say once what every decision rests on; warnings have been said already."""
     for name, sentence in summary["assumed"].items():
         if sentence not in summary["warnings"]:
-            typer.echo(f"{name}: {sentence}", err=True)
+            typer.echo(f"{name}: {sentence}")
 
 
 def _refuse(given: list[str], expected: str) -> None:

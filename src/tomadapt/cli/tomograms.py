@@ -178,7 +178,7 @@ def extract_command(
     )
     for sentence in positions.assumed.values():
         if sentence not in positions.notes:
-            typer.echo(sentence, err=True)
+            typer.echo(sentence)
     typer.echo(f"{out}: {len(kept.rows)} particles, {len(kept.rejected)} rejected")
 
 
