@@ -149,7 +149,6 @@ def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -
             f = extractor(x)
             probabilities.append(head(f).float().softmax(dim=1).cpu())
             features.append(f.float().cpu())
-    names = getattr(data.source, "names", ())
     of_all = torch.cat(probabilities).numpy()
     if not np.isfinite(of_all).all():
         raise InputError(
@@ -162,5 +161,5 @@ def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -
         model.card.class_names,
         of_all,
         torch.cat(features).numpy(),
-        tuple(names[row] for row in data.rows) if names else (),
+        data.names,
     )

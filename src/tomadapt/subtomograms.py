@@ -199,6 +199,12 @@ class Subtomograms:
         return self.source.acquisition
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """File names of the particles, where each cube had its own; empty elsewhere."""
+        names = getattr(self.source, "names", ())
+        return tuple(names[row] for row in self.rows) if names else ()
+
+    @property
     def fingerprint(self) -> str:
         """A digest of which voxels these are, by which resumed work knows its input again."""
         digest = hashlib.blake2b(self.source.identity.encode(), digest_size=16)

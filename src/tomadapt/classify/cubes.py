@@ -231,10 +231,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         score=np.where(kept, verdicts.score, verdicts.probabilities[:, -1]),
     )
     with clock.stage("report"):
-        names = getattr(data.source, "names", ())
-        files = tuple(names[row] for row in data.rows) if names else ()
-        if measured.stacks is not None:
-            files = stack_names(measured.stacks)
+        files = data.names if measured.stacks is None else stack_names(measured.stacks)
         write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, files)
         if measured.stacks is not None:
             write_stack_labels(out, measured.stacks, verdicts, options.fdr)

@@ -33,6 +33,7 @@ from tomadapt.simulate.dataset import (
     SimulationConfig,
     make_templates,
     simulate_set,
+    template_digest,
 )
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.structures import template
@@ -244,8 +245,7 @@ def _training(options: SourceOptions) -> SourceTraining:
 
 def _digest_of_sets(options: SourceOptions, first: SimulationConfig) -> str:
     densities = {
-        label: hashlib.blake2b(np.round(density, 3).tobytes(), digest_size=8).hexdigest()
-        for label, density in make_templates(first).items()
+        label: template_digest(density) for label, density in make_templates(first).items()
     }
     content = {
         "version": VERSION,

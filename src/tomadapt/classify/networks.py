@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tomadapt.classify.matched_source import MatchedSource
 from tomadapt.errors import MismatchError
-from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.io.volumes import inverted
 from tomadapt.learn.adversarial import AdversarialAdaptation, AdversarialOptions
 from tomadapt.learn.model import Model
 from tomadapt.learn.proportions import corrected, estimate_proportions, with_proportions
@@ -88,8 +88,8 @@ def predict_by_networks(
         settled = estimate_proportions(found.probabilities)
         predictions["ada"] = replace(found, probabilities=corrected(found.probabilities, settled))
         preference = 0.0
-        if isinstance(target.source, ArrayVolumes):
-            preference = _preferred_sign(source, target, predictions["target_statistics"], fabric)
+        if (other := inverted(target)) is not None:
+            preference = _preferred_sign(source, other, predictions["target_statistics"], fabric)
     return NetworkLabels(predictions, settled, adapted, preference)
 
 
@@ -106,15 +106,12 @@ def _require_adapted_from(source: Model, adapted: Model, out: Path) -> None:
 
 
 def _preferred_sign(
-    source: MatchedSource, target: Subtomograms, upright: Prediction, fabric: Fabric
+    source: MatchedSource, other: Subtomograms, upright: Prediction, fabric: Fabric
 ) -> float:
     """By how much the source model is surer of the particles as they are than of them inverted.
 
     Mean probability of the class that it names, with statistics re-estimated on either.
     """
-    volumes = target.source
-    assert isinstance(volumes, ArrayVolumes)
-    inverted = Subtomograms(replace(volumes, sign=-volumes.sign), target.rows)
-    model = TargetStatistics(source.model, fabric).fit(source.data, inverted).model
-    turned = predict(model, inverted, fabric=fabric)
+    model = TargetStatistics(source.model, fabric).fit(source.data, other).model
+    turned = predict(model, other, fabric=fabric)
     return float(np.mean(upright.confidence) - np.mean(turned.confidence))

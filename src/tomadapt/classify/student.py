@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from tomadapt.classify.options import SourceOptions
 from tomadapt.classify.student_labels import OTHER, JudgedCubes, StudentLabels
 from tomadapt.errors import ConfigError
 from tomadapt.io.atomic import write_json
-from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.io.volumes import inverted
 from tomadapt.judge.groups import Some
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
@@ -37,7 +37,12 @@ from tomadapt.judge.verdicts import Verdicts
 from tomadapt.learn.calibration import calibration_error, fitted_temperature, tempered
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.recolouring import recoloured
-from tomadapt.learn.student import SoftLabelled, StudentTraining, train_student
+from tomadapt.learn.student import (
+    SoftLabelled,
+    StudentTraining,
+    snr_range_about,
+    train_student,
+)
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.prediction import predict
 from tomadapt.progress import StageBars
@@ -132,8 +137,7 @@ def classify_cubes_by_student(
     agreement = float((says.argmax(axis=1) == truth).mean())
     told = _warnings(options, target, first.verdicts, agreement, n_held)
     labels = StudentLabels.of(found, parts, source.data.class_names, options.fdr)
-    names = getattr(target.data.source, "names", ())
-    files = tuple(names[row] for row in target.data.rows) if names else ()
+    files = target.data.names
     labels.write_csv(out / "labels.csv", parts, target.data.voxel_size_A, files)
     summary = {
         "cubes": str(options.cubes),
@@ -224,17 +228,14 @@ class _Target:
         )
         judging = JudgeOptions(reach_voxels=options.reach_voxels, seed=options.seed)
         sign = cubes_sign(data, structures, measured.noise(), judging, options)
-        upright = data
-        if sign.sign == -1:
-            if not isinstance(data.source, ArrayVolumes):
-                raise ConfigError(
-                    f"the density of {options.cubes} is positive",
-                    expected="a simulated set as it is",
-                    got=sign.text,
-                    remedy="leave --contrast out",
-                )
-            turned = replace(data.source, sign=-data.source.sign)
-            upright = Subtomograms(turned, data.rows)
+        upright: Subtomograms | None = data if sign.sign == 1 else inverted(data)
+        if upright is None:
+            raise ConfigError(
+                f"the density of {options.cubes} is positive",
+                expected="a simulated set as it is",
+                got=sign.text,
+                remedy="leave --contrast out",
+            )
         return cls(measured, upright, sign, structures, judging, settings)
 
     @property
@@ -308,7 +309,7 @@ def _source(options: CubesOptions, target: _Target, verdicts: Verdicts) -> _Sour
     """
     settings = target.simulated
     measured = None if verdicts.optics is None else verdicts.optics.snr
-    snr_range = settings.snr_range if measured is None else (measured / 2, measured * 2)
+    snr_range = settings.snr_range if measured is None else snr_range_about(measured)
     snr = math.sqrt(snr_range[0] * snr_range[1])
     names = (*options.classes_without_null, NULL_CLASS, OTHER)
     simulated = {name: settings.all_classes[name] for name in names[:-1]}

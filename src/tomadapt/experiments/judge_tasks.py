@@ -14,15 +14,17 @@ from tomadapt.experiments.grid import read_record
 from tomadapt.experiments.models import CHECKPOINT, MODEL, ModelTask
 from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.task import Task
-from tomadapt.judge.acquisition import estimated_acquisition
-from tomadapt.judge.judge import judge
-from tomadapt.judge.noise import Noise
+from tomadapt.judge.acquisition import estimated_acquisition, judge_as_recorded
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.learn.recolouring import recoloured
-from tomadapt.learn.student import SoftLabelled, StudentTraining, train_student
+from tomadapt.learn.student import (
+    SoftLabelled,
+    StudentTraining,
+    snr_range_about,
+    train_student,
+)
 from tomadapt.metrics import accuracy
 from tomadapt.prediction import predict
-from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.subtomograms import LabelledSubtomograms
 
@@ -89,15 +91,7 @@ class JudgeTask(Task):
         self, data: LabelledSubtomograms, acquisition: Acquisition
     ) -> tuple[NDArray[np.float64], float | None]:
         """(n, classes) in the order of the data's classes, and the SNR as measured."""
-        cubes = data.unlabelled()
-        points = MeasuredPoints.of(acquisition, n=data.box, voxel_size_A=data.voxel_size_A)
-        verdicts = judge(
-            cubes,
-            self.structures,
-            Noise.of(cubes, points),
-            acquisition=acquisition,
-            voxel_size_A=data.voxel_size_A,
-        )
+        verdicts = judge_as_recorded(data.unlabelled(), self.structures, acquisition)
         # The judge's last column is all that is no named structure.
         order = [
             len(verdicts.wanted) if name == NULL_CLASS else verdicts.wanted.index(name)
@@ -138,7 +132,7 @@ class StudentTask(ModelTask):
         taught, judged_held_out = self.judge.probabilities(store)
         training, measured = self.training, read_record(store / self.judge.key / RECORD)["snr"]
         if measured is not None:
-            training = training.model_copy(update={"snr_range": (measured / 2, measured * 2)})
+            training = training.model_copy(update={"snr_range": snr_range_about(measured)})
         model, history = train_student(
             SoftLabelled(seen.unlabelled(), taught),
             recoloured(source, seen.unlabelled(), snr=self.source.snr)[0],

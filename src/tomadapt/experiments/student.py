@@ -18,7 +18,7 @@ from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.task import Task
 from tomadapt.io.atomic import write_text
-from tomadapt.learn.student import StudentTraining
+from tomadapt.learn.student import StudentTraining, snr_range_about
 
 SEED = 1000
 """Of the simulated particles that students learn from: no target has it."""
@@ -70,7 +70,7 @@ def _student(batches: Batches, judge: JudgeTask, like: Acquisition, snr: float) 
         training=StudentTraining(
             epochs=batches.scale.training.epochs,
             batch_size=batches.scale.training.batch_size,
-            snr_range=(snr / 2, snr * 2),
+            snr_range=snr_range_about(snr),
         ),
     )
 

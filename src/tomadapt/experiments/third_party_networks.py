@@ -24,8 +24,7 @@ from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.third_party import SETS
 from tomadapt.io.atomic import output_folder, write_text
 from tomadapt.io.volumes import open_target
-from tomadapt.judge.judge import judge
-from tomadapt.judge.noise import Noise
+from tomadapt.judge.acquisition import judge_as_recorded
 from tomadapt.judge.rivals import wanted_structures
 from tomadapt.learn.calibration import calibration_error
 from tomadapt.learn.catalogue import METHODS, default_options
@@ -33,10 +32,14 @@ from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.source import SourceTraining
-from tomadapt.learn.student import SoftLabelled, StudentTraining, train_student
+from tomadapt.learn.student import (
+    SoftLabelled,
+    StudentTraining,
+    snr_range_about,
+    train_student,
+)
 from tomadapt.pipeline import trained_model
 from tomadapt.prediction import predict
-from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.recording import recording_of
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.simulate.simulator import NULL_CLASS
@@ -134,18 +137,11 @@ def _student(
     setting: Setting,
 ) -> Model:
     grid: dict[str, Any] = {"box": judged.box, "voxel_size_A": judged.voxel_size_A}
-    points = MeasuredPoints.of(acquisition, n=judged.box, voxel_size_A=judged.voxel_size_A)
-    found = judge(
-        judged,
-        wanted_structures(classes, **grid),
-        Noise.of(judged, points),
-        acquisition=acquisition,
-        voxel_size_A=judged.voxel_size_A,
-    )
+    found = judge_as_recorded(judged, wanted_structures(classes, **grid), acquisition)
     snr = None if found.optics is None else found.optics.snr
     training = StudentTraining(
         epochs=setting.scale.training.epochs,
-        snr_range=SNR_RANGE if snr is None else (snr / 2, snr * 2),
+        snr_range=SNR_RANGE if snr is None else snr_range_about(snr),
     )
     like, _ = recoloured(source, judged, snr=float(np.sqrt(np.prod(training.snr_range))))
     return train_student(SoftLabelled(judged, found.probabilities), like, training)[0]

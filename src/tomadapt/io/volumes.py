@@ -6,7 +6,7 @@ The sign of the density is measured before anything is done with it, unless it i
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +87,13 @@ class ArrayVolumes:
         """(b, d, d, d) float32, density positive."""
         rows = np.asarray(indices)
         return self.sign * torch.from_numpy(np.asarray(self.cubes[rows], dtype=np.float32))
+
+
+def inverted(data: Subtomograms) -> Subtomograms | None:
+    """The same cubes with the other sign; None of simulated ones, whose sign is known."""
+    if not isinstance(data.source, ArrayVolumes):
+        return None
+    return Subtomograms(replace(data.source, sign=-data.source.sign), data.rows)
 
 
 def open_target(

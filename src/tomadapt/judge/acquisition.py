@@ -1,4 +1,4 @@
-"""The defocus that particles show, where what is stated may be far off."""
+"""Particles of one acquisition: judged as it is stated, or as they themselves show it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,46 @@ from collections.abc import Sequence
 import numpy as np
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.judge.groups import Some
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.subtomograms import Subtomograms
 
 SAMPLE = 160
 ROUNDS = 3
 CLEAR_NATS = 10.0
+
+
+def judge_as_recorded(
+    cubes: Subtomograms,
+    wanted: Sequence[Hypothesis],
+    acquisition: Acquisition,
+    options: JudgeOptions | None = None,
+) -> Verdicts:
+    """Judge particles whose CTF was not corrected; their noise is measured in themselves.
+
+    Parameters
+    ----------
+    cubes
+        The particles, density positive.
+    wanted
+        The structures that the user named, on the cubes' grid.
+    acquisition
+        How they were recorded.
+    options
+        How to compare.
+    """
+    points = MeasuredPoints.of(acquisition, n=cubes.box, voxel_size_A=cubes.voxel_size_A)
+    return judge(
+        cubes,
+        wanted,
+        Noise.of(cubes, points),
+        acquisition=acquisition,
+        voxel_size_A=cubes.voxel_size_A,
+        options=options,
+    )
 
 
 def estimated_acquisition(
@@ -37,18 +67,9 @@ def estimated_acquisition(
         Where to begin.
     """
     rows = np.unique(np.linspace(0, len(cubes) - 1, min(SAMPLE, len(cubes))).astype(int))
-    some = Some(cubes, rows)
-    found = stated
+    some, found = cubes.subset(rows), stated
     for _ in range(ROUNDS):
-        points = MeasuredPoints.of(found, n=cubes.box, voxel_size_A=cubes.voxel_size_A)
-        optics = judge(
-            some,
-            wanted,
-            Noise.of(some, points),
-            acquisition=found,
-            voxel_size_A=cubes.voxel_size_A,
-            options=JudgeOptions(rivals=False),
-        ).optics
+        optics = judge_as_recorded(some, wanted, found, JudgeOptions(rivals=False)).optics
         if optics is None or optics.defocus_um is None or optics.defocus_nats < CLEAR_NATS:
             break
         found = found.model_copy(update={"defocus_um": optics.defocus_um})

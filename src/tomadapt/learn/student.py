@@ -114,6 +114,11 @@ class StudentTraining(BaseModel):
         return self
 
 
+def snr_range_about(snr: float) -> tuple[float, float]:
+    """From half of a measured SNR to twice it: cubes and their images differ by less."""
+    return snr / 2, snr * 2
+
+
 def train_student(
     judged: SoftLabelled,
     source: LabelledSubtomograms,

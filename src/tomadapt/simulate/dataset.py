@@ -204,7 +204,7 @@ def simulate_set(
         if (out / "set.json").exists() and all(map(_is_whole, _stems(config, out))):
             return _finished(config, out, progress)
     templates = make_templates(config)
-    digests = {label: _digest(density) for label, density in templates.items()}
+    digests = {label: template_digest(density) for label, density in templates.items()}
     if started.exists():
         found = _read_json(started).get("templates", digests)
         _require_same(
@@ -283,7 +283,7 @@ def _finished(config: SimulationConfig, out: Path, progress: Progress) -> Labell
     return data
 
 
-def _digest(density: NDArray[np.float32]) -> str:
+def template_digest(density: NDArray[np.float32]) -> str:
     """A digest of a template, indifferent to rounding."""
     return hashlib.blake2b(np.round(density, 3).tobytes(), digest_size=8).hexdigest()
 

@@ -6,7 +6,6 @@ training asks for, each drawn anew with its pose, defocus and noise, and needs n
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,12 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError
-from tomadapt.simulate.dataset import BATCH, SimulationConfig, make_templates
+from tomadapt.simulate.dataset import (
+    BATCH,
+    SimulationConfig,
+    make_templates,
+    template_digest,
+)
 from tomadapt.simulate.simulator import Simulator
 from tomadapt.subtomograms import Indices, LabelledSubtomograms
 
@@ -159,10 +163,7 @@ def stream(
         )
         for defocus in defoci
     )
-    digests = tuple(
-        hashlib.blake2b(np.round(t, 3).tobytes(), digest_size=8).hexdigest()
-        for t in templates.values()
-    )
+    digests = tuple(template_digest(density) for density in templates.values())
     source = StreamedVolumes(config, simulators, digests)
     labels = np.arange(len(source)) % len(config.classes)
     return LabelledSubtomograms(source, labels=labels, class_names=tuple(config.classes))
