@@ -31,6 +31,7 @@ from tomadapt.experiments import (
     table2,
     third_party,
     third_party_networks,
+    third_party_students,
 )
 from tomadapt.experiments.domains import Batches, Cell
 from tomadapt.experiments.experimental import SETS
@@ -53,8 +54,8 @@ def setting(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Setti
 
 def test_every_experiment_is_a_module_that_names_its_outputs():
     modules = (table1, table2, figure3, figure4, figure7, figure8, figure9, augmentation)
-    modules += (alignment, recovery, student, third_party, third_party_networks, spheres)
-    modules += (limits, planted, ribosomes)
+    modules += (alignment, recovery, student, third_party, third_party_networks)
+    modules += (third_party_students, spheres, limits, planted, ribosomes)
     assert [m.__name__.rpartition(".")[2] for m in modules] == list(EXPERIMENTS)
     assert all(callable(module.run) for module in modules)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from tomadapt.errors import InputError
-from tomadapt.experiments import student, third_party_networks
+from tomadapt.experiments import student, third_party_networks, third_party_students
 from tomadapt.experiments.judge_tasks import JudgeTask, StudentTask
 from tomadapt.experiments.scales import SMOKE, Setting
 
@@ -52,6 +53,7 @@ def test_the_table_has_adaptation_beside_it(setting: Setting) -> None:
     assert "| ada | 0.400 to 0.650 |" in table
 
 
-def test_networks_need_sets_that_others_made(setting: Setting) -> None:
+@pytest.mark.parametrize("experiment", [third_party_networks, third_party_students])
+def test_sets_that_others_made_are_needed(experiment: ModuleType, setting: Setting) -> None:
     with pytest.raises(InputError, match="no cubes that others made"):
-        third_party_networks.run(setting)
+        experiment.run(setting)

@@ -41,7 +41,8 @@ class JudgeTask(Task):
     stated
         The acquisition that is stated.
     estimated
-        Whether the defocus is measured first, beginning from the stated one.
+        Whether the defocus is measured first, beginning from the stated one. It is measured on the
+        particles that are not held out, and only those held out are labelled.
     """
 
     kind: Literal["judge"] = "judge"
@@ -61,11 +62,13 @@ class JudgeTask(Task):
         acquisition = self.stated
         if self.estimated:
             acquisition = estimated_acquisition(seen.unlabelled(), self.structures, self.stated)
-        found, snr = self._label(seen, acquisition)
-        further, _ = self._label(held_out, acquisition)
+        further, snr = self._label(held_out, acquisition)
+        found, record = further[:0], {}
+        if not self.estimated:
+            found, snr = self._label(seen, acquisition)
+            record = {"accuracy": accuracy(found.argmax(axis=1), seen.labels)}
         np.savez(folder / PROBABILITIES, seen=found, held_out=further)
-        return {
-            "accuracy": accuracy(found.argmax(axis=1), seen.labels),
+        return record | {
             "held_out_accuracy": accuracy(further.argmax(axis=1), held_out.labels),
             "n": len(seen),
             "n_held_out": len(held_out),

@@ -84,8 +84,9 @@ def _table(rows: list[Row], setting: Setting) -> str:
     for field in FIELDS:
         lines = []
         for method in dict.fromkeys(row["method"] for row in rows):
-            of = {r["target_snr"]: r[field] for r in rows if r["method"] == method}
-            lines.append([method, *(f"{of[t]:.3f}" if t in of else "" for t in targets)])
+            of = {r["target_snr"]: r.get(field) for r in rows if r["method"] == method}
+            figures = [of.get(t) for t in targets]
+            lines.append([method, *("" if v is None else f"{v:.3f}" for v in figures)])
         for method in ("ada", "oracle"):
             line = [method]
             for t in targets:

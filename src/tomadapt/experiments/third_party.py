@@ -73,6 +73,26 @@ def run(setting: Setting) -> list[Path]:
     return [records, table]
 
 
+def require_sets(setting: Setting, names: tuple[str, ...]) -> list[Path]:
+    """The folders of the sets of cubes that are at hand, in this order.
+
+    Raises
+    ------
+    InputError
+        When none is, or the folder of structures is not stated.
+    """
+    places = [setting.store / "third_party" / name for name in names]
+    there = [folder for folder in places if (folder / "truth.csv").is_file()]
+    if setting.data is None or not there:
+        raise InputError(
+            f"no cubes that others made in {setting.store / 'third_party'}",
+            expected="--data, and sets that scripts/third_party_*.py wrote",
+            got="nothing" if setting.data else "no --data",
+            remedy="write them: see docs/experiments.md",
+        )
+    return there
+
+
 def _cubes_row(found: Judged, name: str) -> Row:
     null = found.truth == "null"
     return {

@@ -1,8 +1,7 @@
-"""Networks on cubes that others made: adaptation, and the judge's student. Not in the paper.
+"""Adapted networks on cubes that others made. Not in the paper.
 
 The source is simulated by this package with the sets' own optics and range of SNRs; noise,
-potential and reconstruction of the target are others'. Methods that adapt see all cubes; of the
-student's every second cube is judged, and it is compared on the others.
+potential and reconstruction of the target are others'.
 """
 
 from __future__ import annotations
@@ -16,34 +15,24 @@ from typing import Any
 import numpy as np
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.errors import InputError
 from tomadapt.experiments.judged_sets import STATED, read_table
 from tomadapt.experiments.records import Row, read_rows, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
-from tomadapt.experiments.third_party import SETS
+from tomadapt.experiments.third_party import SETS, require_sets
 from tomadapt.io.atomic import output_folder, write_text
 from tomadapt.io.volumes import open_target
-from tomadapt.judge.acquisition import judge_as_recorded
-from tomadapt.judge.rivals import wanted_structures
 from tomadapt.learn.calibration import calibration_error
 from tomadapt.learn.catalogue import METHODS, default_options
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model
-from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.source import SourceTraining
-from tomadapt.learn.student import (
-    SoftLabelled,
-    StudentTraining,
-    snr_range_about,
-    train_student,
-)
 from tomadapt.pipeline import trained_model
 from tomadapt.prediction import predict
 from tomadapt.recover.recording import recording_of
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.subtomograms import Subtomograms
 
 COMPARED = ("source_only", "target_statistics", "partial_statistics", "ada", "most_consistent")
 SNR_RANGE = (0.003, 0.03)
@@ -56,19 +45,11 @@ def run(setting: Setting) -> list[Path]:
     records = setting.file("third_party_networks.jsonl")
     table = setting.file("third_party_networks.md")
     output_folder(setting.out)
-    # Sets that an earlier call finished are kept; the student comes last.
+    # Sets that an earlier call finished are kept.
     rows = read_rows(records, "third_party_networks") if records.is_file() else []
-    finished = {row["set"] for row in rows if row["method"] == "student"}
+    finished = {row["set"] for row in rows if row["method"] == COMPARED[-1]}
     rows = [row for row in rows if row["set"] in finished]
-    places = [setting.store / "third_party" / name for name in SETS]
-    there = [folder for folder in places if (folder / "truth.csv").is_file()]
-    if setting.data is None or not there:
-        raise InputError(
-            f"no cubes that others made in {setting.store / 'third_party'}",
-            expected="--data, and sets that scripts/third_party_*.py wrote",
-            got="nothing" if setting.data else "no --data",
-            remedy="write them: see docs/experiments.md",
-        )
+    there = require_sets(setting, SETS)
     for folder in [folder for folder in there if folder.name not in finished]:
         for row in _of_set(folder, setting):
             rows.append({"experiment": "third_party_networks", "set": folder.name, **row})
@@ -100,10 +81,6 @@ def _of_set(folder: Path, setting: Setting) -> Iterator[Row]:
     for name in COMPARED:
         adapted = METHODS[name](model, default_options(name, seed=0), fabric).fit(source, data)
         yield {"method": name, **_measures(adapted.model, data, truth), "warning": adapted.warning}
-    half = np.arange(len(data)) % 2 == 0
-    student = _student(data.subset(np.flatnonzero(half)), classes, acquisition, source, setting)
-    rest = np.flatnonzero(~half)
-    yield {"method": "student", **_measures(student, data.subset(rest), truth[rest])}
 
 
 def _source_config(
@@ -127,24 +104,6 @@ def _store_of(config: SimulationConfig, setting: Setting) -> Path:
     content = json.dumps(config.identity)
     digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
     return setting.store / f"third_party_source-{digest}"
-
-
-def _student(
-    judged: Subtomograms,
-    classes: dict[str, str],
-    acquisition: Acquisition,
-    source: LabelledSubtomograms,
-    setting: Setting,
-) -> Model:
-    grid: dict[str, Any] = {"box": judged.box, "voxel_size_A": judged.voxel_size_A}
-    found = judge_as_recorded(judged, wanted_structures(classes, **grid), acquisition)
-    snr = None if found.optics is None else found.optics.snr
-    training = StudentTraining(
-        epochs=setting.scale.training.epochs,
-        snr_range=SNR_RANGE if snr is None else snr_range_about(snr),
-    )
-    like, _ = recoloured(source, judged, snr=float(np.sqrt(np.prod(training.snr_range))))
-    return train_student(SoftLabelled(judged, found.probabilities), like, training)[0]
 
 
 def _measures(model: Model, data: Subtomograms, truth: np.ndarray[Any, Any]) -> Row:

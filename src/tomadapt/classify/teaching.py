@@ -1,0 +1,323 @@
+"""Teach a student: the likelihood judges some cubes, and a network learns from them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.classify.cubes import CubesOptions, cubes_sign
+from tomadapt.classify.judged_summary import (
+    hand_nats,
+)
+from tomadapt.classify.matched_source import choose_geometry, defoci_um
+from tomadapt.classify.measured import MeasuredCubes
+from tomadapt.classify.options import SourceOptions
+from tomadapt.classify.student_labels import OTHER, JudgedCubes
+from tomadapt.errors import ConfigError
+from tomadapt.io.volumes import inverted
+from tomadapt.judge.groups import Some
+from tomadapt.judge.judge import JudgeOptions, judge
+from tomadapt.judge.noise import Noise
+from tomadapt.judge.rivals import Hypothesis, wanted_structures
+from tomadapt.judge.verdicts import Verdicts
+from tomadapt.learn.calibration import calibration_error, fitted_temperature, tempered
+from tomadapt.learn.recolouring import recoloured
+from tomadapt.learn.student import (
+    SoftLabelled,
+    StudentTraining,
+    snr_range_about,
+    train_student,
+)
+from tomadapt.pipeline import StageClock
+from tomadapt.prediction import predict
+from tomadapt.progress import StageBars
+from tomadapt.simulate.dataset import SimulationConfig
+from tomadapt.simulate.simulator import NULL_CLASS
+from tomadapt.simulate.stream import stream
+from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.tomograms.contrast import Sign
+
+HELD_OUT = 0.2
+"""Of the judged cubes: never seen in training, they say how well the student agrees."""
+HOLD_OUT = 1
+"""What random numbers of that choice are keyed by, beside the seed."""
+STREAM_SEED = 2**41
+"""Far from the small numbers that users give to targets."""
+FEWEST = 60
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedTarget:
+    """The cubes, how they were recorded, and what they are compared with.
+
+    Attributes
+    ----------
+    upright
+        The cubes with density positive.
+    judging, simulated
+        How they are judged, and what is simulated like them.
+    """
+
+    measured: MeasuredCubes
+    upright: Subtomograms
+    sign: Sign
+    structures: list[Hypothesis]
+    judging: JudgeOptions
+    simulated: SourceOptions
+
+    @classmethod
+    def of(cls, options: CubesOptions, out: Path, device: torch.device) -> JudgedTarget:
+        """Open the cubes and measure their noise and contrast.
+
+        Raises
+        ------
+        ConfigError
+            When they are tilt stacks, too few, or what they need is not stated.
+        InputError, MismatchError
+            From the files.
+        """
+        if options.cubes.suffix == ".star":
+            raise _not_for_students(options, "tilt stacks")
+        measured = MeasuredCubes.of(
+            options.cubes,
+            options.recording,
+            voxel_size_A=options.voxel_size_A,
+            out=out,
+            device=device,
+        )
+        data = measured.data
+        if measured.recording.flat_transfer or options.source is None:
+            raise _not_for_students(options, "no defocus")
+        if len(data) < FEWEST:
+            raise _not_for_students(options, f"{len(data)} cubes")
+        settings = options.source.model_copy(
+            update={
+                "acquisition": measured.recording.acquisition,
+                "box": data.box,
+                "voxel_size_A": data.voxel_size_A,
+            }
+        )
+        choose_geometry(settings, data.voxel_size_A)  # refuses a box that is too small
+        structures = wanted_structures(
+            options.classes, box=data.box, voxel_size_A=data.voxel_size_A, folder=options.folder
+        )
+        judging = JudgeOptions(reach_voxels=options.reach_voxels, seed=options.seed)
+        sign = cubes_sign(data, structures, measured.noise(), judging, options)
+        upright: Subtomograms | None = data if sign.sign == 1 else inverted(data)
+        if upright is None:
+            raise ConfigError(
+                f"the density of {options.cubes} is positive",
+                expected="a simulated set as it is",
+                got=sign.text,
+                remedy="leave --contrast out",
+            )
+        return cls(measured, upright, sign, structures, judging, settings)
+
+    @property
+    def data(self) -> Subtomograms:
+        """The cubes as they are."""
+        return self.measured.data
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """As stated."""
+        return self.measured.recording.acquisition
+
+    def judged(self, rows: NDArray[np.int64]) -> JudgedCubes:
+        """What the likelihood says of some cubes."""
+        some = Some(self.upright, rows)
+        verdicts = judge(
+            some,
+            self.structures,
+            Noise.of(some, self.measured.points),
+            acquisition=self.acquisition,
+            voxel_size_A=self.data.voxel_size_A,
+            options=self.judging,
+            progress=StageBars(),
+        )
+        if verdicts.hand == -1:  # simulated particles would teach the other hand
+            raise ConfigError(
+                "the cubes fit the mirror images of the structures better",
+                expected="cubes and structures of one hand",
+                got=f"{-hand_nats(verdicts):.0f} nats for the mirror images",
+                remedy="turn the sign of the tilt angles where they were reconstructed, or use "
+                "--method likelihood",
+            )
+        return JudgedCubes.of(rows, verdicts)
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """A student, and what it says of all cubes.
+
+    Attributes
+    ----------
+    names
+        Its classes: the named structures, ``null`` and ``other``.
+    first
+        What the judge said of the cubes that it was given.
+    unseen
+        (m,) places in ``first``: held out of training.
+    probabilities
+        (n, classes) of all cubes, calibrated.
+    temperature
+        What its logits were divided by, fitted on half of ``unseen``.
+    snr_range
+        Of the simulated particles.
+    cubes_per_second
+        Of prediction.
+    """
+
+    names: tuple[str, ...]
+    first: JudgedCubes
+    unseen: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    temperature: float
+    snr_range: tuple[float, float]
+    cubes_per_second: float
+
+    @property
+    def agrees(self) -> NDArray[np.bool_]:
+        """(m,) whether it names cubes that were held out as the judge does."""
+        says = self.probabilities[self.first.rows[self.unseen]].argmax(axis=1)
+        return np.asarray(says == self.first.probabilities[self.unseen].argmax(axis=1))
+
+    def calibration_error(self) -> float:
+        """Against the judge, on the half of those held out that no temperature was fitted on."""
+        confidence = self.probabilities[self.first.rows[self.unseen]].max(axis=1)
+        return calibration_error(confidence[1::2], self.agrees[1::2])
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says of it."""
+        return {
+            "agreement_with_likelihood": round(float(self.agrees.mean()), 4),
+            "judged_cubes_never_seen": len(self.unseen),
+            "calibration_error": round(self.calibration_error(), 4),
+            "temperature": round(self.temperature, 3),
+            "cubes_per_second": round(self.cubes_per_second, 1),
+            "snr_range": [float(f"{snr:.3g}") for snr in self.snr_range],
+        }
+
+
+def taught(
+    options: CubesOptions,
+    target: JudgedTarget,
+    sample: NDArray[np.int64],
+    *,
+    out: Path,
+    fabric: Fabric,
+    clock: StageClock,
+) -> Taught:
+    """Judge a sample of the cubes, teach a student, and let it label all of them.
+
+    Parameters
+    ----------
+    options
+        With a ``source``.
+    target
+        The cubes.
+    sample
+        Which of them the judge is given, ascending. A fifth of these is held out of training.
+    out
+        Where the student is kept, ``student.safetensors``.
+    fabric
+        Device and precision.
+    clock
+        Notes how long each step takes.
+    """
+    with clock.stage("judge"):
+        first = target.judged(sample)
+    with clock.stage("source"):
+        source = _source(options, target, first.verdicts)
+    n_held = round(HELD_OUT * len(sample))
+    places = np.random.default_rng([HOLD_OUT, options.seed]).permutation(len(sample))
+    seen, unseen = np.sort(places[n_held:]), np.sort(places[:n_held])
+    with clock.stage("train"):
+        student, _ = train_student(
+            SoftLabelled(target.upright.subset(sample[seen]), first.probabilities[seen]),
+            source.data,
+            source.training,
+            fabric=fabric,
+            checkpoint=out / "student.pt",
+        )
+        student.save(out / "student.safetensors")
+    with clock.stage("predict"):
+        begun = time.perf_counter()
+        raw = predict(student, target.upright, fabric=fabric).probabilities
+        rate = len(raw) / (time.perf_counter() - begun)
+        # Half of what was held out fits the temperature, the other half says how well it does.
+        fitted = unseen[::2]
+        temperature = fitted_temperature(raw[sample[fitted]], first.probabilities[fitted])
+    return Taught(
+        names=source.data.class_names,
+        first=first,
+        unseen=unseen,
+        probabilities=tempered(raw, temperature),
+        temperature=temperature,
+        snr_range=source.training.snr_range,
+        cubes_per_second=rate,
+    )
+
+
+def _not_for_students(options: CubesOptions, got: str) -> ConfigError:
+    """What the likelihood alone does better, or what no source can be simulated for."""
+    return ConfigError(
+        f"a student cannot be taught of {options.cubes}",
+        expected=f"at least {FEWEST} cubes whose CTF was not corrected, with --defocus",
+        got=got,
+        remedy="state --defocus where it is missing, or use --method likelihood",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """Simulated particles with the target's noise, and how they are used."""
+
+    data: LabelledSubtomograms
+    training: StudentTraining
+
+
+def _source(options: CubesOptions, target: JudgedTarget, verdicts: Verdicts) -> _Source:
+    """Simulated like the cubes: their acquisition, the noise's spectrum, the SNR as measured.
+
+    As many as a stored set would have are drawn anew in every epoch.
+    """
+    settings = target.simulated
+    measured = None if verdicts.optics is None else verdicts.optics.snr
+    snr_range = settings.snr_range if measured is None else snr_range_about(measured)
+    snr = math.sqrt(snr_range[0] * snr_range[1])
+    names = (*options.classes_without_null, NULL_CLASS, OTHER)
+    simulated = {name: settings.all_classes[name] for name in names[:-1]}
+    per_epoch = 3 * settings.per_class
+    config = SimulationConfig(
+        classes=simulated,
+        folder=settings.folder,
+        acquisition=settings.acquisition,
+        per_class=per_epoch * settings.epochs,
+        snr=snr,
+        seed=STREAM_SEED + settings.seed,
+        box=target.data.box,
+        voxel_size_A=target.data.voxel_size_A,
+        resolution_A=max(target.data.voxel_size_A, 8.0),
+        neighbours=settings.neighbours,
+        even_noise=True,
+    )
+    made, _ = recoloured(stream(config, defoci_um=defoci_um(settings)), target.upright, snr=snr)
+    # No particle is simulated of the last class.
+    data = LabelledSubtomograms(made.source, made.rows, labels=made.labels, class_names=names)
+    training = StudentTraining(
+        epochs=settings.epochs,
+        particles_per_epoch=per_epoch * len(simulated),
+        snr_range=snr_range,
+        seed=options.seed,
+    )
+    return _Source(data, training)

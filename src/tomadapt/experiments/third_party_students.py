@@ -1,0 +1,118 @@
+"""The judge's student on cubes that others made: names of cubes that the judge was not given.
+
+Every second cube is judged. What ``classify --method student`` would label by likelihood
+afterwards, because the student is unsure of it, is the student's own here. Not in the paper.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from tomadapt.acquisition import Acquisition
+from tomadapt.classify.cubes import CubesOptions
+from tomadapt.classify.options import SourceOptions
+from tomadapt.classify.student_labels import OTHER, StudentLabels
+from tomadapt.classify.teaching import JudgedTarget, taught
+from tomadapt.experiments.grid import commit
+from tomadapt.experiments.judged_sets import STATED, read_table
+from tomadapt.experiments.records import Row, read_rows, write_rows
+from tomadapt.experiments.scales import Setting
+from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.third_party import LEFT_OUT, SETS, require_sets
+from tomadapt.io.atomic import output_folder, write_text
+from tomadapt.learn.calibration import calibration_error
+from tomadapt.learn.engine import make_fabric
+from tomadapt.pipeline import StageClock
+from tomadapt.simulate.simulator import NULL_CLASS
+
+MANY = tuple(f"cryojax_many_snr{snr}" for snr in ("0.05", "0.1"))
+COLUMNS: tuple[str, ...] = (
+    "set",
+    "left out",
+    "judged",
+    "n",
+    "likelihood",
+    "accuracy",
+    "ece",
+    "null right",
+)
+COLUMNS += ("other_auroc", "cubes_per_second", "minutes")
+
+
+def run(setting: Setting) -> list[Path]:
+    """Teach a student on every set that is at hand; finished ones are kept."""
+    records = setting.file("third_party_students.jsonl")
+    table = setting.file("third_party_students.md")
+    output_folder(setting.out)
+    there = require_sets(setting, (*MANY, *SETS))
+    wanted = [(folder, "") for folder in there]
+    wanted += [(there[0], left_out) for left_out in LEFT_OUT]
+    rows = read_rows(records, "third_party_students") if records.is_file() else []
+    for folder, left_out in wanted[: 1 if setting.scale.name == "smoke" else None]:
+        if (folder.name, left_out) not in {(row["set"], row["left out"]) for row in rows}:
+            rows.append(_row(folder, left_out, setting))
+            write_rows(records, rows)
+        lines = [[_text(row.get(c)) for c in COLUMNS] for row in rows]
+        title = "# Students of the judge on cubes that others made\n\n"
+        write_text(table, title + markdown(COLUMNS, lines))
+    return [records, table]
+
+
+def _row(folder: Path, left_out: str, setting: Setting) -> Row:
+    assert setting.data is not None
+    named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    named = {k: str(setting.data / v) for k, v in named.items() if v and k != left_out}
+    # Acquisition, box and voxels of what is simulated are those of the cubes.
+    smoke = setting.scale.name == "smoke"
+    source = SourceOptions(
+        classes=named,
+        acquisition=Acquisition(name="stated", defocus_um=5.0),
+        per_class=6 if smoke else 40,
+        epochs=2 if smoke else 20,
+    )
+    options = CubesOptions(
+        cubes=folder / "cubes.mrc",
+        classes=named,
+        recording=STATED,
+        contrast="positive",
+        method="student",
+        source=source,
+    )
+    out = output_folder(setting.store / f"student-{folder.name}-{left_out or 'all'}")
+    fabric, clock = make_fabric(), StageClock(out / "stages.json")
+    target = JudgedTarget.of(options, out, fabric.device)
+    judged = np.arange(0, len(target.data), 2)
+    student = taught(options, target, judged, out=out, fabric=fabric, clock=clock)
+    truth = np.array([row["label"] for row in read_table(folder / "truth.csv")])
+    rest = np.arange(1, len(truth), 2)
+    wanted = np.where(truth == left_out, NULL_CLASS, truth)
+    names = np.array([*student.names[:-2], NULL_CLASS])
+    of_judge = StudentLabels.of(student.first.probabilities, [], student.names, None)
+    found = StudentLabels.of(student.probabilities[rest], [], student.names, None)
+    right = names[found.label] == wanted[rest]
+    named_p = found.probabilities[:, :-2].max(axis=1)
+    sure = np.where(found.label >= 0, named_p, found.probabilities[:, -2:].sum(axis=1))
+    other, absent = found.probabilities[:, student.names.index(OTHER)], truth[rest] == left_out
+    return {
+        "experiment": "third_party_students",
+        "set": folder.name,
+        "left out": left_out,
+        "judged": len(judged),
+        "n": len(rest),
+        "likelihood": float((names[of_judge.label] == wanted[judged]).mean()),
+        "accuracy": float(right.mean()),
+        "ece": calibration_error(sure, right),
+        "null right": float(right[truth[rest] == NULL_CLASS].mean()),
+        "other_auroc": float(roc_auc_score(absent, other)) if left_out else None,
+        "minutes": sum(record["seconds"] for record in clock.records.values()) / 60,
+        **student.summary(),
+        "commit": commit(),
+    }
+
+
+def _text(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
