@@ -37,6 +37,8 @@ from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.source import EpochReport
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
+PASSES = 2
+"""Over the judged particles in an epoch, where their share of a batch is not stated."""
 JUDGED, SIMULATED = 0, 1
 """Purposes of the two plans of an epoch."""
 
@@ -87,7 +89,8 @@ class StudentTraining(BaseModel):
     batch_size
         Of which :attr:`judged_share` are judged particles and the others simulated.
     judged_share
-        Of each batch.
+        Of each batch. When None as many as make two passes over the judged particles an epoch, and
+        at most a half: a few of them that come again and again would be learnt by heart.
     learning_rate, weight_decay
         Of Adam (decoupled decay), with a cosine schedule to zero.
     snr_range
@@ -101,7 +104,7 @@ class StudentTraining(BaseModel):
     epochs: Annotated[int, Field(ge=1)] = 20
     particles_per_epoch: Annotated[int, Field(ge=4)] | None = None
     batch_size: Annotated[int, Field(ge=4)] = 32
-    judged_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    judged_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     snr_range: tuple[float, float]
@@ -276,8 +279,11 @@ class _Epoch:
 
     def batches(self, fabric: Fabric) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Judged particles, and places of simulated ones, batch by batch."""
-        size = self.options.batch_size
-        share = min(max(1, round(self.options.judged_share * size)), size - 1)
+        size, wanted = self.options.batch_size, self.options.judged_share
+        if wanted is None:
+            twice = PASSES * len(self.judged.data)
+            wanted = min(0.5, twice / (twice + len(self.of_source.order)))
+        share = min(max(1, round(wanted * size)), size - 1)
         simulated = list(self.of_source.batches(size - share, fabric))
         # There are mostly fewer judged particles than simulated ones: they come round again.
         again = np.resize(self.of_judged.order, len(simulated) * share)
