@@ -143,7 +143,7 @@ def test_others_picks_are_cleaned(planted: Path, tmp_path: Path) -> None:
     given = ("--particles", path, "--out", out)
     assert call("classify", planted / "tomogram.mrc", *STATED, *given) == 0
     summary = json.loads((out / "summary.json").read_text())
-    assert "15 Å: 1 pixels a voxel" in summary["assumed"]["coordinates"]
+    assert "15 Å: 1 pixel a voxel" in summary["assumed"]["coordinates"]
     assert not [text for text in summary["warnings"] if "check where they count" in text]
     found, rejected = (read_particles(out / f"{k}.star") for k in ("particles", "rejected"))
     notes = column(found, "userNote") + column(rejected, "userNote")

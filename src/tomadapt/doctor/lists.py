@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.doctor.findings import Finding, note, ok, problem, words_of
-from tomadapt.errors import ConfigError
+from tomadapt.doctor.findings import Finding, note, ok, problem, warning, words_of
+from tomadapt.errors import ConfigError, TomadaptError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
+from tomadapt.io.tomogram_files import open_tomogram
+from tomadapt.tomograms.contrast import unlike_particles
 from tomadapt.tomograms.list_reading import further_columns, read_list
+from tomadapt.tomograms.listed import FEW, measured_at_any_size, too_few
 from tomadapt.tomograms.names import rows_of_tomogram
+from tomadapt.tomograms.places import CHECK
+from tomadapt.tomograms.positions import Positions, listed_positions
 from tomadapt.tomograms.scale import arrangement_notes, collapsed, scale_of
 
 _SHOWN = 5
@@ -71,7 +77,8 @@ def tomogram_list_findings(path: Path) -> Iterator[Finding]:
     """
     table = next(t for t in read_star(path).tables if "rlnTomoSizeX" in t)
     names = list(table.column("rlnTomoName")) if "rlnTomoName" in table else []
-    yield ok("tomograms", f"{len(table)} tomograms: {_some(names)}", names)
+    text = f"{len(table)} tomogram{'' if len(table) == 1 else 's'}: {_some(names)}"
+    yield ok("tomograms", text, names)
 
 
 def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
@@ -97,10 +104,12 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
         yield problem("particles", "no particles", 0, remedy="check the program that wrote it")
         return
     yield ok("particles", f"{len(particles)} particles", len(particles))
+    said = []
     if taken:
-        yield note("taken_from_tomogram", taken)
+        said.append(warning("taken_from_tomogram", taken))
     if particles.basis:
-        yield note("basis", particles.basis)
+        said.append(warning("basis", particles.basis))
+    yield from said
     yield _rows(particles)
     yield _names(particles)
     yield _poses(particles)
@@ -114,7 +123,7 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
         text += ", taken from the tomogram" if taken else " named"
         yield ok("pixel_size", text, sizes)
     if given.tomograms:
-        yield from _against_tomograms(particles, given.tomograms)
+        yield from _against_tomograms(path, particles, given, said)
 
 
 def _read(path: Path, given: Companions) -> tuple[ParticleList, str]:
@@ -182,8 +191,10 @@ def _poses(particles: ParticleList) -> Finding:
 
 
 def _against_tomograms(
-    particles: ParticleList, tomograms: Sequence[KnownTomogram]
+    path: Path, particles: ParticleList, given: Companions, said: Sequence[Finding]
 ) -> Iterator[Finding]:
+    """Whether the list fits its tomograms; ``said`` has been found of it already."""
+    tomograms = given.tomograms
     rows_of = _rows_of(particles, tomograms)
     others = [t.name for t in tomograms if t.name not in rows_of]
     matched = {name: len(rows) for name, rows in rows_of.items()}
@@ -191,31 +202,95 @@ def _against_tomograms(
         listed = _some([name or "unnamed" for name in dict.fromkeys(particles.own_tomograms)])
         text = f"no particle is in {_some(others)}; the list has {listed}"
         remedy = "if they belong together, give the file the name that the list has"
-        yield note("tomograms_given", text, matched, remedy=remedy)
+        yield warning("tomograms_given", text, matched, remedy=remedy)
     else:
         text = ", ".join(f"{n} particles in {name}" for name, n in matched.items())
         yield ok("tomograms_given", text, matched)
     known = [t for t in tomograms if t.name in rows_of and math.isfinite(t.voxel_size_A)]
-    if known:
-        yield _inside(particles, known, rows_of)
-        yield _placement(particles, known, rows_of)
-    if known and particles.pixel_size_A is not None:
-        yield _sizes(particles, known, rows_of)
+    if not known:
+        return
+    held = [_inside(particles, known, rows_of), _placement(particles, known, rows_of)]
+    if particles.pixel_size_A is not None:
+        held.append(_sizes(particles, known, rows_of))
+    yield from held
+    yield from _as_commands(path, known, given.tomogram_list, [*said, *held])
+
+
+def _as_commands(
+    path: Path,
+    tomograms: Sequence[KnownTomogram],
+    tomogram_list: Path | None,
+    said: Sequence[Finding],
+) -> Iterator[Finding]:
+    """What extract and classify say of the positions, and of the density there.
+
+    ``said`` has been found already, and is not repeated.
+    """
+    used, told, refused, densities = {}, {}, {}, []
+    for tomogram in tomograms:
+        try:
+            positions = listed_positions(path, tomogram, tomograms=tomogram_list)
+        except TomadaptError as error:
+            refused[tomogram.name] = words_of(error)
+            continue
+        used[tomogram.name] = len(positions.rows)
+        told[tomogram.name] = [
+            text for text in positions.notes if not any(text in finding.text for finding in said)
+        ]
+        densities.append((tomogram, positions))
+    if refused and not any(finding.level == "problem" for finding in said):
+        text = "; ".join(text for text, _ in refused.values())
+        remedy = next(iter(refused.values()))[1] or "check the list"
+        yield problem("positions", text, used, remedy=remedy)
+    elif any(told.values()):
+        text = "; ".join(f"in {name}, {text}" for name, texts in told.items() for text in texts)
+        yield warning("positions", text, used)
+    elif used:
+        text = ", ".join(f"{n} in {name}" for name, n in used.items())
+        yield ok("positions", f"the commands take {text}", used)
+    if densities:
+        yield _density(densities)
+
+
+def _density(held: Sequence[tuple[KnownTomogram, Positions]]) -> Finding:
+    """Whether particles are at the places listed, as far as that is seen without their size."""
+    texts, doubts, strengths = [], [], {}
+    for known, positions in held:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what opening tells is said of the tomogram
+            tomogram = open_tomogram(
+                known.path, contrast="positive", voxel_size_A=known.voxel_size_A
+            )
+        measured, radii_A = measured_at_any_size(tomogram, positions)
+        strengths[known.name] = measured.strength
+        texts.append(f"in {known.name}, {measured.text}")
+        if not measured.sign and len(positions.rows) < FEW:
+            doubts.append(f"in {known.name}, {too_few(len(positions.rows))}")
+        elif not measured.sign:
+            tried = ", ".join(f"{radius_A:g}" for radius_A in radii_A)
+            doubts.append(
+                f"in {known.name}, {unlike_particles(measured)}, at best of radii {tried} Å"
+            )
+        doubts += [f"in {known.name}, {text}" for text in measured.doubts]
+    if not doubts:
+        return ok("density", "; ".join(texts), strengths)
+    remedy = f"{CHECK}; where they are right and faint, state --contrast"
+    return warning("density", "; ".join(doubts), strengths, remedy=remedy)
 
 
 def _rows_of(
     particles: ParticleList, tomograms: Sequence[KnownTomogram]
 ) -> dict[str, NDArray[np.int64]]:
-    """The rows of each tomogram that has any; a list without names belongs to the only one."""
+    """The rows of each tomogram that has any; a list of one name or none is of the only one."""
     found = {}
     names = particles.own_tomograms
-    only = len(tomograms) == 1 and not any(names)
+    # The commands have one tomogram, and take a list of one other name for its own. Of several
+    # only those that the list names.
+    only = len(tomograms) == 1
     for tomogram in tomograms:
         named = rows_of_tomogram(
             names, tomogram.name, path=tomogram.path, columns=further_columns(particles)
         )
-        # Commands take a list of one other name for their tomogram's, and say so; here files are
-        # given together that may not belong together.
         nameless = named is not None and (named.doubt or not any(names))
         if named is None or (nameless and not only and not any(named.of)):
             continue
@@ -273,7 +348,7 @@ def _placement(
             told[tomogram.name] = notes
     if told:
         text = "; ".join(f"in {name}, {text}" for name, texts in told.items() for text in texts)
-        return note("placement", text, told)
+        return warning("placement", text, told)
     return ok("placement", "coordinates are spread over the tomograms given", told)
 
 
@@ -299,8 +374,8 @@ def _sizes(
         return problem("tomogram_voxel_size", _some(wrong), value, remedy=remedy)
     if wrong:
         text = f"{_some(wrong)}; but coordinates are in Å and do not count in them"
-        return note("tomogram_voxel_size", text, value)
+        return warning("tomogram_voxel_size", text, value)
     doubts = [f"{text}; {s.doubt}" for text, s in scales.items() if s.doubt]
     if doubts:
-        return note("tomogram_voxel_size", _some(doubts), value, remedy=remedy)
+        return warning("tomogram_voxel_size", _some(doubts), value, remedy=remedy)
     return ok("tomogram_voxel_size", _some([*scales]), value)

@@ -31,7 +31,14 @@ def shown_sizes(sizes_A: Sizes) -> str:
     if not (says_a_size(sizes_A) or _only_z_is_missing(sizes_A)):
         return "unknown"
     same = max(sizes_A) - min(sizes_A) <= 1e-6 * max(sizes_A)
-    return " × ".join(f"{size:g}" for size in (sizes_A[:1] if same else sizes_A)) + " Å"
+    return f"{sizes_A[0]:g} Å" if same else _each(sizes_A)
+
+
+def _each(sizes_A: Sizes) -> str:
+    """The sizes along all axes; 0 stands for a z that nobody set, and no file need hold it."""
+    shown = sizes_A if sizes_A[2] else sizes_A[:2]
+    text = " × ".join(f"{size:g}" for size in shown) + " Å"
+    return text if sizes_A[2] else f"{text} (x, y; z is not set)"
 
 
 def farthest_sizes(found_A: Sequence[Sizes], stated_A: float) -> Sizes:
@@ -76,7 +83,7 @@ def cubic_voxel_size_A(
     """
     if sizes_A is None or not (says_a_size(sizes_A) or _only_z_is_missing(sizes_A)):
         return None
-    text = " × ".join(f"{size:g}" for size in sizes_A) + " Å"
+    text = _each(sizes_A)
     if _only_z_is_missing(sizes_A):
         warnings.warn(
             f"{path} has voxels of {text} in its header: nobody set z, so x and y are taken",

@@ -21,6 +21,7 @@ from tomadapt.tomograms.scale import (
     LEAST_BINNING,
     Scale,
     collapsed,
+    pixels_a_voxel,
     placement_notes,
     scale_of,
 )
@@ -227,9 +228,9 @@ def _scale_notes(path: Path | str, scales: Sequence[Scale], *, in_angstrom: bool
     for scale in scales:
         if scale.wrong is not None and in_angstrom:
             found.append(
-                f"the pixel size in {path} does not fit the tomogram's voxels ({scale.ratio:.4g} "
-                f"pixels a voxel; {scale.wrong}), but its coordinates are in Å and do not count in "
-                "it"
+                f"the pixel size in {path} does not fit the tomogram's voxels "
+                f"({pixels_a_voxel(scale.ratio)}; {scale.wrong}), but its coordinates are in Å and "
+                "do not count in it"
             )
         elif scale.wrong is not None:
             raise MismatchError(

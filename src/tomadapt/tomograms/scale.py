@@ -61,7 +61,7 @@ def scale_of(pixel_size_A: float, voxel_size_A: float, shape: Sequence[int]) -> 
     ratio = voxel_size_A / pixel_size_A
     text = (
         f"coordinates in pixels of {pixel_size_A:g} Å, tomogram at {voxel_size_A:g} Å: "
-        f"{ratio:.4g} pixels a voxel"
+        f"{pixels_a_voxel(ratio)}"
     )
     if ratio > LARGEST_RATIO:
         return Scale(
@@ -83,6 +83,12 @@ def scale_of(pixel_size_A: float, voxel_size_A: float, shape: Sequence[int]) -> 
         f"of them is rounded, places are up to {off_voxels:.1f} voxels off "
         f"(--voxel-size {size_A:g} takes the list's word)",
     )
+
+
+def pixels_a_voxel(ratio: float) -> str:
+    """A ratio in words."""
+    shown = f"{ratio:.4g}"
+    return f"{shown} pixel{'' if shown == '1' else 's'} a voxel"
 
 
 def placement_notes(places: NDArray[np.float64], shape: Sequence[int]) -> list[str]:
