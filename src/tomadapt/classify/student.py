@@ -27,6 +27,7 @@ from tomadapt.classify.measured import MeasuredCubes
 from tomadapt.classify.options import SourceOptions
 from tomadapt.classify.student_labels import OTHER, JudgedCubes, StudentLabels
 from tomadapt.errors import ConfigError
+from tomadapt.heard import heard
 from tomadapt.io.atomic import write_json
 from tomadapt.io.volumes import inverted
 from tomadapt.judge.groups import Some
@@ -97,7 +98,8 @@ def classify_cubes_by_student(
     wanted = options.model_dump(mode="json", exclude={"fdr", "adapt"})
     require_own(out, wanted, needed_bytes=0)
     clock, fabric = StageClock(out / "stages.json"), make_fabric(device)
-    with clock.stage("cubes"):
+    opened: list[str] = []
+    with clock.stage("cubes"), heard(opened):
         target = _Target.of(options, out, fabric.device)
     write_json(out / "config.json", wanted)
     rng = np.random.default_rng(options.seed)
@@ -135,7 +137,7 @@ def classify_cubes_by_student(
     truth = first.probabilities[unseen].argmax(axis=1)
     says = found[first.rows[unseen]]
     agreement = float((says.argmax(axis=1) == truth).mean())
-    told = _warnings(options, target, first.verdicts, agreement, n_held)
+    told = [*opened, *_warnings(options, target, first.verdicts, agreement, n_held)]
     labels = StudentLabels.of(found, parts, source.data.class_names, options.fdr)
     files = target.data.names
     labels.write_csv(out / "labels.csv", parts, target.data.voxel_size_A, files)
@@ -168,6 +170,7 @@ def classify_cubes_by_student(
             stated_voxel_size_A=options.voxel_size_A,
             contrast=target.sign.text,
             files=bool(files),
+            told=opened,
         ),
         "warnings": told,
         "seconds": {name: record["seconds"] for name, record in clock.records.items()},
@@ -175,7 +178,7 @@ def classify_cubes_by_student(
         "versions": versions(),
     }
     write_json(out / "summary.json", summary)
-    for text in told:
+    for text in told[len(opened) :]:
         warnings.warn(text, stacklevel=2)
     return summary
 

@@ -118,7 +118,8 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
         text = ", ".join(f"{name or 'unnamed'} {n}" for name, n in counts.most_common(_SHOWN))
         yield ok("classes", f"{text}{' …' if len(counts) > _SHOWN else ''}", dict(counts))
     if particles.pixel_size_A is not None:
-        sizes = np.unique(particles.pixel_size_A).tolist()
+        known = particles.pixel_size_A[np.isfinite(particles.pixel_size_A)]
+        sizes = np.unique(known).tolist()
         text = f"pixels of {_some([f'{size:g}' for size in sizes])} Å"
         text += ", taken from the tomogram" if taken else " named"
         yield ok("pixel_size", text, sizes)

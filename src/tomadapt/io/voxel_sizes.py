@@ -15,6 +15,8 @@ SMALLEST_A, LARGEST_A = 0.1, 1000.0
 """No electron tomogram has voxels beyond; a header that says so was written by mistake."""
 SAME_SPACING, _ROUNDED = 5e-3, 1e-3
 """Files whose axes differ by less mean cubic voxels; by less than the second, nobody is told."""
+STATED_TAKEN = "the stated size is taken"
+"""How the warning ends that names a stated voxel size and another one in the file."""
 _OVERRIDDEN = 1e-4
 """A stated size that differs by more is told: a tenth of a voxel over a thousand of them."""
 
@@ -153,7 +155,7 @@ def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float
     ):
         warnings.warn(
             f"{path} has voxels of {shown_sizes(sizes_A)} in its header, and {stated_A:g} Å are "
-            "stated: the stated size is taken",
+            f"stated: {STATED_TAKEN}",
             stacklevel=3,
         )
     return float(stated_A)

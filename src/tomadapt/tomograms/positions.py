@@ -162,8 +162,8 @@ def listed_positions(
             remedy="rename the tomogram's file, or give that tomogram's particles alone",
         )
     for row, other in enumerate(named.of):
-        if other is not None:
-            rejected.setdefault(row, f"of another tomogram: {other}")
+        if other is not None:  # whatever else is wrong with it
+            rejected[row] = f"of another tomogram: {other}"
     if named.doubt:
         notes.append(named.text)
     rows = np.array([r for r in range(len(particles)) if r not in rejected], dtype=np.int64)

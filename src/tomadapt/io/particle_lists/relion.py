@@ -9,7 +9,7 @@ WarpTools' ``ExportParticlesTiltseries.cs`` and ``TiltSeries.ReconstructParticle
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
     ReadOptions,
+    RowProblem,
     agreed_pixel_size_A,
     find_problems,
     missing_columns,
@@ -160,6 +161,7 @@ class _Reader:
         self.names_stated = name is None
         self.tomograms = options.names(table.column(name) if name else None, self.n)
         self.optics = self._optics()
+        self.without_size: dict[int, str] = {}
 
     def particles(self) -> ParticleList:
         dialect, basis = self._dialect(), ""
@@ -185,9 +187,10 @@ class _Reader:
         own = None if angles is None else rotations_from(angles, "ZYZ")
         coordinates_A = coordinates_A - self._shifts_A(box, sizes_A)
         parts = [a for a in (angles, box_angles) if a is not None]
-        problems = find_problems(
+        found = find_problems(
             coordinates_A, np.hstack(parts) if parts else None, self.tomograms, self._place
         )
+        problems = tuple(RowProblem(p.row, self.without_size.get(p.row, p.reason)) for p in found)
         return ParticleList(
             coordinates_A,
             own if box is None else box if own is None else box * own,
@@ -261,16 +264,43 @@ class _Reader:
             half_A[:] = np.asarray(extent_A, dtype=np.float64) / 2
         else:
             by_name = self._extents_A(read_star(given) if given else self.document, sizes_A)
-            for row, tomogram in enumerate(self.tomograms):
-                half_A[row] = by_name[tomogram][:3] / 2
-            tilt_series = np.array([by_name[tomogram][3] for tomogram in self.tomograms])
+            self._note_without_size(given or self.path, by_name)
+            unknown = np.full(4, np.nan)
+            of_row = np.stack([by_name.get(name, unknown) for name in self.tomograms])
+            half_A = of_row[:, :3] / 2
+            own_A = sizes_A.get(TILT_SERIES, of_row[:, 3])
+            tilt_series = np.where(np.isnan(of_row[:, 3]), own_A, of_row[:, 3])
             sizes_A = {TILT_SERIES: tilt_series, **sizes_A}
         if self.options.voxel_size_A is not None:
-            agreed_pixel_size_A(self.path, sizes_A, self.options.voxel_size_A, self.n)
+            known = [row for row in range(self.n) if row not in self.without_size]
+            of_known = {label: sizes[known] for label, sizes in sizes_A.items()}
+            agreed_pixel_size_A(self.path, of_known, self.options.voxel_size_A, len(known))
         return self._columns(CENTERED) + half_A, sizes_A
 
+    def _note_without_size(self, where: Path, by_name: Mapping[str, Doubles]) -> None:
+        """Take note of rows whose tomogram has no size; others may be all that are wanted.
+
+        Raises
+        ------
+        InputError
+            When no row's tomogram has one.
+        """
+        self.without_size = {
+            row: f"{self._place(row)}: {where} has no size of its tomogram {name[:80]!r}: give the "
+            "tomograms that it was picked in"
+            for row, name in enumerate(self.tomograms)
+            if name not in by_name
+        }
+        if len(self.without_size) == self.n:
+            raise InputError(
+                f"{where} does not know the tomogram of {self.path}, {self._place(0)}",
+                expected=f"a row with the size of {self.tomograms[0][:80]!r}",
+                got=", ".join(list(by_name)[:5]) or "none",
+                remedy="give the tomograms that these particles were picked in",
+            )
+
     def _extents_A(self, document: StarDocument, sizes_A: dict[str, Doubles]) -> dict[str, Doubles]:
-        """Extent xyz and pixel size of each tomogram, in Å."""
+        """Extent xyz and pixel size in Å of each tomogram that has them."""
         where = self.options.tomograms or self.path
         found: dict[str, Doubles] = {}
         of_particle: dict[str, float] = {}
@@ -282,15 +312,11 @@ class _Reader:
             pixel_A = of_particle.get(name) if own_A is None else own_A
             if pixel_A is not None:
                 found[name] = np.array([*(size * pixel_A), pixel_A])
-        for row, name in enumerate(self.tomograms):
-            if name not in found or not (np.isfinite(found[name]) & (found[name] > 0)).all():
-                raise InputError(
-                    f"{where} does not know the tomogram of {self.path}, {self._place(row)}",
-                    expected=f"a row with the size of {name[:80]!r}",
-                    got=", ".join(list(found)[:5]) or "none",
-                    remedy="give the tomograms that these particles were picked in",
-                )
-        return found
+        return {
+            name: extent
+            for name, extent in found.items()
+            if (np.isfinite(extent) & (extent > 0)).all()
+        }
 
     def _shifts_A(self, box: Rotation | None, sizes_A: dict[str, Doubles]) -> Doubles:
         """What a refinement found is taken off, turned as the subtomogram's box is."""
