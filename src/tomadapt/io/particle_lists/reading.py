@@ -102,6 +102,8 @@ def read_particles(
         size of none of its tomograms, or (``strict``) rows cannot be used: these are named.
     ConfigError
         When the pixel size or the tomogram's size is needed and unknown.
+    MismatchError
+        When the file says that its coordinates count from the centre, and they do not.
     """
     extent = None if extent_A is None else _extent_A(extent_A)
     options = ReadOptions(
