@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.doctor.findings import Finding, note, ok, problem, warning, words_of
-from tomadapt.errors import ConfigError, TomadaptError
+from tomadapt.doctor.placed import KnownTomogram, placed_findings
+from tomadapt.errors import ConfigError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
-from tomadapt.io.tomogram_files import open_tomogram
-from tomadapt.tomograms.contrast import unlike_particles
 from tomadapt.tomograms.list_reading import further_columns, read_list
-from tomadapt.tomograms.listed import FEW, measured_at_any_size, too_few
 from tomadapt.tomograms.names import rows_of_tomogram
-from tomadapt.tomograms.places import CHECK
-from tomadapt.tomograms.positions import Positions, listed_positions
 from tomadapt.tomograms.scale import arrangement_notes, collapsed, scale_of
 
 _SHOWN = 5
@@ -35,28 +30,6 @@ _NAMES = {
     "points": "rows of x, y, z",
 }
 """What a user would call a dialect, where its own name does not say it."""
-
-
-@dataclass(frozen=True)
-class KnownTomogram:
-    """A tomogram that was given with a list.
-
-    Attributes
-    ----------
-    name
-        As lists should call it.
-    shape
-        Voxels along z, y, x.
-    voxel_size_A
-        In Å, NaN where its file does not know it.
-    path
-        The whole path of its file.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    voxel_size_A: float
-    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,69 +187,7 @@ def _against_tomograms(
     if particles.pixel_size_A is not None:
         held.append(_sizes(particles, known, rows_of))
     yield from held
-    yield from _as_commands(path, known, given.tomogram_list, [*said, *held])
-
-
-def _as_commands(
-    path: Path,
-    tomograms: Sequence[KnownTomogram],
-    tomogram_list: Path | None,
-    said: Sequence[Finding],
-) -> Iterator[Finding]:
-    """What extract and classify say of the positions, and of the density there.
-
-    ``said`` has been found already, and is not repeated.
-    """
-    used, told, refused, densities = {}, {}, {}, []
-    for tomogram in tomograms:
-        try:
-            positions = listed_positions(path, tomogram, tomograms=tomogram_list)
-        except TomadaptError as error:
-            refused[tomogram.name] = words_of(error)
-            continue
-        used[tomogram.name] = len(positions.rows)
-        told[tomogram.name] = [
-            text for text in positions.notes if not any(text in finding.text for finding in said)
-        ]
-        densities.append((tomogram, positions))
-    if refused and not any(finding.level == "problem" for finding in said):
-        text = "; ".join(text for text, _ in refused.values())
-        remedy = next(iter(refused.values()))[1] or "check the list"
-        yield problem("positions", text, used, remedy=remedy)
-    elif any(told.values()):
-        text = "; ".join(f"in {name}, {text}" for name, texts in told.items() for text in texts)
-        yield warning("positions", text, used)
-    elif used:
-        text = ", ".join(f"{n} in {name}" for name, n in used.items())
-        yield ok("positions", f"the commands take {text}", used)
-    if densities:
-        yield _density(densities)
-
-
-def _density(held: Sequence[tuple[KnownTomogram, Positions]]) -> Finding:
-    """Whether particles are at the places listed, as far as that is seen without their size."""
-    texts, doubts, strengths = [], [], {}
-    for known, positions in held:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what opening tells is said of the tomogram
-            tomogram = open_tomogram(
-                known.path, contrast="positive", voxel_size_A=known.voxel_size_A
-            )
-        measured, radii_A = measured_at_any_size(tomogram, positions)
-        strengths[known.name] = measured.strength
-        texts.append(f"in {known.name}, {measured.text}")
-        if not measured.sign and len(positions.rows) < FEW:
-            doubts.append(f"in {known.name}, {too_few(len(positions.rows))}")
-        elif not measured.sign:
-            tried = ", ".join(f"{radius_A:g}" for radius_A in radii_A)
-            doubts.append(
-                f"in {known.name}, {unlike_particles(measured)}, at best of radii {tried} Å"
-            )
-        doubts += [f"in {known.name}, {text}" for text in measured.doubts]
-    if not doubts:
-        return ok("density", "; ".join(texts), strengths)
-    remedy = f"{CHECK}; where they are right and faint, state --contrast"
-    return warning("density", "; ".join(doubts), strengths, remedy=remedy)
+    yield from placed_findings(path, known, given.tomogram_list, [*said, *held])
 
 
 def _rows_of(

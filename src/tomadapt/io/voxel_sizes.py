@@ -17,7 +17,7 @@ SAME_SPACING, _ROUNDED = 5e-3, 1e-3
 """Files whose axes differ by less mean cubic voxels; by less than the second, nobody is told."""
 STATED_TAKEN = "the stated size is taken"
 """How the warning ends that names a stated voxel size and another one in the file."""
-_OVERRIDDEN = 1e-4
+OVERRIDDEN = 1e-4
 """A stated size that differs by more is told: a tenth of a voxel over a thousand of them."""
 
 
@@ -151,7 +151,7 @@ def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float
     if (
         sizes_A is not None
         and (says_a_size(sizes_A) or _only_z_is_missing(sizes_A))
-        and any(abs(size / stated_A - 1) > _OVERRIDDEN for size in sizes_A)
+        and any(abs(size / stated_A - 1) > OVERRIDDEN for size in sizes_A)
     ):
         warnings.warn(
             f"{path} has voxels of {shown_sizes(sizes_A)} in its header, and {stated_A:g} Å are "

@@ -53,6 +53,8 @@ class Positions:
         Decision → the sentence that says what it rests on.
     cubes
         Digest of the cubes that were cut out of these rows, in their order; empty before.
+    doubted
+        The scale, where a voxel may also be a whole number of pixels.
     """
 
     particles: ParticleList
@@ -61,6 +63,7 @@ class Positions:
     notes: tuple[str, ...] = ()
     assumed: Mapping[str, str] = field(default_factory=dict)
     cubes: str = ""
+    doubted: Scale | None = None
 
     @property
     def coordinates_A(self) -> NDArray[np.float64]:
@@ -176,6 +179,7 @@ def listed_positions(
         )
     if particles.in_angstrom or pixel_sizes_A is None:
         basis = basis or "coordinates in Å from the centre of the tomogram's first voxel"
+    doubted = None
     if pixel_sizes_A is not None:
         in_A = particles.in_angstrom
         scales = [
@@ -185,11 +189,13 @@ def listed_positions(
         basis = basis or "; ".join(scale.text for scale in scales)
         if pixel_size_A is None:
             notes += _scale_notes(path, scales, in_angstrom=in_A)
+            if len(scales) == 1 and scales[0].doubt and not in_A:
+                doubted = scales[0]
     _require_inside(path, tomogram, particles.coordinates_A[rows])
     places = particles.coordinates_A[rows] / tomogram.voxel_size_A
     notes += placement_notes(places, tomogram.shape)
     assumed = {"coordinates": basis, "tomogram names": named.text}
-    return Positions(particles, rows, rejected, tuple(notes), assumed)
+    return Positions(particles, rows, rejected, tuple(notes), assumed, doubted=doubted)
 
 
 def _require_inside(path: Path | str, tomogram: Grid, coordinates_A: NDArray[np.float64]) -> None:

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.star import StarDocument, StarTable
+from tomadapt.io.voxel_sizes import OVERRIDDEN
 
 Dialect = Literal[
     "relion3.0",
@@ -250,7 +251,7 @@ def agreed_pixel_size_A(
             remedy="give the voxel size of the tomogram that the coordinates count in",
         )
     for sizes in candidates.values():
-        if np.all(np.abs(sizes / stated_A - 1) <= 0.01):
+        if np.all(np.abs(sizes / stated_A - 1) <= OVERRIDDEN):
             return sizes
     if candidates and n:
         shown = ", ".join(f"{s.flat[0]:g} Å ({k})" for k, s in candidates.items() if s.size)
