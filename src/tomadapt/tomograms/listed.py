@@ -23,8 +23,9 @@ from tomadapt.tomograms.tomogram import Tomogram
 RADII_A, LEAST_VOXELS = (40.0, 75.0, 140.0), 2.0
 """Radii of apoferritin's kind, of a proteasome's and of a ribosome's; smaller balls are too few
 voxels."""
-CLEARLY = 1.5
-"""So many times as far must the density at some places stand out than at others."""
+CLEARLY, ALIKE = 1.5, 0.9
+"""So many times as far must the density at some places stand out than at others; from the second on
+it is the same."""
 FEW = 4
 """So few particles show no sign by themselves, where they are not very clear."""
 
@@ -156,7 +157,8 @@ def _clearly_better(one: ContrastMeasure, other: ContrastMeasure) -> bool:
     """Whether places show particles that others do not show, or show beside them."""
     if not one.sign or one.doubts:
         return False
-    ratio = 1.0 if other.doubts else CLEARLY
+    # Places less than a voxel apart stand out alike: there only the centring tells.
+    ratio = ALIKE if other.doubts else CLEARLY
     return abs(one.strength) > ratio * abs(other.strength)
 
 
