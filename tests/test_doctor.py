@@ -661,6 +661,26 @@ class TestParticleList:
         assert nowhere.level == "warning"
         assert "do not differ from their surroundings" in nowhere.text
 
+    def test_regression_series_that_tomograms_star_lacks_are_no_problem(
+        self, tmp_path: Path
+    ) -> None:
+        """Rows of a series that is not wanted need no size, and the commands go on without it."""
+        names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+        columns = {"rlnTomoName": ["t", "t", "u"], **{name: [10, 90, 50] for name in names}}
+        listed = tmp_path / "p.star"
+        listed.write_text(star(columns))
+        sizes = {f"rlnTomoSize{axis}": [n] for axis, n in zip("XYZ", SHAPE[::-1], strict=True)}
+        of_t = {"rlnTomoName": ["t"], "rlnTomoTiltSeriesPixelSize": [VOXEL_A], **sizes}
+        tomograms = tmp_path / "tomograms.star"
+        tomograms.write_text(star(of_t, "global"))
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"), tomograms)
+        assert problems(report) == []
+        assert finding(report, "rows").level == "warning"
+        assert "no size of its tomogram 'u'" in finding(report, "rows").text
+        assert report.value("positions") == {"t": 2}
+        wanted = report_of(listed, write_mrc(tmp_path / "u.mrc"), tomograms)
+        assert problems(wanted) == ["positions"]
+
     def test_regression_c14_is_told_by_doctor_as_by_extract(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

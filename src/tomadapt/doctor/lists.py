@@ -144,6 +144,9 @@ def _rows(particles: ParticleList) -> Finding:
     reasons = "; ".join(p.reason for p in particles.problems[:_SHOWN])
     more = " …" if len(rows) > _SHOWN else ""
     text = f"{len(rows)} of {len(particles)} rows cannot be used: {reasons}{more}"
+    if all(p.lacks_size for p in particles.problems):
+        remedy = "give the tomograms that these rows are of, unless they are not wanted"
+        return warning("rows", text, rows, remedy=remedy)
     return problem("rows", text, rows, remedy="mend or delete these rows")
 
 
@@ -276,7 +279,8 @@ def _sizes(
     sizes_A = particles.pixel_size_A if particles.pixel_size_A is not None else np.empty(0)
     scales = {}
     for tomogram in tomograms:
-        for size_A in np.unique(sizes_A[rows_of[tomogram.name]]).tolist():
+        here = sizes_A[rows_of[tomogram.name]]
+        for size_A in np.unique(here[np.isfinite(here)]).tolist():
             scale = scale_of(size_A, tomogram.voxel_size_A, tomogram.shape)
             scales[f"{tomogram.name}: {scale.text}"] = scale
     value = {text: scale.ratio for text, scale in scales.items()}
@@ -290,4 +294,5 @@ def _sizes(
     doubts = [f"{text}; {s.doubt}" for text, s in scales.items() if s.doubt]
     if doubts:
         return warning("tomogram_voxel_size", _some(doubts), value, remedy=remedy)
-    return ok("tomogram_voxel_size", _some([*scales]), value)
+    text = _some([*scales]) or "of the tomograms given no pixel size is known"
+    return ok("tomogram_voxel_size", text, value)

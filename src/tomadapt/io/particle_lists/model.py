@@ -51,10 +51,13 @@ class RowProblem:
         Its index, from 0, among the particles.
     reason
         In words, with its place in the file.
+    lacks_size
+        Whether only the size of its tomogram is missing, which others may not need.
     """
 
     row: int
     reason: str
+    lacks_size: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -140,7 +140,12 @@ class _Reader:
         found = find_problems(
             coordinates_A, np.hstack(parts) if parts else None, self.tomograms, self._place
         )
-        problems = tuple(RowProblem(p.row, self.without_size.get(p.row, p.reason)) for p in found)
+        problems = tuple(
+            RowProblem(p.row, self.without_size[p.row], lacks_size=True)
+            if p.row in self.without_size
+            else p
+            for p in found
+        )
         return ParticleList(
             coordinates_A,
             own if box is None else box if own is None else box * own,
