@@ -79,7 +79,9 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
     yield ok("particles", f"{len(particles)} particles", len(particles))
     said = []
     if taken:
-        said.append(warning("taken_from_tomogram", taken))
+        # Of one tomogram it is what the commands warn of.
+        level = warning if len(given.tomograms) == 1 else note
+        said.append(level("taken_from_tomogram", taken))
     if particles.basis:
         said.append(warning("basis", particles.basis))
     yield from said
