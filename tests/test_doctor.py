@@ -598,19 +598,124 @@ class TestParticleList:
         assert (finding(report, "inside").level, report.value("inside")) == ("ok", {})
 
     def test_other_tomograms_are_not_held_against_it(self, tmp_path: Path) -> None:
+        """Of several tomograms a list is of those that it names."""
         listed = particles(tmp_path / "p.star", [(1000, 2, 3)], name="t_1")
-        report = report_of(listed, write_mrc(tmp_path / "t_10.mrc"))
+        others = write_mrc(tmp_path / "t_10.mrc"), write_mrc(tmp_path / "t_11.mrc")
+        report = report_of(listed, *others)
         assert problems(report) == []
         assert report.value("inside") is None
-        assert finding(report, "tomograms_given").level == "note"
-        assert "no particle is in t_10; the list has t_1" in finding(report, "tomograms_given").text
+        found = finding(report, "tomograms_given")
+        assert found.level == "warning"
+        assert "no particle is in t_10, t_11; the list has t_1" in found.text
+        # One of several names: the commands refuse it for a tomogram that it does not name.
+        listed.write_text(listed.read_text() + "t_2 1 2 3 10.0 1\n")
+        assert finding(report_of(listed, others[0]), "tomograms_given").level == "warning"
+
+    def test_regression_a_list_of_one_other_name_is_checked_as_by_the_commands(
+        self, tmp_path: Path
+    ) -> None:
+        """Doctor said that no particle is in the tomogram, and looked at nothing else."""
+        listed = particles(tmp_path / "p.star", [(1000, 2, 3), (10, 20, 30)], name="t_1")
+        report = report_of(listed, write_mrc(tmp_path / "t_10.mrc"))
+        assert report.value("inside") == {"t_10": [0]}
+        inside = particles(tmp_path / "q.star", [(40, 50, 9), (10, 20, 30)], name="t_1")
+        found = finding(report_of(inside, tmp_path / "t_10.mrc"), "positions")
+        assert found.level == "warning"
+        assert "the list calls its one tomogram 't_1', the file is 't_10'" in found.text
+
+    @pytest.mark.parametrize("name", ["parts.txt", "parts", "parts.toml", "parts.cif", "parts.map"])
+    def test_regression_a_list_is_known_by_its_content(self, name: str, tmp_path: Path) -> None:
+        """Under another name the commands read it, and doctor took it for what the name says."""
+        listed = particles(tmp_path / name, [(40, 50, 9), (90, 20, 30)])
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"))
+        assert report.kind == "particle list"
+        assert report.value("positions") == {"t": 2}
+        table = tmp_path / f"csv_{name}"
+        table.write_text("x_A,y_A,z_A\n400,500,90\n900,200,300\n")
+        known = "structure" if name.endswith("cif") else "configuration"
+        kind = known if name.endswith(("cif", "toml")) else "particle list"
+        assert report_of(table, tmp_path / "t.mrc").kind == kind
+
+    def test_regression_the_density_at_listed_places_is_looked_at(self, tmp_path: Path) -> None:
+        """Places without particles, or beside them, were refused or told by extract alone."""
+        rng = np.random.default_rng(3)
+        grid = [(x, y, z) for x in (14, 32, 50, 68, 84) for y in (14, 32, 50) for z in (12, 27)]
+        places = np.array(grid) + rng.integers(-2, 3, (len(grid), 3))
+        z, y, x = np.indices(SHAPE)
+        volume = rng.normal(size=SHAPE) * 0.5
+        for place in places:
+            squares = sum((a - c) ** 2 for a, c in zip((x, y, z), place, strict=True))
+            volume -= 2 * (squares < 25)
+        tomogram = write_mrc(tmp_path / "t.mrc", volume.astype(np.float32))
+
+        def density(at: NDArray[Any]) -> Finding:
+            listed = particles(tmp_path / "p.star", [tuple(row) for row in at.tolist()])
+            return finding(report_of(listed, tomogram), "density")
+
+        assert density(places).level == "ok"
+        assert density(places).value["t"] < -10
+        beside = density(places + np.array([3, 0, 0]))
+        assert beside.level == "warning"
+        assert "centred beside them" in beside.text
+        nowhere = density(np.random.default_rng(0).uniform(5, [90, 58, 35], (30, 3)))
+        assert nowhere.level == "warning"
+        assert "do not differ from their surroundings" in nowhere.text
+
+    def test_regression_series_that_tomograms_star_lacks_are_no_problem(
+        self, tmp_path: Path
+    ) -> None:
+        """Rows of a series that is not wanted need no size, and the commands go on without it."""
+        names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+        columns = {"rlnTomoName": ["t", "t", "u"], **{name: [10, 90, 50] for name in names}}
+        listed = tmp_path / "p.star"
+        listed.write_text(star(columns))
+        sizes = {f"rlnTomoSize{axis}": [n] for axis, n in zip("XYZ", SHAPE[::-1], strict=True)}
+        of_t = {"rlnTomoName": ["t"], "rlnTomoTiltSeriesPixelSize": [VOXEL_A], **sizes}
+        tomograms = tmp_path / "tomograms.star"
+        tomograms.write_text(star(of_t, "global"))
+        report = report_of(listed, write_mrc(tmp_path / "t.mrc"), tomograms)
+        assert problems(report) == []
+        assert finding(report, "rows").level == "warning"
+        assert "no size of its tomogram 'u'" in finding(report, "rows").text
+        assert report.value("positions") == {"t": 2}
+        wanted = report_of(listed, write_mrc(tmp_path / "u.mrc"), tomograms)
+        assert problems(wanted) == ["positions"]
+
+    def test_regression_c14_is_told_by_doctor_as_by_extract(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A volume thinner than tomograms.star says: doctor found fault with no file of the three.
+
+        Every warning of extract has to stand in the report.
+        """
+        names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+        places = np.random.default_rng(0).uniform(-150, 150, (12, 3)).round(1)
+        columns = {"rlnTomoName": ["TS_01"] * 12, **dict(zip(names, places.T, strict=True))}
+        listed = tmp_path / "p.star"
+        listed.write_text(star(columns))
+        sizes = {f"rlnTomoSize{axis}": [n] for axis, n in zip("XYZ", (96, 64, 52), strict=True)}
+        columns = {"rlnTomoName": ["TS_01"], "rlnTomoTiltSeriesPixelSize": [VOXEL_A], **sizes}
+        tomograms = tmp_path / "tomograms.star"
+        tomograms.write_text(star(columns, "global"))
+        thin = write_mrc(tmp_path / "rec_TS_01_thin.mrc")
+        options = ["--tomograms", tomograms, "--out", tmp_path / "x", "--contrast", "positive"]
+        command = ["extract", thin, "--particles", listed, "--box", 16, *options]
+        done = CliRunner().invoke(app, [*map(str, command)])
+        assert done.exit_code == 0
+        mark = "tomadapt: warning: "
+        told = [line.removeprefix(mark) for line in done.stderr.splitlines() if mark in line]
+        report = report_of(listed, thin, tomograms)
+        said = " ".join(" ".join(f.text.split()) for f in report.findings if f.level == "warning")
+        assert any("another size of this tomogram than its volume" in text for text in told)
+        for text in told:
+            assert text.partition(": are these")[0] in said  # noise, at another radius
 
     @pytest.mark.parametrize(
         ("pixel_A", "level"),
         [
             (10.0, "ok"),
             (10.01, "ok"),
-            (10.2, "note"),
+            (10.2, "warning"),
             (8.0, "problem"),
             (20.0, "problem"),
             (0.135, "problem"),
@@ -634,7 +739,7 @@ class TestParticleList:
         points = [{"location": {"x": 100, "y": 90, "z": 80 + n}} for n in range(2)]
         listed.write_text(json.dumps({"run_name": "t", "voxel_spacing": 7.84, "points": points}))
         found = finding(report_of(listed, write_mrc(tmp_path / "t.mrc")), "tomogram_voxel_size")
-        assert found.level == "note"
+        assert found.level == "warning"
         assert "coordinates are in Å" in found.text
 
     def test_of_a_tomogram_of_unknown_voxels_nothing_is_said(self, tmp_path: Path) -> None:
@@ -691,7 +796,7 @@ class TestParticleList:
         assert fractions.level == "problem"
         assert "fractions of the volume" in fractions.text
         corner = finding(report_of(listed(2 + 6 * rng.random((20, 3))), tomogram), "placement")
-        assert corner.level == "note"
+        assert corner.level == "warning"
         assert "--pixel-size" in corner.text
 
     def test_regression_every_note_on_places_is_told(self, tmp_path: Path) -> None:
@@ -699,7 +804,7 @@ class TestParticleList:
         corner = np.unique(2 + 4 * np.random.default_rng(0).integers(0, 4, (20, 3)), axis=0)
         listed = particles(tmp_path / "p.star", [tuple(row) for row in corner.tolist()])
         found = finding(report_of(listed, write_mrc(tmp_path / "t.mrc")), "placement")
-        assert found.level == "note"
+        assert found.level == "warning"
         assert "lattice of 4 × 4 × 4" in found.text
         assert "lie within" in found.text
         assert len(found.value["t"]) == 2
@@ -753,6 +858,51 @@ class TestParticleList:
     def test_dots_in_names_stay(self) -> None:
         assert bare_name("TS_01_10.00Apx.mrc") == "TS_01_10.00Apx"
         assert bare_name("0012") == "0012"
+
+
+def test_regression_missing_chunks_are_told_once(tmp_path: Path) -> None:
+    """Two warnings on the screen and a note said the same, and the last line: no problems."""
+    path = write_zarr(tmp_path / "t.zarr")
+    chunks = [p for p in (path / "0").rglob("*") if p.is_file() and not p.name.startswith(".z")]
+    chunks = sorted(p for p in chunks if p.name != "zarr.json")
+    for chunk in chunks[: len(chunks) // 2]:
+        chunk.unlink()
+    done = run(path)
+    assert done.output.count("are not stored") == 1
+    assert "no problems found, 2 warnings" in done.output
+    report = report_of(path)
+    assert finding(report, "chunks").level == finding(report, "filling").level == "warning"
+
+
+def test_regression_half_a_volume_that_is_constant_is_a_warning(tmp_path: Path) -> None:
+    """Doctor noted it between other notes, and blamed NaN for the spectrum that is not there."""
+    volume = VOLUME.copy()
+    volume[:, :, 48:] = 0
+    report = report_of(write_mrc(tmp_path / "t.mrc", volume))
+    assert finding(report, "filling").level == "warning"
+    assert "50.0% of the sample is constant" in finding(report, "filling").text
+    assert "NaN" not in finding(report, "spectrum").text
+
+
+def test_regression_names_of_file_and_tomogram_are_told_apart(tmp_path: Path) -> None:
+    """It said "called 'TS_01_10.00Apx' in lists", where most lists call it TS_01."""
+    text = finding(report_of(write_mrc(tmp_path / "TS_01_10.00Apx.mrc")), "name").text
+    assert "file TS_01_10.00Apx.mrc is called 'TS_01_10.00Apx' or 'TS_01'" in text
+    assert finding(report_of(write_mrc(tmp_path / "t.mrc")), "name").text.endswith("called 't'")
+
+
+def test_regression_what_opening_tells_is_a_finding(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A z spacing that nobody set was told beside the table, and not in the JSON."""
+    path = write_mrc(tmp_path / "t.mrc")
+    content = bytearray(path.read_bytes())
+    content[36:40] = (1).to_bytes(4, "little")
+    path.write_bytes(content)
+    found = finding(report_of(path), "told")
+    assert found.level == "warning"
+    assert "10 × 10 Å (x, y; z is not set)" in found.text
+    assert not recwarn.list
 
 
 class TestModel:
@@ -916,7 +1066,7 @@ class TestCommand:
         done = run("--json")
         document = json.loads(done.stdout)
         assert done.exit_code == min(document["problems"], 1)
-        assert list(document) == ["format", "problems", "machine", "files"]
+        assert list(document) == ["format", "problems", "warnings", "machine", "files"]
         assert (document["format"], document["files"]) == ("tomadapt-doctor-1", [])
         for found in document["machine"]["findings"]:
             assert list(found) == ["key", "level", "text", "value", "remedy"]

@@ -24,6 +24,7 @@ from tomadapt.config import FileDomain, RunConfig, load_config
 from tomadapt.errors import MismatchError
 from tomadapt.io.atomic import output_folder, write_json
 from tomadapt.io.json_files import json_object
+from tomadapt.io.own_folder import require_same
 from tomadapt.io.volumes import open_target
 from tomadapt.learn.adversarial import AdversarialAdaptation
 from tomadapt.learn.engine import make_fabric
@@ -37,8 +38,6 @@ from tomadapt.report.collect import report_content
 from tomadapt.report.content import Evaluation
 from tomadapt.simulate.dataset import simulate_set, versions
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms, same_voxel_size
-
-_SHORT = 60
 
 
 def demo_config(seed: int) -> RunConfig:
@@ -161,27 +160,7 @@ def require_own(out: Path, wanted: dict[str, Any], *, needed_bytes: int) -> None
     if not mark.exists():
         output_folder(out, needed_bytes=needed_bytes)
         return
-    found = _read_record(mark)
-    if found != wanted:
-        raise MismatchError(
-            f"{out} holds a run of another configuration",
-            expected="the same configuration",
-            got=f"a difference in {'; '.join(_differing(found, wanted)[:6])}",
-            remedy="choose another --out or delete that folder",
-        )
-
-
-def _differing(found: dict[str, Any], wanted: dict[str, Any], above: str = "") -> list[str]:
-    """What differs between two records, with both values where they are short."""
-    texts: list[str] = []
-    for key in sorted({*found, *wanted}):
-        before, now = found.get(key), wanted.get(key)
-        if isinstance(before, dict) and isinstance(now, dict):
-            texts += _differing(before, now, f"{above}{key}.")
-        elif before != now:
-            values = f"{before} → {now}"
-            texts.append(f"{above}{key}" + (f" ({values})" if len(values) <= _SHORT else ""))
-    return texts
+    require_same(out, _read_record(mark), wanted)
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_others_picks_are_cleaned(planted: Path, tmp_path: Path) -> None:
     given = ("--particles", path, "--out", out)
     assert call("classify", planted / "tomogram.mrc", *STATED, *given) == 0
     summary = json.loads((out / "summary.json").read_text())
-    assert "15 Å: 1 pixels a voxel" in summary["assumed"]["coordinates"]
+    assert "15 Å: 1 pixel a voxel" in summary["assumed"]["coordinates"]
     assert not [text for text in summary["warnings"] if "check where they count" in text]
     found, rejected = (read_particles(out / f"{k}.star") for k in ("particles", "rejected"))
     notes = column(found, "userNote") + column(rejected, "userNote")
@@ -241,6 +241,31 @@ def test_a_wrong_voxel_size_is_told(cubes: Path, tmp_path: Path, one_thread: Non
     told = [text for text in summary["warnings"] if "times as large" in text]
     assert len(told) == 1
     assert "voxels are smaller than the 16.5 Å that is stated or in the file" in told[0]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", ["tomogram", "cubes"])
+def test_regression_a_voxel_size_stated_over_the_header_is_kept(
+    kind: str, planted: Path, cubes: Path, tmp_path: Path, one_thread: None
+) -> None:
+    """The warning that names both was on the screen alone, and neither in summary nor report."""
+    from tomadapt.simulate.dataset import open_set
+
+    path, options = tmp_path / "given.mrc", ["--voxel-size", 15, "--out", tmp_path / "out"]
+    if kind == "tomogram":
+        with mrcfile.open(planted / "tomogram.mrc") as file:
+            write_mrc(path, np.array(file.data)[:, :70], voxel_size_A=15.3)
+    else:
+        volumes = open_set(cubes).source.read(range(36)).numpy()
+        write_mrc(path, volumes.reshape(-1, 28, 28), voxel_size_A=15.3)
+    assert call("classify", path, *STATED, *options) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    sentence = f"{path} has voxels of 15.3 Å in its header, and 15 Å are stated"
+    assert [sentence in text for text in summary["warnings"]].count(True) == 1
+    assert summary["assumed"]["voxel size"].startswith("voxels of 15 Å, as stated (--voxel-size); ")
+    assert sentence in summary["assumed"]["voxel size"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("15.3 Å in its header") >= 2
 
 
 def test_poses_of_cubes_turn_the_structure_into_the_particle(

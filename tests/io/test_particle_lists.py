@@ -342,6 +342,15 @@ class TestPixelSize:
             found = read(tmp_path, relion4(), voxel_size_A=3.0)
         assert found.pixel_size_A is not None
         assert (found.pixel_size_A == 3.0).all()
+
+    def test_regression_a_stated_size_that_differs_little_counts(self, tmp_path: Path) -> None:
+        """Within 1 % of the list's it was left out in silence: 8 voxels over a thousand of them."""
+        with pytest.warns(UserWarning, match=r"2\.5 Å .* and 2\.52 Å are stated"):
+            found = read(tmp_path, relion4(), voxel_size_A=2.52)
+        assert found.pixel_size_A is not None
+        assert (found.pixel_size_A == 2.52).all()
+
+    def test_stated_as_found(self, tmp_path: Path) -> None:
         assert_the_particles(read(tmp_path, relion4(), voxel_size_A=2.5))
 
     def test_unknown(self, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tomadapt.errors import ConfigError, InputError, OutputError
-from tomadapt.io import star
 from tomadapt.io.star import (
+    MAX_COLUMNS,
     StarDocument,
     StarTable,
+    files,
     loop_of,
     parse_star,
     read_star,
@@ -295,7 +296,7 @@ class TestDamage:
         with pytest.raises(InputError, match="at most 150 MB"):
             read_star(tmp_path / "x.star")
         assert time.process_time() - start < 1
-        monkeypatch.setattr(star, "MAX_LINES", 3)
+        monkeypatch.setattr(files, "MAX_LINES", 3)
         (tmp_path / "y.star").write_text(RELION)
         with pytest.raises(InputError, match="at most 3 lines"):
             read_star(tmp_path / "y.star")
@@ -305,7 +306,7 @@ class TestDamage:
         for line in ("' " * 100_000, "'a" * 100_000, " " * 500_000 + "x", "_" * 300_000):
             with pytest.raises(InputError):
                 parse_star(f"data_\nloop_\n_a\n_b\n_c\n{line}\n1 2\n")
-        many = "\n".join(f"_l{n}" for n in range(star.MAX_COLUMNS + 1))
+        many = "\n".join(f"_l{n}" for n in range(MAX_COLUMNS + 1))
         with pytest.raises(InputError, match="too many labels"):
             parse_star(f"data_\nloop_\n{many}\n")
         assert time.process_time() - start < 5

@@ -165,6 +165,18 @@ class TestFormats:
         with pytest.warns(UserWarning, match="nobody set z"):
             assert open_tomogram(path, contrast="positive").voxel_size_A == 10.0
 
+    def test_regression_no_zero_is_said_of_a_grid_that_nobody_set(self, tmp_path: Path) -> None:
+        """Case c04, mz_is_1: the warning said 10 × 10 × 0 Å, and no such number is in the header.
+
+        The cell along z is its whole depth, which is told by doctor as it is.
+        """
+        path = write_mrc(tmp_path / "a.mrc")
+        path.write_bytes(changed(path.read_bytes(), 36, "<i", 1))
+        with pytest.warns(UserWarning, match=r"of 10 × 10 Å \(x, y; z is not set\) in its header"):
+            open_tomogram(path, contrast="positive")
+        with pytest.warns(UserWarning, match=r"10 × 10 Å \(x, y; z is not set\).* 8 Å are stated"):
+            open_tomogram(path, contrast="positive", voxel_size_A=8.0)
+
     def test_an_implausible_size_is_overridden(self, tmp_path: Path) -> None:
         path = write_mrc(tmp_path / "a.mrc", voxel_A=13480.0)
         with pytest.raises(InputError, match=r"cannot be.*give --voxel-size"):

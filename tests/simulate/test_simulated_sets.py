@@ -17,7 +17,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-import tomadapt.simulate.dataset as module
+import tomadapt.simulate.dataset.making as module
 from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
 from tomadapt.simulate.dataset import (

@@ -19,9 +19,9 @@ from tomadapt.tomograms.listed import listed_with_sign
 DRAWN = 400
 RIGHT, REFUSED, TOLD, SILENT = "right", "refused", "told", "SILENTLY WRONG"
 NAMED = {
-    "unit": r"--pixel-size|pixels a voxel|fractions|count from",
-    "binning": r"--pixel-size|--voxel-size|pixels a voxel",
-    "header": r"--pixel-size|--voxel-size|pixels a voxel",
+    "unit": r"--pixel-size|pixels? a voxel|fractions|count from",
+    "binning": r"--pixel-size|--voxel-size|pixels? a voxel",
+    "header": r"--pixel-size|--voxel-size|pixels? a voxel",
     "origin": r"count from",
     "axes": r"order of axes",
     "name": r"several tomograms|its one tomogram|(this|one) tomogram\b|axes, tomogram",

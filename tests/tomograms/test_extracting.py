@@ -115,13 +115,34 @@ def test_extract_again(tomogram: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     options = ["--particles", tmp_path / "balls.csv", "--out", out]
     assert call("extract", tomogram, *options, "--box", 16) == 0
-    assert call("extract", tomogram, *options, "--box", 12) == 0
-    assert open_target(out).box == 12
-    # A failure leaves what was there, whole.
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert call("extract", tomogram, *options, "--box", 38, "--border", "drop") == 3
+    assert call("extract", tomogram, *options, "--box", 16) == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    assert open_target(out).box == 12
+    # A failure leaves what was there, whole.
+    tomogram.write_bytes(tomogram.read_bytes()[:5000])
+    assert call("extract", tomogram, *options, "--box", 16) == 3
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert open_target(out).box == 16
+
+
+def test_regression_another_extraction_is_not_replaced_in_silence(
+    tomogram: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cubes of other options or of another list in --out were replaced without a word."""
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--out", out]
+    assert call("extract", tomogram, *options, "--box", 16) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert call("extract", tomogram, *options, "--box", 12) == 4
+    told = capsys.readouterr().err
+    assert "holds an extraction of another configuration" in told
+    assert "box (16 → 12)" in told
+    assert "choose another --out or delete that folder" in told
+    with (tmp_path / "balls.csv").open("a") as file:
+        file.write("20,20,20,one more\n")
+    assert call("extract", tomogram, *options, "--box", 16) == 4
+    assert "content of particles" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_regression_lists_that_cannot_be_written_leave_the_folder_as_it_was(
@@ -139,7 +160,7 @@ def test_regression_lists_that_cannot_be_written_leave_the_folder_as_it_was(
     for last in ("write_positions", "write_card"):
         with monkeypatch.context() as patch:
             patch.setattr(extracting, last, fail)
-            assert call("extract", tomogram, *options, "--box", 12) == 2
+            assert call("extract", tomogram, *options, "--box", 16) == 2
         assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert open_target(out).box == 16
 
@@ -152,6 +173,9 @@ def test_reconstruct(tmp_path: Path) -> None:
     kept = read_particles(out / "particles.star", strict=False)
     assert len(kept) == len(cubes) == 2
     assert len(open_target(out, contrast="positive")) == len(cubes)
+    # As for extract: the same again, and nothing else in its place.
+    assert call("reconstruct", export, "--contrast", "positive", "--out", out) == 0
+    assert call("reconstruct", export, "--contrast", "positive", "--mirror", "--out", out) == 4
 
 
 def test_regression_rows_of_an_extraction_have_the_numbers_of_their_cubes(

@@ -11,6 +11,7 @@ from confusions import RADIUS_A, world
 from tomadapt.errors import ConfigError
 from tomadapt.tomograms.listed import listed_with_sign, with_density_notes
 from tomadapt.tomograms.positions import Positions, listed_positions
+from tomadapt.tomograms.tomogram import Tomogram
 
 
 def written(path: Path, places_A: np.ndarray) -> Path:
@@ -49,3 +50,37 @@ def test_wrong_places_are_told_where_the_sign_was_found_in_another_way(tmp_path:
         listed_with_sign(
             tmp_path / "p.csv", here.tomogram, contrast="measure", radius_A=1.2 * RADIUS_A
         )
+
+
+@pytest.mark.parametrize("pixels_a_voxel", [4, 10 / 2.48])
+def test_regression_the_density_decides_between_a_rounded_header_and_a_chosen_size(
+    pixels_a_voxel: float, tmp_path: Path
+) -> None:
+    """Case c19: a header of 10 Å and pixels of 2.48 Å, which is 4 pixels a voxel, or 4.032.
+
+    Places were up to 6.2 voxels off where the header is rounded (relion #582); where somebody chose
+    voxels of 10 Å, as WarpTools asks for them, both sizes are right and must count.
+    """
+    rng = np.random.default_rng(8)
+    voxels = rng.permutation(np.arange(15, 790, 30))
+    places = np.stack([voxels, rng.integers(10, 22, 26), rng.integers(9, 15, 26)], axis=1)
+    volume = rng.normal(size=(24, 32, 800)).astype(np.float32) * 0.3
+    z, y, x = np.indices(volume.shape)
+    for place in places:
+        squares = sum((a - c) ** 2 for a, c in zip((x, y, z), place, strict=True))
+        volume += squares < 16
+    rows = [" ".join(["t", *(f"{c * pixels_a_voxel:.4f}" for c in place)]) for place in places]
+    labels = ["rlnTomoName", *(f"rlnCoordinate{axis}" for axis in "XYZ")]
+    head = "data_optics\n\n_rlnOpticsGroup 1\n_rlnTomoTiltSeriesPixelSize 2.48\n\n"
+    columns = "\n".join(f"_{label}" for label in labels)
+    text = f"{head}data_particles\n\nloop_\n{columns}\n" + "\n".join(rows) + "\n"
+    (tmp_path / "p.star").write_text(text)
+    _, positions, sign = listed_with_sign(
+        tmp_path / "p.star", Tomogram(volume, 10.0, name="t"), contrast="measure", radius_A=50
+    )
+    np.testing.assert_allclose(positions.coordinates_A / 10, places, atol=0.01)
+    assert sign.sign == 1
+    decided = "4 pixels a voxel are taken"
+    assert any(decided in note for note in positions.notes) == (pixels_a_voxel == 4)
+    assert (decided in positions.assumed["coordinates"]) == (pixels_a_voxel == 4)
+    assert any("if one of them is rounded" in n for n in positions.notes) == (pixels_a_voxel != 4)

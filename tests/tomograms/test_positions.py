@@ -46,6 +46,26 @@ def test_other_tomograms_and_bad_rows_are_rejected(tmp_path: Path) -> None:
     assert "the same particle as" in positions.rejected[3]
 
 
+def test_regression_tomograms_star_needs_the_wanted_tomogram_alone(tmp_path: Path) -> None:
+    """A tomograms.star without a series that no wanted particle is in was refused (case c14)."""
+    rows = "0012 -50 20 10\n0013 1 2 3\n0012 40 -30 20\n"
+    labels = [f"_rlnCenteredCoordinate{axis}Angst #{n}" for n, axis in enumerate("XYZ", 2)]
+    listed = "data_particles\n\nloop_\n_rlnTomoName #1\n" + "\n".join(labels) + f"\n{rows}"
+    sizes = "".join(f"_rlnTomoSize{axis} #{n}\n" for n, axis in enumerate("XYZ", 2))
+    head = f"data_global\n\nloop_\n_rlnTomoName #1\n{sizes}_rlnTomoTiltSeriesPixelSize #5\n"
+    own = write(tmp_path / "own.star", head + "0012 240 200 160 2.5\n")
+    path = write(tmp_path / "p.star", listed)
+    positions = listed_positions(path, TOMOGRAM, tomograms=own)
+    np.testing.assert_allclose(positions.coordinates_A, [[250, 270, 210], [340, 220, 220]])
+    assert dict(positions.rejected) == {1: "of another tomogram: 0013"}
+    # What is wanted is needed, and is named with its line.
+    other = write(tmp_path / "other.star", head + "0013 240 200 160 2.5\n")
+    with pytest.raises(InputError, match=r"line 8.*other.star has no size of .*'0012'"):
+        listed_positions(path, TOMOGRAM, tomograms=other)
+    with pytest.raises(InputError, match=r"row 2 \(line 9\).* no size of its tomogram '0013'"):
+        read_particles(path, tomograms=own)
+
+
 def test_files_hold_every_row_once(tmp_path: Path) -> None:
     """As many rows as were listed, each unchanged, in one of the two files."""
     rows = "0012 30 20 10 1 a\n0013 1 2 3 1 b\n0012 5 6 7 1 c\n0012 8 6 7 1 d\n"

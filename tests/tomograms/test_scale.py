@@ -60,6 +60,12 @@ def test_one_corner_one_plane_and_outside() -> None:
     assert placement_notes(0.2 * spread(5), SHAPE) == []  # five may well lie in a corner
 
 
+def test_regression_one_pixel_a_voxel() -> None:
+    """The sentence said 1 pixels a voxel."""
+    assert scale_of(10.0, 10.0, SHAPE).text.endswith("tomogram at 10 Å: 1 pixel a voxel")
+    assert scale_of(5.0, 10.0, SHAPE).text.endswith("2 pixels a voxel")
+
+
 def test_regression_fractions_of_the_volume_are_one_place() -> None:
     """WarpTools' template matching writes 0 … 1 (warp #182): 24 copies of the corner voxel."""
     why = collapsed(np.random.default_rng(0).random((24, 3)))

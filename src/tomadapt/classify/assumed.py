@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tomadapt.acquisition import Acquisition
 from tomadapt.classify.options import ClassifyOptions
+from tomadapt.io.voxel_sizes import STATED_TAKEN
 from tomadapt.recover.recording import Recording
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.positions import Positions
@@ -17,9 +20,10 @@ def tomogram_assumptions(
     sign: Sign,
     wedge: WedgeEstimate,
     positions: Positions,
+    told: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Decision → what it rests on, of a tomogram."""
-    found = {"voxel size": _voxel_size(tomogram.voxel_size_A, options.voxel_size_A)}
+    """Decision → what it rests on, of a tomogram; ``told`` was warned of when it was opened."""
+    found = {"voxel size": _voxel_size(tomogram.voxel_size_A, options.voxel_size_A, told)}
     if options.particles is None:
         pixel_A = options.tilt_series_pixel_size_A
         size_A = tomogram.voxel_size_A if pixel_A is None else pixel_A
@@ -45,6 +49,7 @@ def cubes_assumptions(
     stated_voxel_size_A: float | None,
     contrast: str,
     files: bool,
+    told: Sequence[str] = (),
 ) -> dict[str, str]:
     """Decision → what it rests on, of cubes.
 
@@ -58,9 +63,11 @@ def cubes_assumptions(
         How their sign was found.
     files
         Whether each cube has a file of its own.
+    told
+        What was warned of when they were opened.
     """
     found = {
-        "voxel size": _voxel_size(voxel_size_A, stated_voxel_size_A),
+        "voxel size": _voxel_size(voxel_size_A, stated_voxel_size_A, told),
         "contrast": contrast,
         "tilts": summary.get("tilts", _range(recording.acquisition)),
         "CTF": summary.get("CTF", _ctf(recording.acquisition)),
@@ -70,9 +77,11 @@ def cubes_assumptions(
     return found
 
 
-def _voxel_size(size_A: float, stated_A: float | None) -> str:
+def _voxel_size(size_A: float, stated_A: float | None, told: Sequence[str]) -> str:
+    """Where it comes from; where the file says another one, both are named."""
     source = "as the file says" if stated_A is None else "as stated (--voxel-size)"
-    return f"voxels of {size_A:g} Å, {source}"
+    other = "".join(f"; {text}" for text in told if text.endswith(STATED_TAKEN))
+    return f"voxels of {size_A:g} Å, {source}{other}"
 
 
 def _range(acquisition: Acquisition) -> str:

@@ -32,6 +32,7 @@ from tomadapt.classify.stacks import (
     write_stack_labels,
 )
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.heard import heard
 from tomadapt.io.atomic import write_json
 from tomadapt.io.tilt_stacks import particle_file
 from tomadapt.io.volumes import Contrast, open_target
@@ -168,7 +169,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     require_own(out, wanted, needed_bytes=0)
     clock = StageClock(out / "stages.json")
     where = make_fabric(device).device
-    with clock.stage("cubes"):
+    opened: list[str] = []
+    with clock.stage("cubes"), heard(opened):
         measured = MeasuredCubes.of(
             options.cubes,
             options.recording,
@@ -205,7 +207,8 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     with clock.stage("contrast"):
         sign = cubes_sign(data, structures, noise, settings, options)
     write_json(out / "config.json", wanted)
-    told = [text for text in (sign.warning, measured.contradiction(options.recording)) if text]
+    contradiction = measured.contradiction(options.recording)
+    told = [text for text in (*opened, sign.warning, contradiction) if text]
     acquisition = None if recording.flat_transfer else recording.acquisition
     with clock.stage("judge"):
         verdicts = judge(
@@ -255,6 +258,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
                 stated_voxel_size_A=None if measured.stacks else options.voxel_size_A,
                 contrast=sign.text,
                 files=bool(files),
+                told=opened,
             ),
             "tilt_series": series_counts(measured.stacks, kept) if measured.stacks else {},
             "warnings": told,
@@ -278,7 +282,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         )
         write_judged_report(content, out / "report.html")
         write_json(out / "summary.json", summary)
-    for text in told:
+    for text in told[len(opened) :]:
         warnings.warn(text, stacklevel=2)
     return summary
 
@@ -317,7 +321,8 @@ def classify_cubes_by_network(
     require_own(out, wanted, needed_bytes=0)
     clock = StageClock(out / "stages.json")
     fabric = make_fabric(device)
-    with clock.stage("cubes"):
+    opened: list[str] = []
+    with clock.stage("cubes"), heard(opened):
         data, stated = _opened(options, out, contrast=options.contrast)
         recording = recording_of(data, stated)
         if options.source is None or recording.flat_transfer:
@@ -351,7 +356,8 @@ def classify_cubes_by_network(
     prediction.write_csv(out / "labels.csv")
     counts = np.bincount(prediction.labels, minlength=len(prediction.class_names))
     guard = labelled.adapted.card.training["guard"]
-    told = [text for text in (labelled.adapted.card.training.get("adaptation_warning"),) if text]
+    adaptation = labelled.adapted.card.training.get("adaptation_warning")
+    told = [text for text in (*opened, adaptation) if text]
     summary = {
         "cubes": str(options.cubes),
         "method": options.method,
@@ -369,13 +375,14 @@ def classify_cubes_by_network(
             if options.contrast != "measure"
             else "measured: particles are not darker than their surroundings",
             files=bool(prediction.names),
+            told=opened,
         ),
         "warnings": told,
         "seconds": {name: record["seconds"] for name, record in clock.records.items()},
         "versions": versions(),
     }
     write_json(out / "summary.json", summary)
-    for text in told:
+    for text in told[len(opened) :]:
         warnings.warn(text, stacklevel=2)
     return summary
 

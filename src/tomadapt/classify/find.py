@@ -27,10 +27,10 @@ from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.subtomograms import Indices
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extraction import extract
-from tomadapt.tomograms.listed import with_density_notes
+from tomadapt.tomograms.listed import placed, with_density_notes
 from tomadapt.tomograms.matched_filter import Candidates, Level, find_candidates
 from tomadapt.tomograms.picking import Picks
-from tomadapt.tomograms.positions import Positions, listed_positions, picked_positions
+from tomadapt.tomograms.positions import Positions, picked_positions
 from tomadapt.tomograms.tomogram import Tomogram
 
 LEAST_NATS = 5.0
@@ -182,9 +182,10 @@ class Finder:
         """The user's list."""
         options = self.options
         assert options.particles is not None
-        positions = listed_positions(
+        positions, _ = placed(
             options.particles,
             self.tomogram,
+            radii_A=(self.geometry.mean_diameter_A / 2,),
             pixel_size_A=options.pixel_size_A,
             tomograms=options.tomograms_star,
         )

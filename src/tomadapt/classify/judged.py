@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tomadapt.classify.find import CleanCubes, Finder, overlaps
 from tomadapt.classify.matched_source import Geometry, choose_geometry
 from tomadapt.classify.options import ClassifyOptions
+from tomadapt.heard import heard
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
@@ -58,6 +59,8 @@ class JudgedTomogram:
         (n, 3) coordinates after alignment.
     n_maxima
         How many maxima the matched filters had; 0 for a list.
+    told
+        What was warned of when files were opened and cubes cut out.
     """
 
     options: ClassifyOptions
@@ -72,6 +75,7 @@ class JudgedTomogram:
     duplicates: Mapping[int, int]
     refined_A: NDArray[np.float64]
     n_maxima: int
+    told: tuple[str, ...] = ()
 
 
 def classify_by_likelihood(
@@ -112,7 +116,8 @@ def classify_by_likelihood(
     clock = StageClock(out / "stages.json")
     where = make_fabric(device).device
     acquisition = options.source.acquisition
-    with clock.stage("tomogram"):
+    told: list[str] = []
+    with clock.stage("tomogram"), heard(told):
         tomogram = open_tomogram(
             options.tomogram, contrast="positive", voxel_size_A=options.voxel_size_A
         )
@@ -132,7 +137,7 @@ def classify_by_likelihood(
     finder = Finder(options, tomogram, geometry, structures, points, level)
     with clock.stage("positions"):
         found = finder.listed() if options.particles else finder.picked()
-    with clock.stage("extract"):
+    with clock.stage("extract"), heard(told):
         positions, volumes = extract_to_folder(
             found.tomogram,
             found.positions,
@@ -173,11 +178,12 @@ def classify_by_likelihood(
         duplicates=duplicates,
         refined_A=refined_A,
         n_maxima=found.n_maxima,
+        told=tuple(told),
     )
     with clock.stage("report"):
         summary = write_judged(result, out, seconds=clock.records)
     for text in summary["warnings"]:
-        if text not in early:
+        if text not in (*told, *early):
             warnings.warn(text, stacklevel=2)
     return summary
 

@@ -86,7 +86,7 @@ def write_judged(
         radii_A=result.geometry.radii_A,
         classes=(*verdicts.wanted, NULL_CLASS),
     )
-    warnings = [t for t in (result.contrast.warning, result.wedge_warning) if t]
+    warnings = [t for t in (*result.told, result.contrast.warning, result.wedge_warning) if t]
     acquisition = result.options.source.acquisition
     voxel_size_A = result.tomogram.voxel_size_A
     warnings += acquisition_warnings(verdicts, acquisition, voxel_size_A)
@@ -119,7 +119,12 @@ def write_judged(
         "wedge": result.wedge.record,
         "contrast": {"sign": result.contrast.sign, "text": result.contrast.text},
         "assumed": tomogram_assumptions(
-            result.options, result.tomogram, result.contrast, result.wedge, positions
+            result.options,
+            result.tomogram,
+            result.contrast,
+            result.wedge,
+            positions,
+            result.told,
         ),
         "warnings": warnings,
         "seconds": {name: record["seconds"] for name, record in seconds.items()},

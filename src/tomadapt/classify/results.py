@@ -61,6 +61,8 @@ class Findings:
         (classes,) as estimated after adaptation; what ``ada`` predicts is corrected for them.
     predictions
         Method → what it predicts of them.
+    told
+        What was warned of when files were opened and cubes cut out.
     """
 
     options: ClassifyOptions
@@ -76,6 +78,7 @@ class Findings:
     source: MatchedSource
     adapted: Model
     target: Subtomograms
+    told: tuple[str, ...] = ()
 
     @property
     def prediction(self) -> Prediction:
@@ -96,7 +99,7 @@ class Findings:
     @property
     def warnings(self) -> list[str]:
         """Everything that the user should doubt."""
-        found = [self.contrast.warning, self.wedge_warning]
+        found = [*self.told, self.contrast.warning, self.wedge_warning]
         found.append(self.adapted.card.training.get("adaptation_warning"))
         if self.preference < -LEAST_PREFERENCE:
             found.append(
@@ -321,6 +324,7 @@ def _summary(
             findings.contrast,
             findings.wedge,
             findings.positions,
+            findings.told,
         ),
         "guard": findings.guard,
         "warnings": findings.warnings,

@@ -22,6 +22,7 @@ from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.results import Findings, write_results
 from tomadapt.errors import ConfigError
+from tomadapt.heard import heard
 from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
@@ -91,7 +92,8 @@ def classify(
         require_zarr(out / "particles.zarr")
     clock = StageClock(out / "stages.json")
     fabric = make_fabric(device)
-    with clock.stage("tomogram"):
+    told: list[str] = []
+    with clock.stage("tomogram"), heard(told):
         tomogram = open_tomogram(
             options.tomogram, contrast="positive", voxel_size_A=options.voxel_size_A
         )
@@ -100,7 +102,7 @@ def classify(
         wedge_warning = compare_with_stated(wedge, options.source.acquisition)
     with clock.stage("positions"):
         tomogram, positions, contrast = find_positions(tomogram, options, geometry)
-    with clock.stage("extract"):
+    with clock.stage("extract"), heard(told):
         acquisition = options.source.acquisition
         positions, volumes = extract_to_folder(
             tomogram,
@@ -147,11 +149,12 @@ def classify(
         source=source,
         adapted=labelled.adapted,
         target=target,
+        told=tuple(told),
     )
     with clock.stage("report"):
         summary = write_results(findings, out, seconds=clock.records)
     for text in findings.warnings:
-        if text not in early:
+        if text not in (*told, *early):
             warnings.warn(text, stacklevel=2)
     return summary
 

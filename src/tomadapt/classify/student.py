@@ -17,6 +17,7 @@ from tomadapt.classify.judged_summary import (
 )
 from tomadapt.classify.student_labels import StudentLabels
 from tomadapt.classify.teaching import FEWEST, JudgedTarget, Taught, taught
+from tomadapt.heard import heard
 from tomadapt.io.atomic import write_json
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
@@ -62,7 +63,8 @@ def classify_cubes_by_student(
     wanted = options.model_dump(mode="json", exclude={"fdr", "adapt"})
     require_own(out, wanted, needed_bytes=0)
     clock, fabric = StageClock(out / "stages.json"), make_fabric(device)
-    with clock.stage("cubes"):
+    opened: list[str] = []
+    with clock.stage("cubes"), heard(opened):
         target = JudgedTarget.of(options, out, fabric.device)
     write_json(out / "config.json", wanted)
     rng = np.random.default_rng(options.seed)
@@ -76,7 +78,7 @@ def classify_cubes_by_student(
             more = max(FEWEST, round(UNSURE_SHARE * len(first.rows)))
             unsure = left[np.argsort(found[left].max(axis=1), kind="stable")][:more]
             parts.append(target.judged(np.sort(unsure)))
-    told = _warnings(options, target, student)
+    told = [*opened, *_warnings(options, target, student)]
     labels = StudentLabels.of(found, parts, student.names, options.fdr)
     files = target.data.names
     labels.write_csv(out / "labels.csv", parts, target.data.voxel_size_A, files)
@@ -100,6 +102,7 @@ def classify_cubes_by_student(
             stated_voxel_size_A=options.voxel_size_A,
             contrast=target.sign.text,
             files=bool(files),
+            told=opened,
         ),
         "warnings": told,
         "seconds": {name: record["seconds"] for name, record in clock.records.items()},
@@ -107,7 +110,7 @@ def classify_cubes_by_student(
         "versions": versions(),
     }
     write_json(out / "summary.json", summary)
-    for text in told:
+    for text in told[len(opened) :]:
         warnings.warn(text, stacklevel=2)
     return summary
 

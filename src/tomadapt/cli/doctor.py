@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     from tomadapt.doctor import Report
 
-_MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "problem": ("PROBLEM", "bold red")}
+_MARKS = {
+    "ok": ("ok", "green"),
+    "note": ("note", "yellow"),
+    "warning": ("WARNING", "bold yellow"),
+    "problem": ("PROBLEM", "bold red"),
+}
 
 
 @app.command()
@@ -33,8 +38,8 @@ def doctor(
 ) -> None:
     """Audit files and this machine; exits with 1 when there is a problem, else with 0.
 
-    Lists of particles are held against tomograms of the same name given with them. Of voxels
-    samples are read. Without a FILE only the machine is looked at.
+    A list of particles is held against the tomogram given with it, of several against those that
+    it names. Of voxels samples are read. Without a FILE only the machine is looked at.
     """
     import json
 
@@ -50,10 +55,17 @@ def doctor(
         console = Console()
         for report in (*audit.files, audit.machine):
             console.print(_table(report))
-        count = audit.problems
-        console.print(f"{count or 'no'} problem{'' if count == 1 else 's'} found", highlight=False)
+        found = f"{counted(audit.problems, 'problem')} found"
+        if audit.warnings:
+            found += f", {counted(audit.warnings, 'warning')}"
+        console.print(found, highlight=False)
     if audit.problems:
         raise typer.Exit(1)
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things in words: no, 1 thing, 2 things."""
+    return f"{n or 'no'} {what}{'' if n == 1 else 's'}"
 
 
 def _table(report: Report) -> Table:

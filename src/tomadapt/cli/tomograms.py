@@ -139,13 +139,30 @@ def extract_command(
 ) -> None:
     """Cut particles out of a tomogram: a folder that adapt and predict take as a target."""
     from tomadapt.io.extracted import ExtractedCard
-    from tomadapt.tomograms.extracting import extract_to_folder
+    from tomadapt.tomograms.extracting import (
+        extract_to_folder,
+        made_with,
+        require_extraction,
+    )
     from tomadapt.tomograms.listed import listed_with_sign
     from tomadapt.tomograms.positions import require_elsewhere
     from tomadapt.tomograms.wedge import orientation_fault, tomogram_wedge
 
     kind: Any = one_of("--border", border, ("pad", "drop"))
     require_elsewhere(particles, out)
+    made = made_with(
+        particles,
+        tomogram=tomogram,
+        box=box,
+        cube_voxel_size=cube_voxel_size,
+        border=kind,
+        smoothing_nm=smoothing_nm,
+        pixel_size=pixel_size,
+        tomograms=tomograms,
+        voxel_size=voxel_size,
+        contrast=contrast,
+    )
+    require_extraction(out, made)
     opened = _open(tomogram, voxel_size)
     size = opened.voxel_size_A if cube_voxel_size is None else cube_voxel_size
     signed, positions, sign = listed_with_sign(
@@ -173,6 +190,7 @@ def extract_command(
             tomogram=str(tomogram),
             contrast=sign.text,
             smoothing_sigma_A=10 * smoothing_nm,
+            made_with=made,
         ),
         border=kind,
     )

@@ -12,12 +12,12 @@ from tomadapt.doctor.findings import Audit, Finding, Report, problem, words_of
 from tomadapt.doctor.kinds import Format, format_of, is_tomogram
 from tomadapt.doctor.lists import (
     Companions,
-    KnownTomogram,
     list_findings,
     tomogram_list_findings,
 )
 from tomadapt.doctor.machine import machine_findings
 from tomadapt.doctor.models import configuration_findings, model_findings
+from tomadapt.doctor.placed import KnownTomogram
 from tomadapt.doctor.structures import structure_findings
 from tomadapt.doctor.volumes import tomogram_findings
 from tomadapt.errors import TomadaptError

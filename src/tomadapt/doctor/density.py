@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.doctor.findings import Finding, note, ok, problem, words_of
+from tomadapt.doctor.findings import Finding, note, ok, problem, warning, words_of
 from tomadapt.errors import TomadaptError
-from tomadapt.tomograms.filling import constant_cells
+from tomadapt.tomograms.filling import FILLED, constant_cells
 from tomadapt.tomograms.spectrum import MeanPower
 from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import CLEAR, WedgeEstimate, estimate_wedge, orientation_fault
@@ -155,6 +155,12 @@ def _filling(sample: Sample) -> Finding:
     if sample.constant > 0.9:
         remedy = "check that this is the right file, and that it was written to its end"
         return problem("filling", text, value, remedy=remedy)
+    if sample.constant > FILLED:
+        remedy = (
+            "check that it is masked so on purpose: what an interrupted download or program left "
+            "out looks the same, and particles there are lost"
+        )
+        return warning("filling", text, value, remedy=remedy)
     return note("filling", text, value)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tomadapt.errors import TomadaptError
 
-Level = Literal["ok", "note", "problem"]
+Level = Literal["ok", "note", "warning", "problem"]
 FORMAT = "tomadapt-doctor-1"
 
 
@@ -21,7 +21,8 @@ class Finding:
     key
         What it is about; programs find it by this. Unique within a report.
     level
-        ``ok``; ``note``: to be known, or to be stated in a command; ``problem``: to be mended.
+        ``ok``; ``note``: to be known, or to be stated in a command; ``warning``: likely wrong, the
+        commands warn of it; ``problem``: to be mended.
     text
         In words.
     value
@@ -45,6 +46,11 @@ def ok(key: str, text: str, value: Any = None) -> Finding:
 def note(key: str, text: str, value: Any = None, *, remedy: str | None = None) -> Finding:
     """An observation to be known."""
     return Finding(key, "note", text, value, remedy)
+
+
+def warning(key: str, text: str, value: Any = None, *, remedy: str | None = None) -> Finding:
+    """An observation that the commands warn of: they go on, and what they give may be wrong."""
+    return Finding(key, "warning", text, value, remedy)
 
 
 def problem(key: str, text: str, value: Any = None, *, remedy: str) -> Finding:
@@ -82,6 +88,11 @@ class Report:
         """How many."""
         return sum(finding.level == "problem" for finding in self.findings)
 
+    @property
+    def warnings(self) -> int:
+        """How many."""
+        return sum(finding.level == "warning" for finding in self.findings)
+
     def value(self, key: str) -> Any:
         """The value of a finding, None where it was not made."""
         return next((f.value for f in self.findings if f.key == key), None)
@@ -99,6 +110,11 @@ class Audit:
         """How many in all."""
         return self.machine.problems + sum(report.problems for report in self.files)
 
+    @property
+    def warnings(self) -> int:
+        """How many in all."""
+        return self.machine.warnings + sum(report.warnings for report in self.files)
+
     def as_json(self) -> dict[str, Any]:
         """Of plain types for :mod:`json`; what is no finite number is None."""
         reports = (self.machine, *self.files)
@@ -107,11 +123,18 @@ class Audit:
                 "subject": report.subject,
                 "kind": report.kind,
                 "problems": report.problems,
+                "warnings": report.warnings,
                 "findings": [_plain(vars(finding)) for finding in report.findings],
             }
             for report in reports
         ]
-        return {"format": FORMAT, "problems": self.problems, "machine": machine, "files": files}
+        return {
+            "format": FORMAT,
+            "problems": self.problems,
+            "warnings": self.warnings,
+            "machine": machine,
+            "files": files,
+        }
 
 
 def _plain(value: Any) -> Any:

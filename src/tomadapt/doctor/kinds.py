@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from tomadapt.errors import InputError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.em import read_em_header
 from tomadapt.io.extracted import is_extracted
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import read_header
+from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.star import read_text
 from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
 from tomadapt.io.zipped import zipped_fault
@@ -47,6 +49,9 @@ _STARTS: tuple[tuple[bytes, Format], ...] = (
     (b"\x93NUMPY", "npy"),
     (b"PK\x03\x04", "npz"),
 )
+_START_BYTES = 2**16
+_LABEL = re.compile(rb"^[ \t]*_(rln|wrp)[A-Z]", re.MULTILINE)
+"""A label of RELION's or Warp's at the beginning of a line: a STAR file, whatever its name."""
 _COORDINATES = ("rlnCoordinateX", "rlnCenteredCoordinateXAngst", "rlnTomoParticlesFile")
 
 
@@ -66,11 +71,17 @@ def format_of(path: Path) -> Format:
         names = ("zarr.json", ".zattrs")
         is_zarr = path.suffix.lower() in ZARR_SUFFIXES or any((path / n).exists() for n in names)
         return "zarr" if is_zarr else "folder"
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    # Before the name: the commands read a list whatever it is called.
+    if _LABEL.search(start):
+        return _star(path)
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
-    with path.open("rb") as file:
-        start = file.read(212)
+        kind = _SUFFIXES[suffix]
+        # No file of voxels or weights is without zeros at its beginning.
+        binary = kind not in ("structure", "toml") and not path.name.lower().endswith(".gz")
+        return "list" if binary and b"\0" not in start and _is_list(path) else kind
     if start[208:211] == b"MAP":
         return "mrc"
     if (fault := zipped_fault(path)) is not None:
@@ -78,13 +89,27 @@ def format_of(path: Path) -> Format:
     for mark, kind in _STARTS:
         if start.startswith(mark):
             return kind
-    if suffix == ".star":
-        try:
-            text = read_text(path)
-        except InputError:
-            return "list"  # whose reader says what it is
-        if "_rlnTomoSizeX" in text and not any(f"_{name}" in text for name in _COORDINATES):
-            return "tomograms"
+    return _star(path) if suffix == ".star" else "list"
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a text is read as a list of particles; some formats leave sizes to be stated."""
+    try:
+        return len(read_particles(path, strict=False)) > 0
+    except ConfigError:
+        return True
+    except InputError:
+        return False
+
+
+def _star(path: Path) -> Format:
+    """A list of particles, or RELION's of tomograms."""
+    try:
+        text = read_text(path)
+    except InputError:
+        return "list"  # whose reader says what it is
+    if "_rlnTomoSizeX" in text and not any(f"_{name}" in text for name in _COORDINATES):
+        return "tomograms"
     return "list"
 
 

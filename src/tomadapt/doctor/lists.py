@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.doctor.findings import Finding, note, ok, problem, words_of
+from tomadapt.doctor.findings import Finding, note, ok, problem, warning, words_of
+from tomadapt.doctor.placed import KnownTomogram, placed_findings
 from tomadapt.errors import ConfigError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
@@ -29,28 +30,6 @@ _NAMES = {
     "points": "rows of x, y, z",
 }
 """What a user would call a dialect, where its own name does not say it."""
-
-
-@dataclass(frozen=True)
-class KnownTomogram:
-    """A tomogram that was given with a list.
-
-    Attributes
-    ----------
-    name
-        As lists should call it.
-    shape
-        Voxels along z, y, x.
-    voxel_size_A
-        In Å, NaN where its file does not know it.
-    path
-        The whole path of its file.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    voxel_size_A: float
-    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,8 @@ def tomogram_list_findings(path: Path) -> Iterator[Finding]:
     """
     table = next(t for t in read_star(path).tables if "rlnTomoSizeX" in t)
     names = list(table.column("rlnTomoName")) if "rlnTomoName" in table else []
-    yield ok("tomograms", f"{len(table)} tomograms: {_some(names)}", names)
+    text = f"{len(table)} tomogram{'' if len(table) == 1 else 's'}: {_some(names)}"
+    yield ok("tomograms", text, names)
 
 
 def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
@@ -97,10 +77,14 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
         yield problem("particles", "no particles", 0, remedy="check the program that wrote it")
         return
     yield ok("particles", f"{len(particles)} particles", len(particles))
+    said = []
     if taken:
-        yield note("taken_from_tomogram", taken)
+        # Of one tomogram it is what the commands warn of.
+        level = warning if len(given.tomograms) == 1 else note
+        said.append(level("taken_from_tomogram", taken))
     if particles.basis:
-        yield note("basis", particles.basis)
+        said.append(warning("basis", particles.basis))
+    yield from said
     yield _rows(particles)
     yield _names(particles)
     yield _poses(particles)
@@ -109,12 +93,13 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
         text = ", ".join(f"{name or 'unnamed'} {n}" for name, n in counts.most_common(_SHOWN))
         yield ok("classes", f"{text}{' …' if len(counts) > _SHOWN else ''}", dict(counts))
     if particles.pixel_size_A is not None:
-        sizes = np.unique(particles.pixel_size_A).tolist()
+        known = particles.pixel_size_A[np.isfinite(particles.pixel_size_A)]
+        sizes = np.unique(known).tolist()
         text = f"pixels of {_some([f'{size:g}' for size in sizes])} Å"
         text += ", taken from the tomogram" if taken else " named"
         yield ok("pixel_size", text, sizes)
     if given.tomograms:
-        yield from _against_tomograms(particles, given.tomograms)
+        yield from _against_tomograms(path, particles, given, said)
 
 
 def _read(path: Path, given: Companions) -> tuple[ParticleList, str]:
@@ -161,6 +146,9 @@ def _rows(particles: ParticleList) -> Finding:
     reasons = "; ".join(p.reason for p in particles.problems[:_SHOWN])
     more = " …" if len(rows) > _SHOWN else ""
     text = f"{len(rows)} of {len(particles)} rows cannot be used: {reasons}{more}"
+    if all(p.lacks_size for p in particles.problems):
+        remedy = "give the tomograms that these rows are of, unless they are not wanted"
+        return warning("rows", text, rows, remedy=remedy)
     return problem("rows", text, rows, remedy="mend or delete these rows")
 
 
@@ -182,8 +170,10 @@ def _poses(particles: ParticleList) -> Finding:
 
 
 def _against_tomograms(
-    particles: ParticleList, tomograms: Sequence[KnownTomogram]
+    path: Path, particles: ParticleList, given: Companions, said: Sequence[Finding]
 ) -> Iterator[Finding]:
+    """Whether the list fits its tomograms; ``said`` has been found of it already."""
+    tomograms = given.tomograms
     rows_of = _rows_of(particles, tomograms)
     others = [t.name for t in tomograms if t.name not in rows_of]
     matched = {name: len(rows) for name, rows in rows_of.items()}
@@ -191,31 +181,33 @@ def _against_tomograms(
         listed = _some([name or "unnamed" for name in dict.fromkeys(particles.own_tomograms)])
         text = f"no particle is in {_some(others)}; the list has {listed}"
         remedy = "if they belong together, give the file the name that the list has"
-        yield note("tomograms_given", text, matched, remedy=remedy)
+        yield warning("tomograms_given", text, matched, remedy=remedy)
     else:
         text = ", ".join(f"{n} particles in {name}" for name, n in matched.items())
         yield ok("tomograms_given", text, matched)
     known = [t for t in tomograms if t.name in rows_of and math.isfinite(t.voxel_size_A)]
-    if known:
-        yield _inside(particles, known, rows_of)
-        yield _placement(particles, known, rows_of)
-    if known and particles.pixel_size_A is not None:
-        yield _sizes(particles, known, rows_of)
+    if not known:
+        return
+    held = [_inside(particles, known, rows_of), _placement(particles, known, rows_of)]
+    if particles.pixel_size_A is not None:
+        held.append(_sizes(particles, known, rows_of))
+    yield from held
+    yield from placed_findings(path, known, given.tomogram_list, [*said, *held])
 
 
 def _rows_of(
     particles: ParticleList, tomograms: Sequence[KnownTomogram]
 ) -> dict[str, NDArray[np.int64]]:
-    """The rows of each tomogram that has any; a list without names belongs to the only one."""
+    """The rows of each tomogram that has any; a list of one name or none is of the only one."""
     found = {}
     names = particles.own_tomograms
-    only = len(tomograms) == 1 and not any(names)
+    # The commands have one tomogram, and take a list of one other name for its own. Of several
+    # only those that the list names.
+    only = len(tomograms) == 1
     for tomogram in tomograms:
         named = rows_of_tomogram(
             names, tomogram.name, path=tomogram.path, columns=further_columns(particles)
         )
-        # Commands take a list of one other name for their tomogram's, and say so; here files are
-        # given together that may not belong together.
         nameless = named is not None and (named.doubt or not any(names))
         if named is None or (nameless and not only and not any(named.of)):
             continue
@@ -273,7 +265,7 @@ def _placement(
             told[tomogram.name] = notes
     if told:
         text = "; ".join(f"in {name}, {text}" for name, texts in told.items() for text in texts)
-        return note("placement", text, told)
+        return warning("placement", text, told)
     return ok("placement", "coordinates are spread over the tomograms given", told)
 
 
@@ -289,7 +281,8 @@ def _sizes(
     sizes_A = particles.pixel_size_A if particles.pixel_size_A is not None else np.empty(0)
     scales = {}
     for tomogram in tomograms:
-        for size_A in np.unique(sizes_A[rows_of[tomogram.name]]).tolist():
+        here = sizes_A[rows_of[tomogram.name]]
+        for size_A in np.unique(here[np.isfinite(here)]).tolist():
             scale = scale_of(size_A, tomogram.voxel_size_A, tomogram.shape)
             scales[f"{tomogram.name}: {scale.text}"] = scale
     value = {text: scale.ratio for text, scale in scales.items()}
@@ -299,8 +292,9 @@ def _sizes(
         return problem("tomogram_voxel_size", _some(wrong), value, remedy=remedy)
     if wrong:
         text = f"{_some(wrong)}; but coordinates are in Å and do not count in them"
-        return note("tomogram_voxel_size", text, value)
+        return warning("tomogram_voxel_size", text, value)
     doubts = [f"{text}; {s.doubt}" for text, s in scales.items() if s.doubt]
     if doubts:
-        return note("tomogram_voxel_size", _some(doubts), value, remedy=remedy)
-    return ok("tomogram_voxel_size", _some([*scales]), value)
+        return warning("tomogram_voxel_size", _some(doubts), value, remedy=remedy)
+    text = _some([*scales]) or "of the tomograms given no pixel size is known"
+    return ok("tomogram_voxel_size", text, value)

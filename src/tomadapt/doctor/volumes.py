@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +14,16 @@ from tomadapt.doctor.density import (
     spectrum_findings,
     spread_blocks,
 )
-from tomadapt.doctor.findings import Finding, note, ok, problem
+from tomadapt.doctor.findings import Finding, note, ok, problem, warning
 from tomadapt.doctor.kinds import Format
 from tomadapt.errors import ConfigError
 from tomadapt.io.em import read_em_header
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import MrcHeader, read_header
-from tomadapt.io.ome_zarr import open_ome_zarr
+from tomadapt.io.ome_zarr import FEW_MISSING, NOT_STORED, open_ome_zarr
 from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.io.voxel_sizes import LARGEST_A, SMALLEST_A
+from tomadapt.tomograms.names import plain_name
 from tomadapt.tomograms.spectrum import tomogram_power
 from tomadapt.tomograms.tomogram import Tomogram
 
@@ -38,9 +40,14 @@ def tomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
         What the reader refuses; findings that came before it stand.
     """
     yield from header_findings(path, kind)
-    tomogram, size_A = _opened(path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", NOT_STORED)  # chunks have their own finding
+        tomogram, size_A = _opened(path)
+    if told:
+        yield warning("told", "; ".join(dict.fromkeys(str(w.message) for w in told)))
     yield voxel_size_finding(size_A, can_be_known=kind != "em")
-    yield ok("name", f"called {tomogram.name!r} in lists of particles", tomogram.name)
+    yield _name(path, tomogram.name)
     yield shape_finding(tomogram.shape)
     sample = measured(spread_blocks(tomogram))
     yield from sample_findings(sample, math.prod(tomogram.shape))
@@ -48,6 +55,14 @@ def tomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
         return
     yield from spectrum_findings(lambda: tomogram_power(tomogram), size_A)
     yield contrast_finding(tomogram, size_A)
+
+
+def _name(path: Path, name: str) -> Finding:
+    """What lists call the tomogram."""
+    plain = plain_name(name)
+    also = "" if plain == name else f" or {plain!r}"
+    text = f"in lists of particles, the tomogram of file {path.name} is called {name!r}{also}"
+    return ok("name", text, name)
 
 
 def _opened(path: Path) -> tuple[Tomogram, float | None]:
@@ -101,7 +116,9 @@ def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
         packed = "" if stack.volumes[0].dtype.name == stored else ", packed to few bits"
         yield ok("voxel_type", f"{stored}{packed}", stored)
     elif kind == "zarr":
-        image = open_ome_zarr(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", NOT_STORED)
+            image = open_ome_zarr(path)
         version = "0.5" if image.array.metadata.zarr_format == 3 else "0.4"
         yield ok("format", f"OME-Zarr {version}, finest level", f"OME-Zarr {version}")
         yield ok("voxel_type", image.dtype.name, image.dtype.name)
@@ -112,7 +129,8 @@ def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
             yield ok("chunks", f"{count} chunks; whether all are stored was not counted", value)
         elif missing:
             remedy = "copy it again if it was downloaded in part"
-            yield note("chunks", text, value, remedy=remedy)
+            level = warning if missing > FEW_MISSING * count else note
+            yield level("chunks", text, value, remedy=remedy)
         else:
             yield ok("chunks", f"{count} chunks", value)
 

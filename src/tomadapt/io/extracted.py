@@ -56,6 +56,8 @@ class ExtractedCard(BaseModel):
         Where it was stated.
     smoothing_sigma_A
         Of the Gaussian they were smoothed with.
+    made_with
+        The options of the command that made it; empty where another command did, in its own folder.
     versions
         Of the programs.
     """
@@ -70,6 +72,7 @@ class ExtractedCard(BaseModel):
     contrast: str
     acquisition: Acquisition | None = None
     smoothing_sigma_A: float = 0.0
+    made_with: dict[str, str] = {}
     versions: dict[str, str] = {}
 
 

@@ -44,7 +44,10 @@ _FEW_VOXELS, _MOST_SMALL_CHUNKS = 2**9, 2**12
 _FARTHEST_LEVELS = 2**12
 _FEW_CHUNKS = 2**12
 _MOST_COUNTED = 2**18
-_FEW_MISSING = 0.05  # empty corners, which programs do not store
+FEW_MISSING = 0.05
+"""Of all chunks: empty corners, which programs do not store."""
+NOT_STORED = r"(?s)\d+ of the \d+ chunks of .* are not stored"
+"""How the warning of chunks that are not stored begins."""
 _LARGEST_CHUNK_BYTES = 2**29
 _LARGESTMETADATA_BYTES = 2**24
 # A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
@@ -244,7 +247,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
     volume = OmeZarrVolume(path, array, (z, y, x), sizes_A)
     volume.check_stored()
     missing, count = volume.missing_chunks()
-    if missing is not None and missing > _FEW_MISSING * count:
+    if missing is not None and missing > FEW_MISSING * count:
         warnings.warn(
             f"{missing} of the {count} chunks of {path} are not stored and read as "
             f"{array.fill_value:g}: copy it again if it was downloaded in part",

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import InputError
 from tomadapt.io.particle_lists.model import missing_columns, numbers
-from tomadapt.io.particle_lists.relion import SIZES, require_once
+from tomadapt.io.particle_lists.tomogram_sizes import SIZES, require_once
 from tomadapt.io.star import StarDocument, StarTable, read_star
 from tomadapt.tomograms.tilt_geometry import TiltGeometry
 

@@ -15,7 +15,9 @@ SMALLEST_A, LARGEST_A = 0.1, 1000.0
 """No electron tomogram has voxels beyond; a header that says so was written by mistake."""
 SAME_SPACING, _ROUNDED = 5e-3, 1e-3
 """Files whose axes differ by less mean cubic voxels; by less than the second, nobody is told."""
-_OVERRIDDEN = 1e-4
+STATED_TAKEN = "the stated size is taken"
+"""How the warning ends that names a stated voxel size and another one in the file."""
+OVERRIDDEN = 1e-4
 """A stated size that differs by more is told: a tenth of a voxel over a thousand of them."""
 
 
@@ -31,7 +33,14 @@ def shown_sizes(sizes_A: Sizes) -> str:
     if not (says_a_size(sizes_A) or _only_z_is_missing(sizes_A)):
         return "unknown"
     same = max(sizes_A) - min(sizes_A) <= 1e-6 * max(sizes_A)
-    return " × ".join(f"{size:g}" for size in (sizes_A[:1] if same else sizes_A)) + " Å"
+    return f"{sizes_A[0]:g} Å" if same else _each(sizes_A)
+
+
+def _each(sizes_A: Sizes) -> str:
+    """The sizes along all axes; 0 stands for a z that nobody set, and no file need hold it."""
+    shown = sizes_A if sizes_A[2] else sizes_A[:2]
+    text = " × ".join(f"{size:g}" for size in shown) + " Å"
+    return text if sizes_A[2] else f"{text} (x, y; z is not set)"
 
 
 def farthest_sizes(found_A: Sequence[Sizes], stated_A: float) -> Sizes:
@@ -76,7 +85,7 @@ def cubic_voxel_size_A(
     """
     if sizes_A is None or not (says_a_size(sizes_A) or _only_z_is_missing(sizes_A)):
         return None
-    text = " × ".join(f"{size:g}" for size in sizes_A) + " Å"
+    text = _each(sizes_A)
     if _only_z_is_missing(sizes_A):
         warnings.warn(
             f"{path} has voxels of {text} in its header: nobody set z, so x and y are taken",
@@ -142,11 +151,11 @@ def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float
     if (
         sizes_A is not None
         and (says_a_size(sizes_A) or _only_z_is_missing(sizes_A))
-        and any(abs(size / stated_A - 1) > _OVERRIDDEN for size in sizes_A)
+        and any(abs(size / stated_A - 1) > OVERRIDDEN for size in sizes_A)
     ):
         warnings.warn(
             f"{path} has voxels of {shown_sizes(sizes_A)} in its header, and {stated_A:g} Å are "
-            "stated: the stated size is taken",
+            f"stated: {STATED_TAKEN}",
             stacklevel=3,
         )
     return float(stated_A)

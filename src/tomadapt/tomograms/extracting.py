@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,8 +21,10 @@ from tomadapt.io.extracted import (
     ExtractedCard,
     cubes_digest,
     is_extracted,
+    read_card,
     write_card,
 )
+from tomadapt.io.own_folder import require_same
 from tomadapt.io.volumes import Contrast
 from tomadapt.simulate.dataset import versions
 from tomadapt.tomograms.extraction import extract
@@ -69,11 +73,13 @@ def extract_to_folder(
     ConfigError
         When the folder holds lists of particles that were not written here, which may be the user's
         only ones; or as for :func:`~tomadapt.tomograms.extraction.extract`.
+    MismatchError
+        When it holds an extraction with other options.
     OutputError
         As for :func:`~tomadapt.tomograms.extraction.extract`.
     """
     output_folder(folder, needed_bytes=4 * len(positions.rows) * card.box**3)
-    require_extraction(folder)
+    require_extraction(folder, card.made_with)
     staged = folder / f"new_{CUBES}"
     try:
         extraction = extract(
@@ -105,16 +111,52 @@ def extract_to_folder(
     return kept, extraction.volumes
 
 
-def require_extraction(folder: Path) -> None:
-    """Refuse a folder with lists of particles that are of no extraction.
+def made_with(particles: Path, **options: object) -> dict[str, str]:
+    """What an extraction is told from others by: options, and what the list holds.
+
+    Raises
+    ------
+    InputError
+        When the list cannot be read.
+    """
+    try:
+        # A pipe or a device would be waited for without end.
+        if not particles.is_file():
+            raise OSError("no file" if particles.exists() else "no such file")
+        digest = hashlib.blake2b(particles.read_bytes(), digest_size=8).hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {particles}", got=str(error), remedy="check the path"
+        ) from error
+    stated = {name: str(value) for name, value in options.items() if value is not None}
+    return {"particles": str(particles), "content of particles": digest, **stated}
+
+
+def require_extraction(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Refuse a folder with lists that are of no extraction, or with another extraction.
+
+    Parameters
+    ----------
+    folder
+        Where an extraction would go.
+    wanted
+        As :func:`made_with` gives it; empty for a folder of the program's own.
 
     Raises
     ------
     ConfigError
         When such a list is there: it would be overwritten.
+    MismatchError
+        When an extraction with other options is there.
+    InputError
+        When its card is damaged.
     """
+    if is_extracted(folder):
+        if wanted:
+            require_same(folder, read_card(folder).made_with, wanted, what="extraction")
+        return
     # One that was interrupted has its cubes, and no card yet.
-    if is_extracted(folder) or (folder / CUBES).exists():
+    if (folder / CUBES).exists():
         return
     for name in POSITIONS:
         if (folder / name).exists():
@@ -172,10 +214,11 @@ def reconstruct_to_folder(
     folder
         Where they go.
     """
-    require_extraction(output_folder(folder))
+    made = made_with(particles, tomograms=tomograms, contrast=contrast, box=box, mirror=mirror)
+    require_extraction(output_folder(folder), made)
     staged = folder / f"new_{CUBES}"
     try:
-        made = reconstruct_tilt_stacks(
+        cubes = reconstruct_tilt_stacks(
             particles,
             tomograms=tomograms,
             contrast=contrast,
@@ -184,14 +227,15 @@ def reconstruct_to_folder(
             out=staged,
         )
         card = ExtractedCard(
-            box=made.volumes.shape[-1],
-            voxel_size_A=made.voxel_size_A,
+            box=cubes.volumes.shape[-1],
+            voxel_size_A=cubes.voxel_size_A,
+            made_with=made,
             tomogram=str(particles),
             contrast=f"stated {contrast}" if contrast != "measure" else "measured: positive",
         )
-        digest = cubes_digest(made.volumes)
-        positions = Positions(made.particles, made.kept, made.dropped, cubes=digest)
+        digest = cubes_digest(cubes.volumes)
+        positions = Positions(cubes.particles, cubes.kept, cubes.dropped, cubes=digest)
         exchange(folder, staged, positions, card)
     finally:
         staged.unlink(missing_ok=True)
-    return made
+    return cubes

@@ -12,7 +12,8 @@ from tomadapt.errors import ConfigError
 from tomadapt.io.extracted import CLASS_NAME
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.particle_lists.relion import ANGLES as RELION_ANGLES
-from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS, stated_sizes
+from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS
+from tomadapt.io.particle_lists.tomogram_sizes import stated_sizes
 from tomadapt.io.star import read_star
 from tomadapt.tomograms.names import rows_of_tomogram
 from tomadapt.tomograms.scale import OFF_VOXELS

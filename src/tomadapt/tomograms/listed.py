@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tomadapt.io.volumes import Contrast
 from tomadapt.tomograms.contrast import (
+    ContrastMeasure,
     Sign,
     blob_contrast,
     contrast_at,
@@ -17,6 +20,12 @@ from tomadapt.tomograms.picking import sigma_for_A
 from tomadapt.tomograms.positions import Positions, listed_positions
 from tomadapt.tomograms.tomogram import Tomogram
 
+RADII_A, LEAST_VOXELS = (40.0, 75.0, 140.0), 2.0
+"""Radii of apoferritin's kind, of a proteasome's and of a ribosome's; smaller balls are too few
+voxels."""
+CLEARLY, ALIKE = 1.5, 0.9
+"""So many times as far must the density at some places stand out than at others; from the second on
+it is the same."""
 FEW = 4
 """So few particles show no sign by themselves, where they are not very clear."""
 
@@ -57,20 +66,100 @@ def listed_with_sign(
     ConfigError
         When the sign is to be measured, and the density at these places is as it is anywhere.
     """
-    positions = listed_positions(
-        particles, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms
+    positions, measured = placed(
+        particles, tomogram, radii_A=(radius_A,), pixel_size_A=pixel_size_A, tomograms=tomograms
     )
-    measured = contrast_at(tomogram, positions.coordinates_A, radius_A=radius_A)
     if not measured.sign and len(positions.rows) < FEW:
         # The sign is the whole tomogram's; of the positions so few tell nothing.
         measured = blob_contrast(tomogram, sigma_A=sigma_for_A(2 * radius_A))
-        positions = positions.with_notes(
-            f"{len(positions.rows)} listed particles are too few to tell whether they are at these "
-            "positions, and which sign they have"
-        )
+        positions = positions.with_notes(too_few(len(positions.rows)))
     path = Path(tomogram.path or tomogram.name)
     sign = decide_sign(contrast, measured, path, notes=positions.notes)
     return replace(tomogram, sign=sign.sign), positions.with_notes(*measured.doubts), sign
+
+
+def too_few(n: int) -> str:
+    """What is told of so few particles that show nothing."""
+    return (
+        f"{n} listed particle{' is' if n == 1 else 's are'} too few to tell whether particles are "
+        "at these positions, and which sign they have"
+    )
+
+
+def radii_of_any_A(voxel_size_A: float) -> tuple[float, ...]:
+    """Radii in Å to try where nobody said how large the particles are."""
+    return tuple(dict.fromkeys(max(radius_A, LEAST_VOXELS * voxel_size_A) for radius_A in RADII_A))
+
+
+def placed(
+    particles: Path,
+    tomogram: Tomogram,
+    *,
+    radii_A: Sequence[float],
+    pixel_size_A: float | None = None,
+    tomograms: Path | None = None,
+) -> tuple[Positions, ContrastMeasure]:
+    """Read a list, and let the density decide where two scales are possible.
+
+    A voxel size that is nearly a whole multiple of the list's pixels was either chosen so, or one
+    of both is rounded and a voxel is that many pixels. Where the density is clearly that of
+    particles at the latter places and not at the former, the latter are taken.
+
+    Parameters
+    ----------
+    particles, tomogram, pixel_size_A, tomograms
+        See :func:`~tomadapt.tomograms.positions.listed_positions`, also for what is raised.
+    radii_A
+        Of the particles, in Å; of several that counts at which they stand out most.
+
+    Returns
+    -------
+    positions
+        With a note and what it rests on where the density decided.
+    measured
+        The density there.
+    """
+    positions = listed_positions(
+        particles, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms
+    )
+    measured = _measured(tomogram, positions, radii_A)
+    scale = positions.doubted
+    if scale is None or scale.whole is None:
+        return positions, measured
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a size is stated: it is not, by the user
+        whole = listed_positions(
+            particles,
+            tomogram,
+            pixel_size_A=tomogram.voxel_size_A / scale.whole,
+            tomograms=tomograms,
+        )
+    there = _measured(tomogram, whole, radii_A)
+    if not _clearly_better(there, measured):
+        return positions, measured
+    text = (
+        f"{scale.text}; but the density is that of particles where a voxel is {scale.whole} pixels "
+        "and not where it is as many as both sizes say: one of them is rounded, and "
+        f"{scale.whole} pixels a voxel are taken"
+    )
+    notes = (*whole.notes, text)
+    return replace(whole, notes=notes, assumed={**whole.assumed, "coordinates": text}), there
+
+
+def _measured(
+    tomogram: Tomogram, positions: Positions, radii_A: Sequence[float]
+) -> ContrastMeasure:
+    found = [contrast_at(tomogram, positions.coordinates_A, radius_A=r) for r in radii_A]
+    return max(found, key=lambda measured: abs(measured.strength))
+
+
+def _clearly_better(one: ContrastMeasure, other: ContrastMeasure) -> bool:
+    """Whether places show particles that others do not show, or show beside them."""
+    if not one.sign or one.doubts:
+        return False
+    # Places less than a voxel apart stand out alike: there only the centring tells.
+    ratio = ALIKE if other.doubts else CLEARLY
+    return abs(one.strength) > ratio * abs(other.strength)
 
 
 def with_density_notes(

@@ -98,7 +98,7 @@ def rows_of_tomogram(
     if not distinct or distinct[0] == "":
         return everything
     text = f"the list calls its one tomogram {distinct[0]!r}, the file is {tomogram!r}"
-    same = _plain(distinct[0]) == _plain(tomogram)
+    same = plain_name(distinct[0]) == plain_name(tomogram)
     return NamedRows((None,) * len(names), text, doubt=not same)
 
 
@@ -117,7 +117,7 @@ def _fitting(names: Sequence[str], tomogram: str, path: str, where: Path | str) 
     """The names that mean a tomogram, or None."""
     found = [name for name in names if bare_name(name) == bare_name(tomogram)]
     if not found:
-        found = [name for name in names if _plain(name) == _plain(tomogram)]
+        found = [name for name in names if plain_name(name) == plain_name(tomogram)]
         if len({bare_name(name) for name in found}) > 1:
             raise _ambiguous(found, tomogram, where)
     if not found:
@@ -136,7 +136,7 @@ def _fitting(names: Sequence[str], tomogram: str, path: str, where: Path | str) 
 
 
 def _ambiguous(found: Sequence[str], tomogram: str, where: Path | str) -> InputError:
-    fit = [name for name in found if _plain(name) == _plain(tomogram)]
+    fit = [name for name in found if plain_name(name) == plain_name(tomogram)]
     return InputError(
         f"{where} has several tomograms that may be {tomogram!r}",
         expected="one name that fits the tomogram's file",
@@ -157,8 +157,8 @@ def _ends(whole: tuple[str, ...], end: tuple[str, ...]) -> bool:
     return whole[len(whole) - len(end) :] == end if len(end) <= len(whole) else False
 
 
-def _plain(name: str) -> str:
-    """A bare name without what programs put around it."""
+def plain_name(name: str) -> str:
+    """A bare name without what programs put around it: ``TS_01`` of ``rec_TS_01.mrc``."""
     bare = bare_name(name)
     while (shorter := _OF_PROGRAMS.sub("", bare)) not in ("", bare):
         bare = shorter

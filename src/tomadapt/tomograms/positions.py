@@ -21,6 +21,7 @@ from tomadapt.tomograms.scale import (
     LEAST_BINNING,
     Scale,
     collapsed,
+    pixels_a_voxel,
     placement_notes,
     scale_of,
 )
@@ -52,6 +53,8 @@ class Positions:
         Decision → the sentence that says what it rests on.
     cubes
         Digest of the cubes that were cut out of these rows, in their order; empty before.
+    doubted
+        The scale, where a voxel may also be a whole number of pixels.
     """
 
     particles: ParticleList
@@ -60,6 +63,7 @@ class Positions:
     notes: tuple[str, ...] = ()
     assumed: Mapping[str, str] = field(default_factory=dict)
     cubes: str = ""
+    doubted: Scale | None = None
 
     @property
     def coordinates_A(self) -> NDArray[np.float64]:
@@ -161,8 +165,8 @@ def listed_positions(
             remedy="rename the tomogram's file, or give that tomogram's particles alone",
         )
     for row, other in enumerate(named.of):
-        if other is not None:
-            rejected.setdefault(row, f"of another tomogram: {other}")
+        if other is not None:  # whatever else is wrong with it
+            rejected[row] = f"of another tomogram: {other}"
     if named.doubt:
         notes.append(named.text)
     rows = np.array([r for r in range(len(particles)) if r not in rejected], dtype=np.int64)
@@ -175,6 +179,7 @@ def listed_positions(
         )
     if particles.in_angstrom or pixel_sizes_A is None:
         basis = basis or "coordinates in Å from the centre of the tomogram's first voxel"
+    doubted = None
     if pixel_sizes_A is not None:
         in_A = particles.in_angstrom
         scales = [
@@ -184,11 +189,13 @@ def listed_positions(
         basis = basis or "; ".join(scale.text for scale in scales)
         if pixel_size_A is None:
             notes += _scale_notes(path, scales, in_angstrom=in_A)
+            if len(scales) == 1 and scales[0].doubt and not in_A:
+                doubted = scales[0]
     _require_inside(path, tomogram, particles.coordinates_A[rows])
     places = particles.coordinates_A[rows] / tomogram.voxel_size_A
     notes += placement_notes(places, tomogram.shape)
     assumed = {"coordinates": basis, "tomogram names": named.text}
-    return Positions(particles, rows, rejected, tuple(notes), assumed)
+    return Positions(particles, rows, rejected, tuple(notes), assumed, doubted=doubted)
 
 
 def _require_inside(path: Path | str, tomogram: Grid, coordinates_A: NDArray[np.float64]) -> None:
@@ -227,9 +234,9 @@ def _scale_notes(path: Path | str, scales: Sequence[Scale], *, in_angstrom: bool
     for scale in scales:
         if scale.wrong is not None and in_angstrom:
             found.append(
-                f"the pixel size in {path} does not fit the tomogram's voxels ({scale.ratio:.4g} "
-                f"pixels a voxel; {scale.wrong}), but its coordinates are in Å and do not count in "
-                "it"
+                f"the pixel size in {path} does not fit the tomogram's voxels "
+                f"({pixels_a_voxel(scale.ratio)}; {scale.wrong}), but its coordinates are in Å and "
+                "do not count in it"
             )
         elif scale.wrong is not None:
             raise MismatchError(

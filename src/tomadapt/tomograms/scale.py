@@ -38,12 +38,15 @@ class Scale:
         Why places may be off, and what states it; None where nothing speaks for that.
     wrong
         Why the two cannot belong together; None where they can.
+    whole
+        The whole number of pixels that a voxel may be, where that is the doubt.
     """
 
     ratio: float
     text: str
     doubt: str | None = None
     wrong: str | None = None
+    whole: int | None = None
 
 
 def scale_of(pixel_size_A: float, voxel_size_A: float, shape: Sequence[int]) -> Scale:
@@ -61,7 +64,7 @@ def scale_of(pixel_size_A: float, voxel_size_A: float, shape: Sequence[int]) -> 
     ratio = voxel_size_A / pixel_size_A
     text = (
         f"coordinates in pixels of {pixel_size_A:g} Å, tomogram at {voxel_size_A:g} Å: "
-        f"{ratio:.4g} pixels a voxel"
+        f"{pixels_a_voxel(ratio)}"
     )
     if ratio > LARGEST_RATIO:
         return Scale(
@@ -82,7 +85,14 @@ def scale_of(pixel_size_A: float, voxel_size_A: float, shape: Sequence[int]) -> 
         doubt=f"{voxel_size_A:g} Å is nearly {whole} × {pixel_size_A:g} Å = {size_A:g} Å: if one "
         f"of them is rounded, places are up to {off_voxels:.1f} voxels off "
         f"(--voxel-size {size_A:g} takes the list's word)",
+        whole=whole,
     )
+
+
+def pixels_a_voxel(ratio: float) -> str:
+    """A ratio in words."""
+    shown = f"{ratio:.4g}"
+    return f"{shown} pixel{'' if shown == '1' else 's'} a voxel"
 
 
 def placement_notes(places: NDArray[np.float64], shape: Sequence[int]) -> list[str]:

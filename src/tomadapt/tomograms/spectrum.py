@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,8 +100,9 @@ def tomogram_power(tomogram: Tomogram, *, at_most: int = 100) -> MeanPower:
         tomogram.block(places[i], [a + s for a, s in zip(places[i], side, strict=True)])
         for i in chosen
     )
-    usable = itertools.islice((b for b in blocks if _varies(b) and _has_no_filling(b)), at_most)
-    return _mean(usable, side, f"tomogram {tomogram.name or 'given'}")
+    return _mean(
+        blocks, side, f"tomogram {tomogram.name or 'given'}", at_most=at_most, fault=_fault_of_part
+    )
 
 
 def cubes_power(data: Subtomograms, *, at_most: int = 500) -> MeanPower:
@@ -129,7 +131,7 @@ def cubes_power(data: Subtomograms, *, at_most: int = 500) -> MeanPower:
         for first in range(0, count, _BATCH)
         for cube in data.read(range(first, min(first + _BATCH, count))).numpy()
     )
-    return _mean((cube for cube in cubes if _varies(cube)), (n, n, n), "the set of cubes")
+    return _mean(cubes, (n, n, n), "the set of cubes", at_most=at_most, fault=_fault)
 
 
 def _require_sides(what: str, shape: tuple[int, ...]) -> None:
@@ -141,29 +143,54 @@ def _require_sides(what: str, shape: tuple[int, ...]) -> None:
         )
 
 
-def _varies(block: NDArray[Any]) -> bool:
+def _fault(block: NDArray[Any]) -> str | None:
+    """Why a block has no spectrum; None where it has one."""
     low, high = block.min(), block.max()
-    return bool(np.isfinite(low) and np.isfinite(high) and low < high)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "NaN or infinite voxels"
+    return None if low < high else "one value throughout"
 
 
-def _has_no_filling(block: NDArray[Any]) -> bool:
-    """Whether all corners vary: a border between data and filling cuts at least one off."""
+def _fault_of_part(block: NDArray[Any]) -> str | None:
+    """The same of a part of a volume, where a border between data and filling would be seen.
+
+    Such a border cuts at least one corner off, which then has one value.
+    """
     ends = (slice(_CORNER), slice(-_CORNER, None))
-    return all(np.ptp(block[corner]) > 0 for corner in itertools.product(ends, repeat=3))
+    corners = itertools.product(ends, repeat=3)
+    if (fault := _fault(block)) is None and any(np.ptp(block[c]) == 0 for c in corners):
+        return "one value in a corner, as where a volume is filled, masked or not stored"
+    return fault
 
 
-def _mean(blocks: Iterable[NDArray[Any]], shape: tuple[int, int, int], what: str) -> MeanPower:
+def _mean(
+    blocks: Iterable[NDArray[Any]],
+    shape: tuple[int, int, int],
+    what: str,
+    *,
+    at_most: int,
+    fault: Callable[[NDArray[Any]], str | None],
+) -> MeanPower:
+    """The mean over the first blocks that have a spectrum."""
     total, count = None, 0
+    faults: Counter[str] = Counter()
     for block in blocks:
+        if (found := fault(block)) is not None:
+            faults[found] += 1
+            continue
         power = _power(block)
         total = power if total is None else total + power
         count += 1
+        if count == at_most:
+            break
     if total is None:
+        side = " × ".join(map(str, shape))
         raise InputError(
             f"no part of {what} has a spectrum",
-            expected="finite voxels that vary",
-            got="NaN, infinite or constant voxels wherever it was read",
-            remedy="check that this is the file that was meant",
+            expected=f"a block of {side} voxels (z, y, x) that are finite and not filled in",
+            got=f"of {faults.total()} blocks "
+            + ", ".join(f"{n} with {f}" for f, n in faults.items()),
+            remedy="check that this is the file that was meant, and that it is whole",
         )
     return MeanPower(total / count, shape, count)
 

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.star import StarDocument, StarTable
+from tomadapt.io.voxel_sizes import OVERRIDDEN
 
 Dialect = Literal[
     "relion3.0",
@@ -50,10 +51,13 @@ class RowProblem:
         Its index, from 0, among the particles.
     reason
         In words, with its place in the file.
+    lacks_size
+        Whether only the size of its tomogram is missing, which others may not need.
     """
 
     row: int
     reason: str
+    lacks_size: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +254,7 @@ def agreed_pixel_size_A(
             remedy="give the voxel size of the tomogram that the coordinates count in",
         )
     for sizes in candidates.values():
-        if np.all(np.abs(sizes / stated_A - 1) <= 0.01):
+        if np.all(np.abs(sizes / stated_A - 1) <= OVERRIDDEN):
             return sizes
     if candidates and n:
         shown = ", ".join(f"{s.flat[0]:g} Å ({k})" for k, s in candidates.items() if s.size)

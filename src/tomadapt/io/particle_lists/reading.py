@@ -86,8 +86,9 @@ def read_particles(
         Size in Å of that tomogram's own voxels, where ``extent_A`` is of one. EMAN2 counts from
         voxel n // 2, WarpTools' template matching in parts of n − 1 voxels.
     strict
-        Refuse a file with rows that cannot be used. Otherwise they are in ``problems``, and the
-        rows are as they are.
+        Refuse a file with rows that cannot be used: coordinates that are not finite, a place that
+        an earlier row of the tomogram has, a tomogram of which ``tomograms`` has no size. Otherwise
+        they are in ``problems``, and the rows are as they are, as for the commands.
 
     Returns
     -------
@@ -97,12 +98,12 @@ def read_particles(
     Raises
     ------
     InputError
-        When the file is missing, damaged or of no known format, lacks columns, or (``strict``) has
-        rows with NaN or infinite values or a particle twice: these are named.
+        When the file is missing, damaged or of no known format, lacks columns, ``tomograms`` has a
+        size of none of its tomograms, or (``strict``) rows cannot be used: these are named.
     ConfigError
         When the pixel size or the tomogram's size is needed and unknown.
     MismatchError
-        When the stated pixel size is not the file's.
+        When the file says that its coordinates count from the centre, and they do not.
     """
     extent = None if extent_A is None else _extent_A(extent_A)
     options = ReadOptions(

@@ -9,7 +9,7 @@ WarpTools' ``ExportParticlesTiltseries.cs`` and ``TiltSeries.ReconstructParticle
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,12 +23,14 @@ from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
     ReadOptions,
+    RowProblem,
     agreed_pixel_size_A,
     find_problems,
     missing_columns,
     numbers,
     rotations_from,
 )
+from tomadapt.io.particle_lists.tomogram_sizes import SIZES, TILT_SERIES, stated_sizes
 from tomadapt.io.star import StarDocument, StarTable, read_star
 
 PIXELS = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
@@ -40,8 +42,6 @@ BOX_ANGLES = tuple(f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi"
 OF_M = ("wrpCoordinateX1", "wrpCoordinateY1", "wrpCoordinateZ1")
 ANGLES_OF_M = ("wrpAngleRot1", "wrpAngleTilt1", "wrpAnglePsi1")
 TOMOGRAM = ("rlnTomoName", "rlnMicrographName", "wrpSourceName")
-SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
-TILT_SERIES = "rlnTomoTiltSeriesPixelSize"
 
 
 def particles_from_star(document: StarDocument, options: ReadOptions) -> ParticleList:
@@ -101,55 +101,6 @@ def _beside(path: Path, names: Sequence[str]) -> Path | None:
     return Path(names[0])
 
 
-def require_once(table: StarTable, where: Path) -> None:
-    """Refuse two rows of one tomogram's name: series of two sessions that nothing tells apart.
-
-    Raises
-    ------
-    InputError
-        Naming the rows.
-    """
-    first: dict[str, int] = {}
-    for row, name in enumerate(table.column("rlnTomoName")):
-        if first.setdefault(name, row) != row:
-            raise InputError(
-                f"{where} has the tomogram {name[:80]!r} twice",
-                expected="each rlnTomoName once",
-                got=f"lines {table.line_of(first[name])} and {table.line_of(row)}",
-                remedy="rename one of them there and in the particles, or give one session's files",
-            )
-
-
-def stated_sizes(document: StarDocument, where: Path) -> dict[str, tuple[Doubles, float | None]]:
-    """What RELION's STAR file of tomograms says of each: size in pixels xyz, Å a pixel.
-
-    Parameters
-    ----------
-    document, where
-        The file, and its path for messages.
-
-    Raises
-    ------
-    InputError
-        When it has no sizes.
-    """
-    table = next((t for t in document.tables if all(s in t for s in SIZES)), None)
-    if table is None or "rlnTomoName" not in table:
-        there = [label for t in document.tables for label in t.labels]
-        raise missing_columns(where, ["rlnTomoName", *SIZES], there)
-
-    def place(row: int) -> str:
-        return f"row {row + 1} (line {table.line_of(row)})"
-
-    require_once(table, where)
-    labels = [*SIZES, *([TILT_SERIES] if TILT_SERIES in table else [])]
-    columns = [numbers(table.column(c), what=c, path=where, place=place) for c in labels]
-    return {
-        name: (np.array(row[:3]), float(row[3]) if len(row) > 3 else None)
-        for name, *row in zip(table.column("rlnTomoName"), *columns, strict=True)
-    }
-
-
 class _Reader:
     """Reads one table, with the optics groups of its document."""
 
@@ -160,6 +111,7 @@ class _Reader:
         self.names_stated = name is None
         self.tomograms = options.names(table.column(name) if name else None, self.n)
         self.optics = self._optics()
+        self.without_size: dict[int, str] = {}
 
     def particles(self) -> ParticleList:
         dialect, basis = self._dialect(), ""
@@ -185,8 +137,14 @@ class _Reader:
         own = None if angles is None else rotations_from(angles, "ZYZ")
         coordinates_A = coordinates_A - self._shifts_A(box, sizes_A)
         parts = [a for a in (angles, box_angles) if a is not None]
-        problems = find_problems(
+        found = find_problems(
             coordinates_A, np.hstack(parts) if parts else None, self.tomograms, self._place
+        )
+        problems = tuple(
+            RowProblem(p.row, self.without_size[p.row], lacks_size=True)
+            if p.row in self.without_size
+            else p
+            for p in found
         )
         return ParticleList(
             coordinates_A,
@@ -261,16 +219,43 @@ class _Reader:
             half_A[:] = np.asarray(extent_A, dtype=np.float64) / 2
         else:
             by_name = self._extents_A(read_star(given) if given else self.document, sizes_A)
-            for row, tomogram in enumerate(self.tomograms):
-                half_A[row] = by_name[tomogram][:3] / 2
-            tilt_series = np.array([by_name[tomogram][3] for tomogram in self.tomograms])
+            self._note_without_size(given or self.path, by_name)
+            unknown = np.full(4, np.nan)
+            of_row = np.stack([by_name.get(name, unknown) for name in self.tomograms])
+            half_A = of_row[:, :3] / 2
+            own_A = sizes_A.get(TILT_SERIES, of_row[:, 3])
+            tilt_series = np.where(np.isnan(of_row[:, 3]), own_A, of_row[:, 3])
             sizes_A = {TILT_SERIES: tilt_series, **sizes_A}
         if self.options.voxel_size_A is not None:
-            agreed_pixel_size_A(self.path, sizes_A, self.options.voxel_size_A, self.n)
+            known = [row for row in range(self.n) if row not in self.without_size]
+            of_known = {label: sizes[known] for label, sizes in sizes_A.items()}
+            agreed_pixel_size_A(self.path, of_known, self.options.voxel_size_A, len(known))
         return self._columns(CENTERED) + half_A, sizes_A
 
+    def _note_without_size(self, where: Path, by_name: Mapping[str, Doubles]) -> None:
+        """Take note of rows whose tomogram has no size; others may be all that are wanted.
+
+        Raises
+        ------
+        InputError
+            When no row's tomogram has one.
+        """
+        self.without_size = {
+            row: f"{self._place(row)}: {where} has no size of its tomogram {name[:80]!r}: give the "
+            "tomograms that it was picked in"
+            for row, name in enumerate(self.tomograms)
+            if name not in by_name
+        }
+        if len(self.without_size) == self.n:
+            raise InputError(
+                f"{where} does not know the tomogram of {self.path}, {self._place(0)}",
+                expected=f"a row with the size of {self.tomograms[0][:80]!r}",
+                got=", ".join(list(by_name)[:5]) or "none",
+                remedy="give the tomograms that these particles were picked in",
+            )
+
     def _extents_A(self, document: StarDocument, sizes_A: dict[str, Doubles]) -> dict[str, Doubles]:
-        """Extent xyz and pixel size of each tomogram, in Å."""
+        """Extent xyz and pixel size in Å of each tomogram that has them."""
         where = self.options.tomograms or self.path
         found: dict[str, Doubles] = {}
         of_particle: dict[str, float] = {}
@@ -282,15 +267,11 @@ class _Reader:
             pixel_A = of_particle.get(name) if own_A is None else own_A
             if pixel_A is not None:
                 found[name] = np.array([*(size * pixel_A), pixel_A])
-        for row, name in enumerate(self.tomograms):
-            if name not in found or not (np.isfinite(found[name]) & (found[name] > 0)).all():
-                raise InputError(
-                    f"{where} does not know the tomogram of {self.path}, {self._place(row)}",
-                    expected=f"a row with the size of {name[:80]!r}",
-                    got=", ".join(list(found)[:5]) or "none",
-                    remedy="give the tomograms that these particles were picked in",
-                )
-        return found
+        return {
+            name: extent
+            for name, extent in found.items()
+            if (np.isfinite(extent) & (extent > 0)).all()
+        }
 
     def _shifts_A(self, box: Rotation | None, sizes_A: dict[str, Doubles]) -> Doubles:
         """What a refinement found is taken off, turned as the subtomogram's box is."""

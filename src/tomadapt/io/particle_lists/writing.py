@@ -11,7 +11,7 @@ import numpy as np
 from tomadapt.errors import ConfigError
 from tomadapt.io.extracted import BLOCK, CUBES_DIGEST
 from tomadapt.io.particle_lists.model import Doubles, ParticleList, relion_angles_deg
-from tomadapt.io.particle_lists.relion import ANGLES, CENTERED, PIXELS, TILT_SERIES
+from tomadapt.io.particle_lists.relion import ANGLES, CENTERED, PIXELS
 from tomadapt.io.particle_lists.results import (
     Columns,
     checked_rows,
@@ -19,6 +19,7 @@ from tomadapt.io.particle_lists.results import (
     not_encodable,
     value_text,
 )
+from tomadapt.io.particle_lists.tomogram_sizes import TILT_SERIES
 from tomadapt.io.star import StarDocument, StarTable, loop_of, write_star_document
 
 Style = Literal["relion4", "relion5"]

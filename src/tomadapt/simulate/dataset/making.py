@@ -1,0 +1,212 @@
+"""Simulated sets, made in shards so that one that was interrupted is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomadapt.errors import MismatchError
+from tomadapt.io.atomic import atomic_path, output_folder, write_json
+from tomadapt.simulate.dataset.config import SimulationConfig
+from tomadapt.simulate.dataset.reading import FORMAT, column_of, open_set, read_record
+from tomadapt.simulate.simulator import NULL_CLASS, Simulator
+from tomadapt.structures import template
+from tomadapt.subtomograms import LabelledSubtomograms
+
+SHARD = 64
+"""Particles a shard: what a kill can lose, and small enough that a batch fits a core's cache."""
+
+
+Progress = Callable[[int], None]
+"""Called with the number of particles just finished."""
+
+
+def make_templates(config: SimulationConfig) -> dict[str, NDArray[np.float32]]:
+    """Densities of all classes with a structure, checked before any simulation starts."""
+    return {
+        label: template(
+            structure,
+            voxel_size_A=config.voxel_size_A,
+            box=config.box,
+            resolution_A=config.resolution_A,
+            folder=config.folder,
+            weighting=config.weighting,
+        ).density
+        for label, structure in config.classes.items()
+        if label != NULL_CLASS
+    }
+
+
+def simulate_set(
+    config: SimulationConfig,
+    out: Path,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress = lambda _: None,
+) -> LabelledSubtomograms:
+    """Simulate a set, or finish one that was interrupted.
+
+    Parameters
+    ----------
+    config
+        What to simulate.
+    out
+        The set's folder. Shards that are already there are kept.
+    device
+        Where to compute.
+    progress
+        Told how many particles were finished, kept ones included.
+
+    Returns
+    -------
+    LabelledSubtomograms
+        The set at ``config.snr``.
+
+    Raises
+    ------
+    MismatchError
+        When the folder holds a set of another configuration.
+    ConfigError, InputError, OfflineError
+        From the structures.
+    OutputError
+        When the folder cannot be written or the disk is too small.
+    """
+    started = out / "config.json"
+    if started.exists():
+        found = {k: v for k, v in read_record(started).items() if k != "templates"}
+        _require_same(out, config.identity, found)
+        if (out / "set.json").exists() and all(map(_is_whole, _stems(config, out))):
+            return _finished(config, out, progress)
+    templates = make_templates(config)
+    digests = {label: template_digest(density) for label, density in templates.items()}
+    if started.exists():
+        found = read_record(started).get("templates", digests)
+        _require_same(
+            out,
+            {f"structure {k}": v for k, v in digests.items()},
+            {f"structure {k}": v for k, v in found.items()},
+        )
+    else:
+        output_folder(out, needed_bytes=config.stored_bytes)
+        write_json(started, config.identity | {"templates": digests})
+    simulator = Simulator(
+        templates,
+        config.acquisition,
+        voxel_size_A=config.voxel_size_A,
+        seed=config.seed,
+        max_shift_fraction=config.max_shift_fraction,
+        neighbours=config.neighbours,
+        even_noise=config.even_noise,
+        device=device,
+    )
+    shards = list(_blocks(config))
+    for stem, (label, class_name, indices) in zip(_stems(config, out), shards, strict=True):
+        if not _is_whole(stem):
+            _write_shard(simulator, stem, label, class_name, indices)
+        progress(len(indices))
+    ratios = column_of(out, "variance_ratio", shards=len(shards))
+    write_json(
+        out / "set.json",
+        {
+            "format": FORMAT,
+            "class_names": list(config.classes),
+            "box": config.box,
+            "voxel_size_A": config.voxel_size_A,
+            "contrast": "density positive",
+            "acquisition": config.acquisition.model_dump(mode="json"),
+            "snr": config.snr,
+            "snr_before_ctf_over_snr": round(float(np.nanmedian(ratios)), 3),
+            "seed": config.seed,
+            "shard_sizes": [len(indices) for _, _, indices in shards],
+            "config": config.model_dump(mode="json"),
+            "templates": digests,
+            "versions": versions(),
+        },
+    )
+    return open_set(out)
+
+
+def _stems(config: SimulationConfig, out: Path) -> Iterator[Path]:
+    for number, _ in enumerate(_blocks(config)):
+        yield out / f"shard-{number:05d}"
+
+
+def _is_whole(stem: Path) -> bool:
+    return all(stem.with_suffix(suffix).exists() for suffix in (".npy", ".npz"))
+
+
+def _require_same(out: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    # Keys of both: what is left out at its default may stand in the other alone.
+    differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+    if differing:
+        raise MismatchError(
+            f"{out} holds a set of another configuration (differs in {', '.join(differing)})",
+            expected="the configuration it was begun with",
+            got="another",
+            remedy="choose another --out or delete that folder",
+        )
+
+
+def _finished(config: SimulationConfig, out: Path, progress: Progress) -> LabelledSubtomograms:
+    """A set that is whole already; its own SNR becomes the one asked for."""
+    meta = read_record(out / "set.json")
+    if meta.get("snr") != config.snr and meta.get("format") == FORMAT:
+        write_json(out / "set.json", meta | {"snr": config.snr})
+    data = open_set(out)
+    progress(len(data))
+    return data
+
+
+def template_digest(density: NDArray[np.float32]) -> str:
+    """A digest of a template, indifferent to rounding."""
+    return hashlib.blake2b(np.round(density, 3).tobytes(), digest_size=8).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions that results depend on, for provenance."""
+    names = ("tomadapt", "torch", "numpy", "scipy", "gemmi")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _blocks(config: SimulationConfig) -> Iterator[tuple[int, str, range]]:
+    for label, class_name in enumerate(config.classes):
+        for first in range(0, config.per_class, SHARD):
+            yield label, class_name, range(first, min(first + SHARD, config.per_class))
+
+
+BATCH = {"cpu": 4, "cuda": 128}
+"""Particles simulated at once: few on a CPU, so that they stay in its cache."""
+
+
+def _write_shard(
+    simulator: Simulator, stem: Path, label: int, class_name: str, indices: range
+) -> None:
+    volumes = np.empty((len(indices), 2, *(simulator.box,) * 3), np.float16)
+    parts, batch = [], BATCH[simulator.device.type]
+    with torch.inference_mode():
+        for first in range(0, len(indices), batch):
+            part = simulator.particles(class_name, indices[first : first + batch])
+            rows = slice(first, first + len(part.rotations))
+            volumes[rows, 0] = part.signal.half().cpu().numpy()
+            volumes[rows, 1] = part.noise.half().cpu().numpy()
+            parts.append(part)
+    with atomic_path(stem.with_suffix(".npy")) as temporary:
+        np.save(temporary, volumes)
+    # Written last: its presence marks the shard as whole.
+    with atomic_path(stem.with_suffix(".npz")) as temporary:
+        np.savez(
+            temporary,
+            labels=np.full(len(indices), label),
+            index_in_class=np.asarray(indices),
+            rotations=np.concatenate([p.rotations for p in parts]),
+            shifts=np.concatenate([p.shifts for p in parts]),
+            variance_ratio=np.concatenate([p.variance_ratio for p in parts]),
+        )
