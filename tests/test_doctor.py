@@ -1067,7 +1067,7 @@ class TestCommand:
         document = json.loads(done.stdout)
         assert done.exit_code == min(document["problems"], 1)
         assert list(document) == ["format", "problems", "warnings", "machine", "files"]
-        assert (document["format"], document["files"]) == ("tomadapt-doctor-1", [])
+        assert (document["format"], document["files"]) == ("tomadapt-doctor-2", [])
         for found in document["machine"]["findings"]:
             assert list(found) == ["key", "level", "text", "value", "remedy"]
 

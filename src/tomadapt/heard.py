@@ -5,28 +5,30 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
 def heard(into: list[str]) -> Iterator[None]:
-    """Add what is warned of inside to a list; it is shown as without this, also where it fails.
+    """Add what is warned of inside to a list; it is shown at once, as it would be without this.
 
-    Warnings of other packages, which are of other kinds, are shown alone.
+    Warnings of other packages, which are of other kinds, are shown alone. Python keeps one way of
+    showing warnings for all threads, so of several threads only one may be inside.
 
     Parameters
     ----------
     into
         Where the sentences go, each once.
     """
-    try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always", UserWarning)
-            yield
-    finally:
-        for warning in told:
-            text = str(warning.message)
-            if warning.category is UserWarning and text not in into:
-                into.append(text)
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_and_keep(
+            message: Warning | str, category: type[Warning], *where: Any, **more: Any
+        ) -> None:
+            if category is UserWarning and str(message) not in into:
+                into.append(str(message))
+            show(message, category, *where, **more)
+
+        warnings.showwarning = show_and_keep
+        yield

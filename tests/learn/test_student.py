@@ -165,6 +165,23 @@ def test_of_a_stream_no_particle_comes_twice(make_domain, fabric):
     assert all(batch == noise for batch, noise in asked)
 
 
+@pytest.mark.parametrize(
+    ("n_judged", "n_simulated", "of_sixteen"),
+    [(1, 60, 1), (4, 24, 4), (20, 24, 8)],  # 3 of 180, 12 of 72, 60 of 72 particles
+)
+def test_judged_particles_come_twice_an_epoch(
+    make_domain, fabric, monkeypatch, n_judged, n_simulated, of_sixteen
+):
+    """But at least one, and at most half, of a batch are judged."""
+    taught = judged(make_domain(n_judged, seed=5))
+    asked = []
+    read = taught.data.read
+    monkeypatch.setattr(taught.data, "read", lambda rows: asked.append(len(rows)) or read(rows))
+    options = StudentTraining(epochs=1, batch_size=16, snr_range=(0.5, 2.0))
+    train_student(taught, simulated(make_domain, n_simulated), options, fabric=fabric)
+    assert set(asked) == {of_sixteen}
+
+
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_a_batch_always_holds_both_kinds(make_domain, fabric, share):
     options = TRAINING.model_copy(update={"epochs": 1, "batch_size": 4, "judged_share": share})

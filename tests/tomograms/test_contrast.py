@@ -41,6 +41,20 @@ def balls(
     return Tomogram(volume, VOXEL_A, name="balls"), np.array(points)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_regression_random_places_among_packed_balls_decide_nothing(seed: int) -> None:
+    """One list in thirty was called bright where particles are dark, or dark where they are bright.
+
+    Only the noise's scatter counted, and not that random places lie on particles and beside them.
+    """
+    tomogram, _ = balls(noise=0.3, seed=seed)
+    rng = np.random.default_rng(100 + seed)
+    sides_A = np.array(tomogram.shape[::-1]) * VOXEL_A
+    for _ in range(100):
+        places = rng.uniform(0.15, 0.85, (30, 3)) * sides_A
+        assert contrast_at(tomogram, places, radius_A=RADIUS_A).sign == 0
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e-4, 3), (3000, -2e6)])
 def test_blobs_of_either_sign(sign: int, scale: float, offset: float) -> None:

@@ -9,8 +9,8 @@ import pytest
 from planted_tilt_series import Particle, Series, write_warp
 
 from command_line import call
-from tomadapt.errors import ConfigError
-from tomadapt.io.extracted import cubes_digest
+from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.extracted import cubes_digest, read_card, write_card
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.star import read_star
@@ -141,7 +141,59 @@ def test_regression_another_extraction_is_not_replaced_in_silence(
     with (tmp_path / "balls.csv").open("a") as file:
         file.write("20,20,20,one more\n")
     assert call("extract", tomogram, *options, "--box", 16) == 4
-    assert "content of particles" in capsys.readouterr().err
+    assert "a difference in particles, content; positions, content" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_regression_the_same_list_by_another_path_is_the_same_extraction(
+    tomogram: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path in the place of the absolute one was another configuration."""
+    options = ["--box", 16, "--out", tmp_path / "set"]
+    assert call("extract", tomogram, "--particles", tmp_path / "balls.csv", *options) == 0
+    monkeypatch.chdir(tmp_path)
+    assert call("extract", "balls.mrc", "--particles", "balls.csv", *options) == 0
+
+
+def test_regression_files_that_a_list_leads_to_count(tomogram: Path, tmp_path: Path) -> None:
+    """Changed particles behind an unchanged optimisation set replaced the cubes without a word."""
+    rows = "".join(f"balls {x} {y} {z}\n" for x, y, z in [(15, 14, 12), (44, 14, 28)])
+    labels = "\n".join(["_rlnTomoName", *(f"_rlnCoordinate{axis}" for axis in "XYZ")])
+    particles = tmp_path / "particles.star"
+    particles.write_text(f"data_particles\n\nloop_\n{labels}\n{rows}")
+    (tmp_path / "set.star").write_text("data_\n\n_rlnTomoParticlesFile particles.star\n")
+    options = ["--particles", tmp_path / "set.star", "--box", 16, "--contrast", "negative"]
+    options += ["--pixel-size", 10, "--out", tmp_path / "set"]
+    assert call("extract", tomogram, *options) == 0
+    assert call("extract", tomogram, *options) == 0
+    particles.write_text(particles.read_text().replace("balls 44", "balls 43"))
+    assert call("extract", tomogram, *options) == 4
+
+
+def test_an_extraction_of_an_earlier_version_is_not_replaced(
+    tomogram: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--out", out, "--box", 16]
+    assert call("extract", tomogram, *options) == 0
+    write_card(out, read_card(out).model_copy(update={"made_with": {}}))
+    assert call("extract", tomogram, *options) == 4
+    assert "does not say with which options it was made" in capsys.readouterr().err
+
+
+def test_a_failure_while_cubes_are_cut_leaves_the_folder_as_it_was(
+    tomogram: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "set"
+    options = ["--particles", tmp_path / "balls.csv", "--out", out, "--box", 16]
+    assert call("extract", tomogram, *options) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fail(_: object) -> str:
+        raise InputError("the disk is gone")
+
+    monkeypatch.setattr(extracting, "cubes_digest", fail)
+    assert call("extract", tomogram, *options) == 3
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 

@@ -9,7 +9,7 @@ import pytest
 from confusions import RADIUS_A, world
 
 from tomadapt.errors import ConfigError
-from tomadapt.tomograms.listed import listed_with_sign, with_density_notes
+from tomadapt.tomograms.listed import listed_with_sign, placed, with_density_notes
 from tomadapt.tomograms.positions import Positions, listed_positions
 from tomadapt.tomograms.tomogram import Tomogram
 
@@ -84,3 +84,15 @@ def test_regression_the_density_decides_between_a_rounded_header_and_a_chosen_si
     assert any(decided in note for note in positions.notes) == (pixels_a_voxel == 4)
     assert (decided in positions.assumed["coordinates"]) == (pixels_a_voxel == 4)
     assert any("if one of them is rounded" in n for n in positions.notes) == (pixels_a_voxel != 4)
+
+
+def test_regression_a_second_scale_that_puts_particles_outside_is_not_tried(tmp_path: Path) -> None:
+    """A particle at voxel 797 of 800 was refused: at 4 pixels a voxel it would lie at 803."""
+    volume = np.random.default_rng(0).normal(size=(24, 32, 800)).astype(np.float32)
+    pixels = " ".join(f"{v * 10 / 2.48:.3f}" for v in (797, 16, 12))
+    labels = "\n".join(["_rlnTomoName", *(f"_rlnCoordinate{axis}" for axis in "XYZ")])
+    head = "data_optics\n\n_rlnOpticsGroup 1\n_rlnTomoTiltSeriesPixelSize 2.48\n\n"
+    text = f"{head}data_particles\n\nloop_\n{labels}\nt {pixels}\n"
+    (tmp_path / "p.star").write_text(text)
+    positions, _ = placed(tmp_path / "p.star", Tomogram(volume, 10.0, name="t"), radii_A=(50,))
+    np.testing.assert_allclose(positions.coordinates_A, [[7970, 160, 120]], atol=0.1)

@@ -66,6 +66,23 @@ def test_regression_tomograms_star_needs_the_wanted_tomogram_alone(tmp_path: Pat
         read_particles(path, tomograms=own)
 
 
+def test_regression_shifts_in_pixels_of_particles_whose_tomogram_is_not_listed(
+    tmp_path: Path,
+) -> None:
+    """They have no pixel size, and the whole list was refused for it."""
+    labels = ["rlnTomoName", *(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")]
+    labels += [f"rlnOrigin{axis}" for axis in "XYZ"]
+    columns = "\n".join(f"_{label}" for label in labels)
+    rows = "0012 -50 20 10 2 0 0\n0013 1 2 3 4 5 6\n"
+    path = write(tmp_path / "p.star", f"data_particles\n\nloop_\n{columns}\n{rows}")
+    sizes = "".join(f"_rlnTomoSize{axis}\n" for axis in "XYZ")
+    head = f"data_global\n\nloop_\n_rlnTomoName\n{sizes}_rlnTomoTiltSeriesPixelSize\n"
+    own = write(tmp_path / "own.star", head + "0012 240 200 160 2.5\n")
+    positions = listed_positions(path, TOMOGRAM, tomograms=own)
+    np.testing.assert_allclose(positions.coordinates_A, [[250 - 5, 270, 210]])
+    assert dict(positions.rejected) == {1: "of another tomogram: 0013"}
+
+
 def test_files_hold_every_row_once(tmp_path: Path) -> None:
     """As many rows as were listed, each unchanged, in one of the two files."""
     rows = "0012 30 20 10 1 a\n0013 1 2 3 1 b\n0012 5 6 7 1 c\n0012 8 6 7 1 d\n"

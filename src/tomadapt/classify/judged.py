@@ -135,7 +135,7 @@ def classify_by_likelihood(
             acquisition, n=geometry.box, voxel_size_A=geometry.voxel_size_A, device=where
         )
     finder = Finder(options, tomogram, geometry, structures, points, level)
-    with clock.stage("positions"):
+    with clock.stage("positions"), heard(told):
         found = finder.listed() if options.particles else finder.picked()
     with clock.stage("extract"), heard(told):
         positions, volumes = extract_to_folder(

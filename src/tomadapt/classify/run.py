@@ -100,7 +100,7 @@ def classify(
         geometry = choose_geometry(options.source, tomogram.voxel_size_A)
         wedge = tomogram_wedge(tomogram)
         wedge_warning = compare_with_stated(wedge, options.source.acquisition)
-    with clock.stage("positions"):
+    with clock.stage("positions"), heard(told):
         tomogram, positions, contrast = find_positions(tomogram, options, geometry)
     with clock.stage("extract"), heard(told):
         acquisition = options.source.acquisition

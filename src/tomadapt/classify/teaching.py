@@ -61,8 +61,14 @@ class JudgedTarget:
 
     Attributes
     ----------
+    measured
+        The cubes as they are, with their acquisition and the points that were measured.
     upright
         The cubes with density positive.
+    sign
+        How their sign was found.
+    structures
+        The named ones on the cubes' grid.
     judging, simulated
         How they are judged, and what is simulated like them.
     """
@@ -77,6 +83,15 @@ class JudgedTarget:
     @classmethod
     def of(cls, options: CubesOptions, out: Path, device: torch.device) -> JudgedTarget:
         """Open the cubes and measure their noise and contrast.
+
+        Parameters
+        ----------
+        options
+            What is asked for.
+        out
+            Where files go that are made on the way.
+        device
+            Where the contrast is measured.
 
         Raises
         ------
@@ -222,7 +237,7 @@ def taught(
     Parameters
     ----------
     options
-        With a ``source``.
+        What is asked for; its ``source`` says what is simulated.
     target
         The cubes.
     sample
@@ -233,6 +248,11 @@ def taught(
         Device and precision.
     clock
         Notes how long each step takes.
+
+    Raises
+    ------
+    ConfigError
+        When the cubes fit the mirror images of the structures better.
     """
     with clock.stage("judge"):
         first = target.judged(sample)

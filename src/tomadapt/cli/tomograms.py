@@ -139,30 +139,13 @@ def extract_command(
 ) -> None:
     """Cut particles out of a tomogram: a folder that adapt and predict take as a target."""
     from tomadapt.io.extracted import ExtractedCard
-    from tomadapt.tomograms.extracting import (
-        extract_to_folder,
-        made_with,
-        require_extraction,
-    )
+    from tomadapt.tomograms.extracting import extract_to_folder, made_with
     from tomadapt.tomograms.listed import listed_with_sign
     from tomadapt.tomograms.positions import require_elsewhere
     from tomadapt.tomograms.wedge import orientation_fault, tomogram_wedge
 
     kind: Any = one_of("--border", border, ("pad", "drop"))
     require_elsewhere(particles, out)
-    made = made_with(
-        particles,
-        tomogram=tomogram,
-        box=box,
-        cube_voxel_size=cube_voxel_size,
-        border=kind,
-        smoothing_nm=smoothing_nm,
-        pixel_size=pixel_size,
-        tomograms=tomograms,
-        voxel_size=voxel_size,
-        contrast=contrast,
-    )
-    require_extraction(out, made)
     opened = _open(tomogram, voxel_size)
     size = opened.voxel_size_A if cube_voxel_size is None else cube_voxel_size
     signed, positions, sign = listed_with_sign(
@@ -180,6 +163,18 @@ def extract_command(
         warn("; ".join(fault))
     for note in positions.notes:
         warn(note)
+    made = made_with(
+        {"particles": particles, "tomograms": tomograms},
+        positions=positions,
+        tomogram=tomogram,
+        box=box,
+        cube_voxel_size=cube_voxel_size,
+        border=kind,
+        smoothing_nm=smoothing_nm,
+        pixel_size=pixel_size,
+        voxel_size=voxel_size,
+        contrast=contrast,
+    )
     kept, _ = extract_to_folder(
         signed,
         positions,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tomadapt.errors import TomadaptError
 
 Level = Literal["ok", "note", "warning", "problem"]
-FORMAT = "tomadapt-doctor-1"
+FORMAT = "tomadapt-doctor-2"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from tomadapt.errors import ConfigError, InputError
+from tomadapt.errors import ConfigError, InputError, TomadaptError
 from tomadapt.io.em import read_em_header
 from tomadapt.io.extracted import is_extracted
 from tomadapt.io.hdf import open_hdf
@@ -98,7 +98,7 @@ def _is_list(path: Path) -> bool:
         return len(read_particles(path, strict=False)) > 0
     except ConfigError:
         return True
-    except InputError:
+    except TomadaptError:
         return False
 
 

@@ -181,7 +181,9 @@ def _against_tomograms(
         listed = _some([name or "unnamed" for name in dict.fromkeys(particles.own_tomograms)])
         text = f"no particle is in {_some(others)}; the list has {listed}"
         remedy = "if they belong together, give the file the name that the list has"
-        yield warning("tomograms_given", text, matched, remedy=remedy)
+        # With several lists each has its own tomograms: only one that fits none is suspicious.
+        level = note if rows_of else warning
+        yield level("tomograms_given", text, matched, remedy=remedy)
     else:
         text = ", ".join(f"{n} particles in {name}" for name, n in matched.items())
         yield ok("tomograms_given", text, matched)

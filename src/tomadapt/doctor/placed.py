@@ -11,7 +11,7 @@ from tomadapt.doctor.findings import Finding, ok, problem, warning, words_of
 from tomadapt.errors import TomadaptError
 from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.tomograms.contrast import ContrastMeasure, unlike_particles
-from tomadapt.tomograms.listed import FEW, RADII_A, placed, radii_of_any_A, too_few
+from tomadapt.tomograms.listed import FEW, placed, radii_of_any_A, too_few
 from tomadapt.tomograms.places import CHECK
 from tomadapt.tomograms.positions import Positions
 from tomadapt.tomograms.tomogram import Tomogram
@@ -60,43 +60,50 @@ def placed_findings(
     """
     used: dict[str, int] = {}
     told: list[str] = []
-    refused: list[tuple[str, str]] = []
+    refused: dict[str, tuple[str, str]] = {}
     densities: dict[str, tuple[Positions, ContrastMeasure]] = {}
+    tried: set[float] = set()
     for tomogram in tomograms:
-        name = tomogram.name
+        name, radii_A = tomogram.name, radii_of_any_A(tomogram.voxel_size_A)
+        tried |= set(radii_A)
         try:
             positions, measured = placed(
                 path,
                 _opened(tomogram),
-                radii_A=radii_of_any_A(tomogram.voxel_size_A),
+                radii_A=radii_A,
                 tomograms=tomogram_list,
             )
         except TomadaptError as error:
-            refused.append(words_of(error))
+            refused[name] = words_of(error)
             continue
         used[name] = len(positions.rows)
         new = [n for n in positions.notes if not any(n in finding.text for finding in said)]
         told += [f"in {name}, {note}" for note in new]
         densities[name] = positions, measured
-    if refused and not any(finding.level == "problem" for finding in said):
-        remedy = refused[0][1] or "check the list"
-        yield problem("positions", "; ".join(text for text, _ in refused), used, remedy=remedy)
-    elif told:
+    known = "; ".join(finding.text for finding in said if finding.level == "problem")
+    new_refusals = {n: words for n, words in refused.items() if words[0] not in known}
+    if new_refusals and not (known and len(refused) == len(tomograms)):
+        text = "; ".join(f"in {name}, {words[0]}" for name, words in new_refusals.items())
+        remedy = next((words[1] for words in new_refusals.values() if words[1]), "check the list")
+        yield problem("refused_positions", text, sorted(new_refusals), remedy=remedy)
+    if told:
         yield warning("positions", "; ".join(told), used)
     elif used:
         text = ", ".join(f"{n} in {name}" for name, n in used.items())
         yield ok("positions", f"the commands take {text}", used)
     if densities:
-        yield _density(densities)
+        yield _density(densities, sorted(tried))
 
 
 def _opened(known: KnownTomogram) -> Tomogram:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what opening tells is said of the tomogram
+        warnings.simplefilter("ignore")  # the tomogram's own findings name what opening warns of
         return open_tomogram(known.path, contrast="positive", voxel_size_A=known.voxel_size_A)
 
 
-def _density(found: dict[str, tuple[Positions, ContrastMeasure]]) -> Finding:
+def _density(
+    found: dict[str, tuple[Positions, ContrastMeasure]], radii_A: Sequence[float]
+) -> Finding:
     """Whether particles are at the places listed."""
     texts, doubts = [], []
     for name, (positions, measured) in found.items():
@@ -109,7 +116,7 @@ def _density(found: dict[str, tuple[Positions, ContrastMeasure]]) -> Finding:
     value = {name: measured.strength for name, (_, measured) in found.items()}
     if not doubts:
         return ok("density", "; ".join(texts), value)
-    tried = ", ".join(f"{radius_A:g}" for radius_A in RADII_A)
+    tried = ", ".join(f"{radius_A:g}" for radius_A in radii_A)
     text = f"{'; '.join(doubts)} (for particles with radii of about {tried} Å)"
     remedy = f"{CHECK}; where they are right and faint, state --contrast"
     return warning("density", text, value, remedy=remedy)

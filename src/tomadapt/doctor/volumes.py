@@ -41,7 +41,8 @@ def tomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
     """
     yield from header_findings(path, kind)
     with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # of other packages, which are for programmers
+        warnings.simplefilter("always", UserWarning)
         warnings.filterwarnings("ignore", NOT_STORED)  # chunks have their own finding
         tomogram, size_A = _opened(path)
     if told:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.experiments.grid import read_record
@@ -56,7 +57,7 @@ class JudgeTask(Task):
         return self.target.requires
 
     def run(self, folder: Path, store: Path) -> dict[str, Any]:
-        """Label all particles and keep what each class is given."""
+        """Label the particles and keep what each class is given."""
         seen, held_out = self.target.open(store)
         assert held_out is not None
         acquisition = self.stated
@@ -77,7 +78,10 @@ class JudgeTask(Task):
         }
 
     def probabilities(self, store: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(n, classes) of those seen and those held out, when the task is finished."""
+        """(n, classes) of those seen and those held out, when the task is finished.
+
+        None are there of those seen where the acquisition was estimated.
+        """
         with np.load(store / self.key / PROBABILITIES) as file:
             return file["seen"], file["held_out"]
 
@@ -115,12 +119,23 @@ class StudentTask(ModelTask):
         Simulated with the acquisition that the judge was given or measured.
     training
         How; its range of SNRs only where the judge could not measure one.
+
+    Raises
+    ------
+    ValueError
+        When the judge labels only those held out.
     """
 
     kind: Literal["student"] = "student"
     judge: JudgeTask
     source: Particles
     training: StudentTraining
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.judge.estimated:
+            raise ValueError("a judge that estimates the acquisition labels none to learn from")
+        return self
 
     @property
     def requires(self) -> Sequence[Task]:

@@ -48,7 +48,7 @@ def run(setting: Setting) -> list[Path]:
     # Sets that an earlier call finished are kept.
     rows = read_rows(records, "third_party_networks") if records.is_file() else []
     finished = {row["set"] for row in rows if row["method"] == COMPARED[-1]}
-    rows = [row for row in rows if row["set"] in finished]
+    rows = [row for row in rows if row["set"] in finished and row["method"] in COMPARED]
     there = require_sets(setting, SETS)
     for folder in [folder for folder in there if folder.name not in finished]:
         for row in _of_set(folder, setting):

@@ -9,6 +9,8 @@ from typing import Any
 from tomadapt.errors import MismatchError
 
 _SHORT, _SHOWN = 60, 6
+CONTENT = ", content"
+"""How the names of digests end, which tell a reader nothing."""
 
 
 def require_same(
@@ -49,5 +51,6 @@ def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any], above: str =
             texts += _differing(before, now, f"{above}{key}.")
         elif before != now:
             values = f"{before} → {now}"
-            texts.append(f"{above}{key}" + (f" ({values})" if len(values) <= _SHORT else ""))
+            shown = len(values) <= _SHORT and not key.endswith(CONTENT)
+            texts.append(f"{above}{key}" + (f" ({values})" if shown else ""))
     return texts

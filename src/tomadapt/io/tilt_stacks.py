@@ -127,7 +127,7 @@ def particle_file(path: Path | str) -> Path:
     InputError, ConfigError
         As for :func:`open_tilt_stacks`.
     """
-    return _sources(Path(path), None)[0]
+    return particle_files(Path(path), None)[0]
 
 
 def open_tilt_stacks(path: Path | str, *, tomograms: Path | str | None = None) -> TiltStacks:
@@ -149,7 +149,9 @@ def open_tilt_stacks(path: Path | str, *, tomograms: Path | str | None = None) -
     ConfigError
         When the tomograms' file is not found.
     """
-    path, tomograms_path = _sources(Path(path), None if tomograms is None else Path(tomograms))
+    path, tomograms_path = particle_files(
+        Path(path), None if tomograms is None else Path(tomograms)
+    )
     document = read_star(path)
     options = ReadOptions(path, tomograms=tomograms_path)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told as a problem
@@ -180,7 +182,7 @@ def open_tilt_stacks(path: Path | str, *, tomograms: Path | str | None = None) -
     )
 
 
-def _sources(path: Path, tomograms: Path | None) -> tuple[Path, Path]:
+def particle_files(path: Path, tomograms: Path | None) -> tuple[Path, Path]:
     """The STAR files of particles and tomograms."""
     for table in read_star(path).tables:
         if PARTICLES_FILE in table:

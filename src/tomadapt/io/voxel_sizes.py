@@ -37,7 +37,7 @@ def shown_sizes(sizes_A: Sizes) -> str:
 
 
 def _each(sizes_A: Sizes) -> str:
-    """The sizes along all axes; 0 stands for a z that nobody set, and no file need hold it."""
+    """The sizes along all axes; a z of 0 stands for one that nobody set."""
     shown = sizes_A if sizes_A[2] else sizes_A[:2]
     text = " × ".join(f"{size:g}" for size in shown) + " Å"
     return text if sizes_A[2] else f"{text} (x, y; z is not set)"

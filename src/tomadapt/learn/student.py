@@ -89,8 +89,9 @@ class StudentTraining(BaseModel):
     batch_size
         Of which :attr:`judged_share` are judged particles and the others simulated.
     judged_share
-        Of each batch. When None as many as make two passes over the judged particles an epoch, and
-        at most a half: a few of them that come again and again would be learnt by heart.
+        Of each batch. When None as many as make two passes over the judged particles an epoch, at
+        least one and at most half of a batch: a few of them that come again and again would be
+        learnt by heart.
     learning_rate, weight_decay
         Of Adam (decoupled decay), with a cosine schedule to zero.
     snr_range

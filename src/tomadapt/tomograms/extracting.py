@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.errors import ConfigError, InputError
+from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.atomic import output_folder
 from tomadapt.io.extracted import (
     CARD,
@@ -24,7 +25,8 @@ from tomadapt.io.extracted import (
     read_card,
     write_card,
 )
-from tomadapt.io.own_folder import require_same
+from tomadapt.io.own_folder import CONTENT, require_same
+from tomadapt.io.tilt_stacks import particle_files
 from tomadapt.io.volumes import Contrast
 from tomadapt.simulate.dataset import versions
 from tomadapt.tomograms.extraction import extract
@@ -111,25 +113,45 @@ def extract_to_folder(
     return kept, extraction.volumes
 
 
-def made_with(particles: Path, **options: object) -> dict[str, str]:
-    """What an extraction is told from others by: options, and what the list holds.
+def made_with(
+    files: Mapping[str, Path | None], *, positions: Positions | None = None, **options: object
+) -> dict[str, str]:
+    """What an extraction is told from others by: options, and what its lists hold.
+
+    Parameters
+    ----------
+    files
+        Name → a list that decides which particles are cut out. Its content counts, not its path.
+    positions
+        The particles as read: a list may lead to further files.
+    options
+        Those that are not None count. Paths count with their folders.
 
     Raises
     ------
     InputError
-        When the list cannot be read.
+        When a list cannot be read.
     """
+    found = {f"{name}{CONTENT}": _digest(path) for name, path in files.items() if path is not None}
+    if positions is not None:
+        read = hashlib.sha256(positions.coordinates_A.tobytes())
+        read.update(json.dumps(positions.particles.tomograms).encode())
+        found[f"positions{CONTENT}"] = read.hexdigest()[:16]
+    for name, value in options.items():
+        if value is not None:
+            found[name] = str(value.resolve() if isinstance(value, Path) else value)
+    return found
+
+
+def _digest(path: Path) -> str:
     try:
         # A pipe or a device would be waited for without end.
-        if not particles.is_file():
-            raise OSError("no file" if particles.exists() else "no such file")
-        digest = hashlib.blake2b(particles.read_bytes(), digest_size=8).hexdigest()
+        if not path.is_file():
+            raise OSError("no file" if path.exists() else "no such file")
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
-        raise InputError(
-            f"cannot read {particles}", got=str(error), remedy="check the path"
-        ) from error
-    stated = {name: str(value) for name, value in options.items() if value is not None}
-    return {"particles": str(particles), "content of particles": digest, **stated}
+        raise InputError(f"cannot read {path}", got=str(error), remedy="check the path") from error
 
 
 def require_extraction(folder: Path, wanted: Mapping[str, str]) -> None:
@@ -140,7 +162,7 @@ def require_extraction(folder: Path, wanted: Mapping[str, str]) -> None:
     folder
         Where an extraction would go.
     wanted
-        As :func:`made_with` gives it; empty for a folder of the program's own.
+        As :func:`made_with` gives it; empty for the folder that ``classify`` keeps its cubes in.
 
     Raises
     ------
@@ -152,8 +174,17 @@ def require_extraction(folder: Path, wanted: Mapping[str, str]) -> None:
         When its card is damaged.
     """
     if is_extracted(folder):
-        if wanted:
-            require_same(folder, read_card(folder).made_with, wanted, what="extraction")
+        found = read_card(folder).made_with
+        if bool(found) != bool(wanted):
+            raise MismatchError(
+                f"{folder} holds an extraction that another command or an earlier version made",
+                expected="an empty folder, or an extraction by the same command",
+                got="one that does not say with which options it was made"
+                if wanted
+                else "one that was made with extract or reconstruct",
+                remedy="choose another --out or delete that folder",
+            )
+        require_same(folder, found, wanted, what="extraction")
         return
     # One that was interrupted has its cubes, and no card yet.
     if (folder / CUBES).exists():
@@ -214,7 +245,10 @@ def reconstruct_to_folder(
     folder
         Where they go.
     """
-    made = made_with(particles, tomograms=tomograms, contrast=contrast, box=box, mirror=mirror)
+    rows, series = particle_files(particles, tomograms)
+    made = made_with(
+        {"particles": rows, "tomograms": series}, contrast=contrast, box=box, mirror=mirror
+    )
     require_extraction(output_folder(folder), made)
     staged = folder / f"new_{CUBES}"
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.volumes import Contrast
+from tomadapt.io.voxel_sizes import STATED_TAKEN
 from tomadapt.tomograms.contrast import (
     ContrastMeasure,
     Sign,
@@ -24,8 +27,8 @@ RADII_A, LEAST_VOXELS = (40.0, 75.0, 140.0), 2.0
 """Radii of apoferritin's kind, of a proteasome's and of a ribosome's; smaller balls are too few
 voxels."""
 CLEARLY, ALIKE = 1.5, 0.9
-"""So many times as far must the density at some places stand out than at others; from the second on
-it is the same."""
+"""Of the density's distance from its surroundings at two sets of places, in standard errors: it is
+clearly more at one of them from the first ratio on, and no less from the second on."""
 FEW = 4
 """So few particles show no sign by themselves, where they are not very clear."""
 
@@ -126,14 +129,18 @@ def placed(
     scale = positions.doubted
     if scale is None or scale.whole is None:
         return positions, measured
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a size is stated: it is not, by the user
-        whole = listed_positions(
-            particles,
-            tomogram,
-            pixel_size_A=tomogram.voxel_size_A / scale.whole,
-            tomograms=tomograms,
-        )
+    try:
+        with warnings.catch_warnings():
+            # The user did not state this size.
+            warnings.filterwarnings("ignore", message=f".*{re.escape(STATED_TAKEN)}")
+            whole = listed_positions(
+                particles,
+                tomogram,
+                pixel_size_A=tomogram.voxel_size_A / scale.whole,
+                tomograms=tomograms,
+            )
+    except (InputError, MismatchError):  # most of the list would lie outside
+        return positions, measured
     there = _measured(tomogram, whole, radii_A)
     if not _clearly_better(there, measured):
         return positions, measured

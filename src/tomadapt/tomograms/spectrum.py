@@ -189,7 +189,7 @@ def _mean(
             f"no part of {what} has a spectrum",
             expected=f"a block of {side} voxels (z, y, x) that are finite and not filled in",
             got=f"of {faults.total()} blocks "
-            + ", ".join(f"{n} with {f}" for f, n in faults.items()),
+            + (", ".join(f"{n} with {f}" for f, n in faults.items()) or "none is so large"),
             remedy="check that this is the file that was meant, and that it is whole",
         )
     return MeanPower(total / count, shape, count)

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.star import StarDocument, StarTable
-from tomadapt.io.voxel_sizes import OVERRIDDEN
+from tomadapt.io.voxel_sizes import OVERRIDDEN, STATED_TAKEN
 
 Dialect = Literal[
     "relion3.0",
@@ -52,7 +52,8 @@ class RowProblem:
     reason
         In words, with its place in the file.
     lacks_size
-        Whether only the size of its tomogram is missing, which others may not need.
+        Whether all that is wrong is that nobody gave the size of its tomogram. Who does not want
+        that tomogram's particles need not give it.
     """
 
     row: int
@@ -259,8 +260,7 @@ def agreed_pixel_size_A(
     if candidates and n:
         shown = ", ".join(f"{s.flat[0]:g} Å ({k})" for k, s in candidates.items() if s.size)
         warnings.warn(
-            f"{path} counts in pixels of {shown}, and {stated_A:g} Å are stated: the stated size "
-            "is taken",
+            f"{path} counts in pixels of {shown}, and {stated_A:g} Å are stated: {STATED_TAKEN}",
             stacklevel=4,
         )
     return np.full(n, float(stated_A))

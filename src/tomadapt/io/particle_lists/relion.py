@@ -280,8 +280,12 @@ class _Reader:
             shifts = self._triple(SHIFTS_PIXELS)
             if shifts is None or not self.n:
                 return np.zeros((self.n, 3))
-            size_A = agreed_pixel_size_A(self.path, sizes_A, self.options.voxel_size_A, self.n)
-            shifts_A = shifts * size_A[:, None]
+            # Rows whose tomogram has no size are reported and not used; they have no pixel size.
+            known = [row for row in range(self.n) if row not in self.without_size]
+            sizes = {label: size[known] for label, size in sizes_A.items()}
+            size_A = agreed_pixel_size_A(self.path, sizes, self.options.voxel_size_A, len(known))
+            shifts_A = np.full((self.n, 3), np.nan)
+            shifts_A[known] = shifts[known] * size_A[:, None]
         if box is None:
             return shifts_A
         turned: Doubles = box.apply(np.nan_to_num(shifts_A, nan=0.0, posinf=0.0, neginf=0.0))
