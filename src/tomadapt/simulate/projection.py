@@ -205,9 +205,7 @@ def _trilinear(
     for offset in (0, ny):
         torch.add(row, offset, out=position[1]).mul_(2 / (nz * ny - 1)).sub_(1)
         planes.append(
-            grid_sample(
-                tall, position.movedim(0, -1), align_corners=True, padding_mode="border"
-            )
+            grid_sample(tall, position.movedim(0, -1), align_corners=True, padding_mode="border")
         )
     blended: torch.Tensor = planes[0].lerp_(planes[1], upper_weight[:, None])
     return blended
