@@ -89,6 +89,40 @@ PAPER_TRAINING = SourceTraining(
 )
 
 
+SNR_FACTOR = 4.0
+"""By how much a target's SNR may be off that of the source it is trained for."""
+
+
+def with_snr_range(options: SourceTraining, data: LabelledSubtomograms) -> SourceTraining:
+    """The options with a range of SNRs, a quarter of the set's own to four times it.
+
+    A target's SNR is hardly ever known. Options that have a range keep it, the paper's network is
+    trained as in the paper, and data whose signal and noise were never apart stay as they are.
+    """
+    own = getattr(data.source, "snr", None)
+    if options.snr_range is not None or options.network == "paper" or own is None:
+        return options
+    return options.model_copy(update={"snr_range": (own / SNR_FACTOR, own * SNR_FACTOR)})
+
+
+def snr_sentence(options: SourceTraining, data: LabelledSubtomograms) -> str:
+    """At which SNRs a source model is trained, in both definitions where both are known.
+
+    Empty for data of an unknown SNR.
+    """
+    own = getattr(data.source, "snr", None)
+    if options.snr_range is None and own is None:
+        return ""
+    low, high = options.snr_range or (own, own)
+    # One value, or the two ends.
+    after, ratio = {low, high}, getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
+    told = [" and ".join(f"{snr:.3g}" for snr in sorted(after)) + " after the CTF"]
+    if ratio is not None:
+        told.append(" and ".join(f"{snr * ratio:.3g}" for snr in sorted(after)) + " before it")
+    start = "The SNR is" if len(after) == 1 else "SNRs are drawn between"
+    return f"{start} {', '.join(told)}"
+
+
 def train_source(
     data: LabelledSubtomograms,
     options: SourceTraining,
