@@ -186,11 +186,13 @@ def test_slice_grid(n: int) -> None:
     assert (grid.kx[0], grid.ky[0]) == (0, 0)  # slice_variance takes point 0 for the mean
     kx, ky = np.meshgrid(np.fft.fftfreq(n), np.fft.rfftfreq(n), indexing="ij")
     assert len(grid.kx) == (np.hypot(kx, ky) < 0.5 - 1e-6).sum()
-    values = torch.arange(1, len(grid.kx) + 1) * (1 - 2j)
-    full = grid.scatter(values.to(torch.complex64).expand(2, -1))
-    assert full.shape == (2, n, n // 2 + 1)
-    assert (full[1, grid.rows, grid.columns] == values).all()
-    assert (full != 0).sum() == 2 * len(grid.kx)
+    values = torch.arange(1.0, len(grid.kx) + 1)
+    for real_or_complex in (values, values * (1 - 2j)):
+        full = grid.scatter(real_or_complex.expand(2, -1))
+        assert full.shape == (2, n, n // 2 + 1)
+        assert (full[1, grid.rows, grid.columns] == real_or_complex).all()
+        assert (full != 0).sum() == 2 * len(grid.kx)
+        assert (grid.scatter(real_or_complex) == full[0]).all()
 
 
 @pytest.mark.parametrize("padded", [20, 21])
