@@ -110,17 +110,22 @@ def snr_sentence(options: SourceTraining, data: LabelledSubtomograms) -> str:
 
     Empty for data of an unknown SNR.
     """
-    own = getattr(data.source, "snr", None)
-    if options.snr_range is None and own is None:
+    own: float | None = getattr(data.source, "snr", None)
+    if options.snr_range is not None:
+        low, high = options.snr_range
+    elif own is not None:
+        low = high = own
+    else:
         return ""
-    low, high = options.snr_range or (own, own)
-    # One value, or the two ends.
-    after, ratio = {low, high}, getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
-    told = [" and ".join(f"{snr:.3g}" for snr in sorted(after)) + " after the CTF"]
-    if ratio is not None:
-        told.append(" and ".join(f"{snr * ratio:.3g}" for snr in sorted(after)) + " before it")
-    start = "The SNR is" if len(after) == 1 else "SNRs are drawn between"
-    return f"{start} {', '.join(told)}"
+
+    def told(factor: float) -> str:
+        ends = f"{low * factor:.3g} and {high * factor:.3g}"
+        return ends if low < high else f"{low * factor:.3g}"
+
+    text = "SNRs are drawn between" if low < high else "The SNR is"
+    text = f"{text} {told(1)} after the CTF"
+    ratio: float | None = getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
+    return text if ratio is None else f"{text}, {told(ratio)} before it"
 
 
 def train_source(
