@@ -10,14 +10,17 @@ import pytest
 import torch
 
 import tomadapt.benchmark
-from tomadapt.benchmark import benchmark
+from tomadapt.benchmark import benchmark, simulate_breakdown
 from tomadapt.cli import main
+from tomadapt.simulate.phantom import GaussianPhantom
 
 
 def test_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tomadapt.benchmark, "TRAINING_BATCH", 4)
     figures = benchmark(box=24, seconds=0.1, device="cpu")
     assert figures["simulate_per_s"] > 0
+    assert figures["simulate_stored_per_s"] > 0
+    assert figures["simulate_breakdown"]["ratio"] > 0
     for work in ("train_per_s", "predict_per_s"):
         assert set(figures[work]) == {"paper", "default"}
         assert all(rate > 0 for rate in figures[work].values())
@@ -28,6 +31,22 @@ def test_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     assert figures["processor"]
     assert {"python", "tomadapt", "torch", "numpy"} <= set(figures["versions"])
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_simulation_breakdown() -> None:
+    """The parts are the whole's, the floor is that of its parts, and both take some time."""
+    threads = torch.get_num_threads()
+    density = GaussianPhantom.random(seed=1, radius=5).density(24)
+    found = simulate_breakdown(density, seconds=0.3)
+    assert torch.get_num_threads() == threads
+    parts, floor = found["parts_ms"], found["floor_parts_ms"]
+    assert set(parts) == {"poses", "normals", "slices", "images", "spectra", "inversion", "other"}
+    assert set(floor) == {"normals", "transforms", "memory"}
+    assert found["particle_ms"] == pytest.approx(sum(parts.values()), abs=0.01)
+    assert found["floor_ms"] == pytest.approx(sum(floor.values()), abs=0.01)
+    assert found["ratio"] == pytest.approx(found["particle_ms"] / found["floor_ms"], rel=0.05)
+    assert min(floor.values()) > 0
+    assert found["ratio"] > 1
 
 
 def test_command(

@@ -103,6 +103,7 @@ class TestRunConfig:
         assert target.acquisition == BATCH_A
         assert "null" in target.classes
         assert len(target.classes) == 8
+        assert config.train.snr_range == (config.source.snr, config.source.snr)
 
 
 class TestMistakes:

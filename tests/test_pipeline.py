@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from tomadapt.config import RunConfig, load_config
 from tomadapt.errors import InputError, MismatchError
+from tomadapt.learn.model import Model
 from tomadapt.pipeline import StageClock, run
 from tomadapt.simulate.dataset import open_set
 
@@ -133,6 +135,30 @@ class TestRun:
         assert summary["peak_memory_mb"] > 50
         assert summary["torch_threads"] == 1
         assert "torch" in summary["versions"]
+
+    @pytest.mark.parametrize(
+        ("chosen", "trained", "told"),
+        [
+            ("", [0.25, 4.0], "SNRs are drawn between 0.25 and 4 after the CTF, "),
+            ("snr_range = [1.0, 1.0]", [1.0, 1.0], "The SNR is 1 after the CTF, "),
+        ],
+    )
+    def test_snrs_of_the_source(
+        self, done: Done, tmp_path: Path, chosen: str, trained: list[float], told: str
+    ) -> None:
+        """A quarter of the source's SNR to four times it unless a range is given; both are told."""
+        config = tmp_path / "run.toml"
+        config.write_text(CONFIG.replace("[train]", f"[train]\n{chosen}"))
+        out = tmp_path / "out"
+        for name in ("source", "target"):  # the same sets
+            shutil.copytree(done.out / name, out / name)
+        said: list[str] = []
+        run(load_config(config, RunConfig), out, say=said.append)
+        model = Model.load(out / "source.safetensors")
+        assert list(model.card.training["source"]["snr_range"]) == trained
+        assert len(said) == 1
+        assert said[0].startswith(told)
+        assert said[0].endswith(" before it")
 
     def test_predictions_are_of_all_target_particles(self, done: Done) -> None:
         found = rows(done.out / "predictions.csv")

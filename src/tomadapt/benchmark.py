@@ -7,17 +7,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tomadapt.acquisition import BATCH_B
 from tomadapt.learn.engine import make_fabric, to_network
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.networks import EXTRACTORS
-from tomadapt.simulate.dataset import BATCH, versions
+from tomadapt.simulate.batches import BATCH, Batch, simulate_beside
+from tomadapt.simulate.dataset import versions
 from tomadapt.simulate.phantom import GaussianPhantom
+from tomadapt.simulate.projection import central_slices
+from tomadapt.simulate.randomness import draw_noise, draw_poses
 from tomadapt.simulate.simulator import Simulator
 
 TRAINING_BATCH = 64
+BATCHES_A_THREAD = 4
+PHANTOM = "phantom"
 
 
 def benchmark(*, box: int = 40, seconds: float = 6.0, device: str = "auto") -> dict[str, Any]:
@@ -36,22 +43,26 @@ def benchmark(*, box: int = 40, seconds: float = 6.0, device: str = "auto") -> d
     Returns
     -------
     dict
-        ``simulate_per_s``, ``train_per_s`` and ``predict_per_s`` by network, and what they were
-        measured with.
+        ``simulate_per_s`` as training reads a stream, ``simulate_stored_per_s`` as a stored set is
+        made, ``train_per_s`` and ``predict_per_s`` by network, ``simulate_breakdown`` (see
+        :func:`simulate_breakdown`), and what they were measured with.
     """
     fabric = make_fabric(device)
     density = GaussianPhantom.random(seed=1, radius=0.2 * box).density(box)
     simulator = Simulator(
-        {"phantom": density}, BATCH_B, voxel_size_A=9.2, seed=0, device=fabric.device
+        {PHANTOM: density}, BATCH_B, voxel_size_A=9.2, seed=0, device=fabric.device
     )
+    size = BATCH[fabric.device.type]
+    batch = Batch(simulator, PHANTOM, range(size))
+    beside = [batch] * (BATCHES_A_THREAD * torch.get_num_threads())
 
-    batch = BATCH[fabric.device.type]
-
-    def simulate() -> None:
-        with torch.inference_mode():
-            simulator.particles("phantom", range(batch))
-
-    result: dict[str, Any] = {"simulate_per_s": _rate(simulate, batch, seconds)}
+    result: dict[str, Any] = {
+        "simulate_per_s": _rate(
+            lambda: simulate_beside(beside, lambda *_: None), len(beside) * size, seconds
+        ),
+        "simulate_stored_per_s": _rate(batch.simulated, size, seconds),
+        "simulate_breakdown": simulate_breakdown(density, seconds=seconds),
+    }
     result |= {"train_per_s": {}, "predict_per_s": {}}
     for name in EXTRACTORS:
         card = ModelCard(
@@ -93,7 +104,116 @@ def benchmark(*, box: int = 40, seconds: float = 6.0, device: str = "auto") -> d
     }
 
 
-def _rate(work: Callable[[], None], items: int, seconds: float) -> float:
+def simulate_breakdown(density: NDArray[np.float32], *, seconds: float) -> dict[str, Any]:
+    """What simulation takes on one core of the CPU, and the least that it could take.
+
+    The floor is the time of what cannot be left out, alone: as many normal deviates, the same
+    Fourier transforms, and one copy of all arrays that lie between the steps. The look-ups in the
+    templates' transforms are not in it.
+
+    Parameters
+    ----------
+    density
+        (d, d, d) template.
+    seconds
+        About what all of it may take.
+
+    Returns
+    -------
+    dict
+        ``particle_ms``; ``parts_ms`` by step, ``other`` being what their sum leaves of the whole;
+        ``floor_parts_ms``, ``floor_ms``, and ``ratio`` = particle_ms / floor_ms. All in
+        milliseconds of processor time a particle: other programs' share of the cores is not in it.
+    """
+    simulator = Simulator({PHANTOM: density}, BATCH_B, voxel_size_A=9.2, seed=0)
+    indices, threads = range(BATCH["cpu"]), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            work = _steps(simulator, indices) | _floor(simulator, len(indices))
+            taken = {
+                name: _processor_ms(step, seconds / len(work)) / len(indices)
+                for name, step in work.items()
+            }
+    finally:
+        torch.set_num_threads(threads)
+    parts = {name: taken[name] for name in ("poses", "normals", "slices", "inversion")}
+    parts["images"] = taken["signal images"] - taken["slices"]
+    parts["spectra"] = taken["tilt images"] - taken["signal images"] - taken["normals"]
+    parts["other"] = taken["particles"] - sum(parts.values())
+    floor = {name.removeprefix("bare "): ms for name, ms in taken.items() if "bare" in name}
+    return {
+        "particle_ms": round(taken["particles"], 3),
+        "parts_ms": {name: round(ms, 3) for name, ms in parts.items()},
+        "floor_parts_ms": {name: round(ms, 3) for name, ms in floor.items()},
+        "floor_ms": round(sum(floor.values()), 3),
+        "ratio": round(taken["particles"] / sum(floor.values()), 2),
+    }
+
+
+def _steps(simulator: Simulator, indices: range) -> dict[str, Callable[[], object]]:
+    """The whole and its steps, some of which hold others."""
+    shape = (len(simulator.tilts), simulator.box, simulator.box)
+    shift = simulator.max_shift_voxels
+    rotations, shifts = draw_poses(0, PHANTOM, indices, max_shift_voxels=shift)
+    made = simulator.tilt_images(PHANTOM, indices, rotations, shifts)
+    return {
+        "particles": lambda: simulator.particles(PHANTOM, indices),
+        "poses": lambda: draw_poses(0, PHANTOM, indices, max_shift_voxels=shift),
+        "normals": lambda: draw_noise(0, PHANTOM, indices, shape=shape),
+        "slices": lambda: central_slices(
+            simulator.transforms[PHANTOM],
+            torch.from_numpy(rotations),
+            torch.from_numpy(shifts),
+            simulator.tilts,
+            simulator.grid,
+        ),
+        "signal images": lambda: simulator.signal_images(PHANTOM, rotations, shifts),
+        "tilt images": lambda: simulator.tilt_images(PHANTOM, indices, rotations, shifts),
+        "inversion": lambda: [simulator.reconstruct(x) for x in (made.signal, made.noise)],
+    }
+
+
+def _floor(simulator: Simulator, b: int) -> dict[str, Callable[[], object]]:
+    """What ``b`` particles cannot do without, done alone."""
+    t, n, padded = len(simulator.tilts), simulator.box, simulator.padded
+    half, padded_half = n // 2 + 1, padded // 2 + 1
+    images = torch.randn(b, t, n, n)  # of signal or noise
+    slices = torch.zeros(b, t, padded_half, padded, dtype=torch.complex64)  # [ky, kx]
+    rows = torch.zeros(b, t, n, padded_half, dtype=torch.complex64)  # [x, ky]
+    spectrum = torch.zeros(b, n, n, half, dtype=torch.complex64)
+
+    def transforms() -> None:
+        torch.fft.ifft(slices)
+        torch.fft.irfft(rows, n=padded)
+        for _ in ("signal", "noise"):
+            torch.fft.rfft2(images)
+            torch.fft.irfftn(spectrum, s=(n, n, n), dim=(1, 2, 3))
+
+    points = len(simulator.grid.kx)
+    signal_only = t * (2 * points + 2 * padded * padded_half + 2 * n * padded_half)
+    each = t * n * n + t * 2 * n * half + 2 * n * n * half + n**3
+    between = torch.zeros(b * (signal_only + 2 * each))  # floats of all arrays between the steps
+    copy = torch.empty_like(between)
+    return {
+        "bare normals": images.normal_,
+        "bare transforms": transforms,
+        "bare memory": lambda: copy.copy_(between),
+    }
+
+
+def _processor_ms(work: Callable[[], object], seconds: float) -> float:
+    """Least processor time of this thread in milliseconds."""
+    work()
+    best, started = float("inf"), time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        before = time.thread_time()
+        work()
+        best = min(best, time.thread_time() - before)
+    return best * 1e3
+
+
+def _rate(work: Callable[[], object], items: int, seconds: float) -> float:
     work()
     best = 0.0
     for _ in range(3):

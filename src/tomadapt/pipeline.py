@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -29,7 +29,12 @@ from tomadapt.io.volumes import open_target
 from tomadapt.learn.adversarial import AdversarialAdaptation
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model
-from tomadapt.learn.source import SourceTraining, train_source
+from tomadapt.learn.source import (
+    SourceTraining,
+    snr_sentence,
+    train_source,
+    with_snr_range,
+)
 from tomadapt.learn.statistics import TargetStatistics
 from tomadapt.metrics import accuracy, binomial_interval, recall_per_class
 from tomadapt.prediction import Prediction, predict
@@ -67,7 +72,13 @@ class Domains:
     all_target: Subtomograms
 
 
-def run(config: RunConfig, out: Path, *, device: str = "auto") -> dict[str, Any]:
+def run(
+    config: RunConfig,
+    out: Path,
+    *,
+    device: str = "auto",
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
     """Run every stage, or those that are still missing.
 
     Parameters
@@ -78,6 +89,8 @@ def run(config: RunConfig, out: Path, *, device: str = "auto") -> dict[str, Any]
         The run's folder: sets, models, ``predictions.csv``, ``summary.json``, ``report.html``.
     device
         See :func:`tomadapt.learn.engine.make_fabric`.
+    say
+        Told at which SNRs the source model is trained.
 
     Returns
     -------
@@ -103,7 +116,7 @@ def run(config: RunConfig, out: Path, *, device: str = "auto") -> dict[str, Any]
     # Only now: until there are particles a mistake in the configuration can still be mended.
     write_json(out / "config.json", config.model_dump(mode="json"))
     with clock.stage("train"):
-        source_model = _train(config, out, domains, fabric)
+        source_model = _train(config, out, domains, fabric, say)
     with clock.stage("adapt"):
         adapted = _adapt(config, out, domains, source_model, fabric)
     with clock.stage("predict"):
@@ -242,8 +255,12 @@ def _require_matching(config: RunConfig, target: Subtomograms) -> None:
         )
 
 
-def _train(config: RunConfig, out: Path, domains: Domains, fabric: Fabric) -> Model:
+def _train(
+    config: RunConfig, out: Path, domains: Domains, fabric: Fabric, say: Callable[[str], None]
+) -> Model:
     options = config.train.model_copy(update={"seed": config.seed})
+    options = with_snr_range(options, domains.source)
+    say(snr_sentence(options, domains.source))
     return trained_model(out / "source.safetensors", domains.source, options, fabric=fabric)
 
 

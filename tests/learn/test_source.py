@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ import torch
 
 from tomadapt.errors import ConfigError, InputError, OutputError
 from tomadapt.learn.engine import EpochPlan
-from tomadapt.learn.source import PAPER_TRAINING, SourceTraining, train_source
+from tomadapt.learn.source import (
+    PAPER_TRAINING,
+    SourceTraining,
+    snr_sentence,
+    train_source,
+    with_snr_range,
+)
 from tomadapt.metrics import accuracy
 from tomadapt.prediction import predict
 
@@ -147,6 +154,28 @@ def test_snr_range_must_be_positive_and_ordered():
     for wrong in ((0.0, 1.0), (1.0, 0.1)):
         with pytest.raises(ValueError, match="snr_range"):
             SourceTraining(snr_range=wrong)
+
+
+def test_a_range_about_the_sets_own_snr_by_default():
+    simulated = SimpleNamespace(source=SimpleNamespace(snr=0.1))
+    assert with_snr_range(SourceTraining(), simulated).snr_range == (0.025, 0.4)
+    for options in (SourceTraining(snr_range=(0.1, 0.1)), PAPER_TRAINING):
+        assert with_snr_range(options, simulated) == options
+    mixed_elsewhere = SimpleNamespace(source=SimpleNamespace())
+    assert with_snr_range(SourceTraining(), mixed_elsewhere) == SourceTraining()
+
+
+def test_snrs_are_told_in_both_definitions():
+    """Numbers of the two differ by the ratio that the set's simulation measured."""
+    meta = {"snr_before_ctf_over_snr": 2.0}
+    data = SimpleNamespace(source=SimpleNamespace(snr=0.1, meta=meta))
+    assert snr_sentence(SourceTraining(snr_range=(0.025, 0.4)), data) == (
+        "SNRs are drawn between 0.025 and 0.4 after the CTF, 0.05 and 0.8 before it"
+    )
+    assert snr_sentence(SourceTraining(), data) == "The SNR is 0.1 after the CTF, 0.2 before it"
+    unmeasured = SimpleNamespace(source=SimpleNamespace(snr=0.1))
+    assert snr_sentence(SourceTraining(), unmeasured) == "The SNR is 0.1 after the CTF"
+    assert snr_sentence(SourceTraining(), SimpleNamespace(source=SimpleNamespace())) == ""
 
 
 def test_damaged_checkpoint_is_named(make_domain, fabric, tmp_path):

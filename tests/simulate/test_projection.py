@@ -17,6 +17,7 @@ from tomadapt.simulate.projection import (
     SliceGrid,
     central_slices,
     cropped_images,
+    sample_transform,
     template_transform,
 )
 
@@ -53,6 +54,30 @@ def lump(n: int, seed: int = 5) -> NDArray[np.float32]:
 
 
 NO_SHIFT = np.zeros((1, 3))
+
+
+def test_sampling_is_plain_trilinear_interpolation() -> None:
+    """On both sides of x = 0 and on it, by eight neighbours of the whole transform."""
+    n = 24
+    transform = template_transform(torch.from_numpy(lump(n)))
+    m = 2 * n
+    half = torch.complex(transform[0], transform[1]).to(torch.complex128)  # [kz, ky, kx >= 0]
+    whole = torch.cat([half.flip(0, 1, 2)[..., :-1].conj(), half], dim=2)  # kx from −m/2
+    generator = torch.Generator().manual_seed(3)
+    at = (torch.rand(3, 2, 3, 50, generator=generator) - 0.5) * (m - 1)
+    at[0, :, :, :5] = torch.tensor([0.0, -0.0, -1e-3, 1e-3, -1.0])  # x
+    expected = torch.zeros(2, 3, 50, dtype=torch.complex128)
+    exact = at.double() + m // 2
+    for dx, dy, dz in np.ndindex(2, 2, 2):
+        x, y, z = (exact[i].floor() + d for i, d in enumerate((dx, dy, dz)))
+        weight = 1.0
+        for found, wanted in zip((x, y, z), exact, strict=True):
+            weight = weight * (1 - (found - wanted).abs())
+        expected += weight * whole[z.long(), y.long(), x.clamp(max=m).long()]
+    got = sample_transform(transform, *at.clone())[:, 0]
+    torch.testing.assert_close(
+        got, expected.to(torch.complex64), rtol=0, atol=1e-3 * float(half.abs().max())
+    )
 
 
 @pytest.mark.parametrize("n", [24, 25, 32, 33])
@@ -161,10 +186,13 @@ def test_slice_grid(n: int) -> None:
     assert (grid.kx[0], grid.ky[0]) == (0, 0)  # slice_variance takes point 0 for the mean
     kx, ky = np.meshgrid(np.fft.fftfreq(n), np.fft.rfftfreq(n), indexing="ij")
     assert len(grid.kx) == (np.hypot(kx, ky) < 0.5 - 1e-6).sum()
-    full = grid.scatter(torch.arange(1.0, len(grid.kx) + 1).expand(2, -1))
-    assert full.shape == (2, n, n // 2 + 1)
-    assert (full[1, grid.rows, grid.columns] == torch.arange(1.0, len(grid.kx) + 1)).all()
-    assert (full > 0).sum() == 2 * len(grid.kx)
+    values = torch.arange(1.0, len(grid.kx) + 1)
+    for real_or_complex in (values, values * (1 - 2j)):
+        full = grid.scatter(real_or_complex.expand(2, -1))
+        assert full.shape == (2, n, n // 2 + 1)
+        assert (full[1, grid.rows, grid.columns] == real_or_complex).all()
+        assert (full != 0).sum() == 2 * len(grid.kx)
+        assert (grid.scatter(real_or_complex) == full[0]).all()
 
 
 @pytest.mark.parametrize("padded", [20, 21])

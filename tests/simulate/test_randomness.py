@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.spatial.transform import Rotation
 
 from tomadapt.simulate.randomness import NOISE, POSE, draw_noise, draw_poses, particle_generator
 
@@ -81,3 +82,22 @@ def test_draws_do_not_depend_on_the_batch() -> None:
     torch.testing.assert_close(
         together[1], draw_noise(5, "a", [1], shape=(2, 7, 7))[0], rtol=1e-5, atol=1e-6
     )
+
+
+def test_draws_of_stored_sets_stay_what_they_were() -> None:
+    """Faster code draws the same numbers: scipy's poses, Box–Muller of the generator's bytes."""
+    rotations, shifts = draw_poses(8, "a", [3, 0], max_shift_voxels=4)
+    for row, index in enumerate([3, 0]):
+        generator = particle_generator(8, "a", index, POSE)
+        pose = Rotation.random(rng=generator).as_matrix().astype(np.float32)
+        assert (rotations[row] == pose).all()
+        assert (shifts[row] == generator.uniform(-4, 4, 3).astype(np.float32)).all()
+    pairs = 3 * 24 * 24 // 2
+    noise = draw_noise(8, "a", [5], shape=(3, 24, 24)).reshape(2, pairs)
+    bits = particle_generator(8, "a", 5, NOISE).bytes(8 * pairs)
+    uniform = np.frombuffer(bits, np.int32).reshape(2, pairs).astype(np.float32)
+    uniform = (uniform + np.float32(2**31 + 0.5)) * np.float32(2**-32)
+    radius = np.sqrt(-2 * np.log(uniform[0].astype(np.float64)))
+    angle = (uniform[1] * np.float32(2 * np.pi)).astype(np.float64)
+    expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)])
+    np.testing.assert_allclose(noise.numpy(), expected, rtol=1e-5, atol=2e-6)

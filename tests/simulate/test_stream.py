@@ -9,6 +9,7 @@ import torch
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.simulate.simulator import Simulator
 from tomadapt.simulate.stream import stream
 
 CONFIG = SimulationConfig(
@@ -76,3 +77,26 @@ def test_defoci_in_turn():
 def test_fewer_particles_than_defoci():
     with pytest.raises(ConfigError, match="fewer particles of a class than defoci"):
         stream(CONFIG, defoci_um=range(1, 9))
+
+
+def test_threads_change_particles_by_rounding_alone():
+    """A stream simulates batches on threads of their own; a stored set's are simulated in one."""
+    data = stream(CONFIG)
+    one = data.source.read(range(18))
+    torch.set_num_threads(3)  # the fixture sets it back
+    several = stream(CONFIG).source.read(range(18))
+    assert torch.get_num_threads() == 3
+    for streamed in (one, several):
+        for label, name in enumerate(CONFIG.classes):
+            particles = data.source.simulators[0].particles(name, range(6))
+            stored = particles.signal + particles.noise / CONFIG.snr**0.5
+            difference = (streamed[label::3] - stored).square().mean().sqrt()
+            assert difference < 1e-5 * stored.square().mean().sqrt()
+
+
+def test_an_error_on_a_thread_is_raised(monkeypatch):
+    monkeypatch.setattr(Simulator, "particles", lambda *_: 1 / 0)
+    torch.set_num_threads(2)
+    with pytest.raises(ZeroDivisionError):
+        stream(CONFIG).source.read(range(18))
+    assert torch.get_num_threads() == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,22 +27,6 @@ from tomadapt.cli.options import (
     require_writable,
     warn,
 )
-
-if TYPE_CHECKING:
-    from tomadapt.subtomograms import LabelledSubtomograms
-
-SNR_FACTOR = 4.0
-"""By how much a target's SNR may be off that of the source it is trained for."""
-
-
-def snr_sentence(snr_range: tuple[float, float], data: LabelledSubtomograms) -> str:
-    """A range of SNRs in both definitions."""
-    low, high = snr_range
-    text = f"SNRs are drawn between {low:.3g} and {high:.3g} after the CTF"
-    ratio = getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
-    if ratio is None:
-        return text
-    return f"{text}, {low * ratio:.3g} and {high * ratio:.3g} before it"
 
 
 @app.command()
@@ -93,25 +77,30 @@ def train(
     """Train a source model (F and C) on a labelled set."""
     from tomadapt.config import parse
     from tomadapt.learn.engine import make_fabric
-    from tomadapt.learn.source import PAPER_TRAINING, SourceTraining, train_source
+    from tomadapt.learn.source import (
+        PAPER_TRAINING,
+        SourceTraining,
+        snr_sentence,
+        train_source,
+        with_snr_range,
+    )
     from tomadapt.progress import progress_bar
 
     base = PAPER_TRAINING if one_of("--recipe", recipe, RECIPES) == "paper" else SourceTraining()
     data = open_labelled(source, snr)
-    own = getattr(data.source, "snr", None)
-    if snr_range is None and snr is None and recipe == "default" and own is not None:
-        snr_range = (own / SNR_FACTOR, own * SNR_FACTOR)  # a target's SNR is hardly ever known
     chosen: dict[str, Any] = {"seed": seed}
     chosen |= {"repair_noise": repair_noise, "augment": augment, "snr_range": snr_range}
     if epochs is not None:
         chosen["epochs"] = epochs
     options = parse(base.model_dump() | chosen, SourceTraining, where="train")
+    if snr is None:
+        options = with_snr_range(options, data)
     fabric = make_fabric(checked_device(device))
     require_writable(out)
     if out.exists():
         warn(f"{out} is there already and will be replaced")
-    if snr_range is not None:
-        typer.echo(snr_sentence(snr_range, data), err=True)
+    if sentence := snr_sentence(options, data):
+        typer.echo(sentence, err=True)
     checkpoint = out.with_name(out.name + ".checkpoint.pt")
     with progress_bar("train", options.epochs, unit="epochs") as advance:
         model, history = train_source(

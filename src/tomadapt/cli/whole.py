@@ -46,7 +46,9 @@ def _run(config: Any, out: Path, device: str) -> None:
     from tomadapt.pipeline import run as run_pipeline
 
     require_one_process()
-    summary = run_pipeline(config, out, device=checked_device(device))
+    summary = run_pipeline(
+        config, out, device=checked_device(device), say=lambda text: typer.echo(text, err=True)
+    )
     for method, scores in summary["target"].items():
         if "held_out" in scores:
             typer.echo(f"{method:<18} accuracy on held-out target: {scores['held_out']:.3f}")

@@ -89,6 +89,45 @@ PAPER_TRAINING = SourceTraining(
 )
 
 
+SNR_FACTOR = 4.0
+"""By how much a target's SNR may be off that of the source it is trained for."""
+
+
+def with_snr_range(options: SourceTraining, data: LabelledSubtomograms) -> SourceTraining:
+    """The options with a range of SNRs, a quarter of the set's own to four times it.
+
+    A target's SNR is hardly ever known. Options that have a range keep it, the paper's network is
+    trained as in the paper, and data whose signal and noise were never apart stay as they are.
+    """
+    own = getattr(data.source, "snr", None)
+    if options.snr_range is not None or options.network == "paper" or own is None:
+        return options
+    return options.model_copy(update={"snr_range": (own / SNR_FACTOR, own * SNR_FACTOR)})
+
+
+def snr_sentence(options: SourceTraining, data: LabelledSubtomograms) -> str:
+    """At which SNRs a source model is trained, in both definitions where both are known.
+
+    Empty for data of an unknown SNR.
+    """
+    own: float | None = getattr(data.source, "snr", None)
+    if options.snr_range is not None:
+        low, high = options.snr_range
+    elif own is not None:
+        low = high = own
+    else:
+        return ""
+
+    def told(factor: float) -> str:
+        ends = f"{low * factor:.3g} and {high * factor:.3g}"
+        return ends if low < high else f"{low * factor:.3g}"
+
+    text = "SNRs are drawn between" if low < high else "The SNR is"
+    text = f"{text} {told(1)} after the CTF"
+    ratio: float | None = getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
+    return text if ratio is None else f"{text}, {told(ratio)} before it"
+
+
 def train_source(
     data: LabelledSubtomograms,
     options: SourceTraining,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.nn.functional import grid_sample, pad
@@ -80,10 +81,33 @@ class SliceGrid:
 
     def scatter(self, values: torch.Tensor) -> torch.Tensor:
         """Values (..., p) into half-transforms (..., n, n // 2 + 1), zero beyond Nyquist."""
-        columns = self.n // 2 + 1
-        out = values.new_zeros(*values.shape[:-1], self.n * columns)
-        out[..., self.rows * columns + self.columns] = values
-        return out.view(*values.shape[:-1], self.n, columns)
+        b_t, columns, p = values.shape[:-1], self.n // 2 + 1, values.shape[-1]
+        with_zero = values.new_empty(*b_t, p + 1)
+        with_zero[..., :p] = values
+        with_zero[..., p] = 0  # what every place beyond Nyquist takes
+        # In memory [ky, kx], so that the transform over kx, which is next, runs along it.
+        half = gathered(with_zero, self._place).view(*b_t, columns, self.n)
+        return half.transpose(-1, -2)
+
+    @cached_property
+    def _place(self) -> torch.Tensor:
+        """Which point each place [ky, kx] takes, ((n // 2 + 1) · n,); p beyond Nyquist."""
+        columns, p, device = self.n // 2 + 1, len(self.rows), self.rows.device
+        place = torch.full((columns, self.n), p, device=device)
+        place[self.columns, self.rows] = torch.arange(p, device=device)
+        return place.flatten()
+
+
+def gathered(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Values (..., p) at places (q,) of the last axis: (..., q).
+
+    Complex ones are moved as numbers of eight bytes: as such torch moves them three times as fast.
+    """
+    if not values.is_complex():
+        return values.gather(-1, places.expand(*values.shape[:-1], -1))
+    as_doubles = torch.view_as_real(values).view(torch.float64)[..., 0]  # (..., p)
+    taken = as_doubles.gather(-1, places.expand(*values.shape[:-1], -1))
+    return torch.view_as_complex(taken[..., None].view(torch.float32))
 
 
 def central_slices(
@@ -127,7 +151,8 @@ def central_slices(
     m = transform.shape[1] - 1
     kx, ky = grid.kx * m, grid.ky * m  # in samples of the padded transform
     q = [
-        along_x[:, :, None, axis] * kx + along_y[:, None, None, axis] * ky for axis in range(3)
+        (along_x[:, :, None, axis] * kx).add_(along_y[:, None, None, axis] * ky)
+        for axis in range(3)
     ]  # x, y, z; (b, t, p) each
     slices = sample_transform(transform, *q)[:, 0]  # (b, t, p)
     return slices.mul_(shift_phase(shifts, tilted_x, grid))
@@ -152,7 +177,9 @@ def sample_transform(
         (b, v, t, p) complex64.
     """
     m = transform.shape[1] - 1
-    folded = torch.where(x < 0, -1.0, 1.0)  # to x >= 0, by Hermitian symmetry
+    # To x >= 0, by Hermitian symmetry: −1 where x < 0, else 1. A comparison would give booleans,
+    # whose choice between two numbers takes torch ten times as long.
+    folded = x.sign().add_(0.5).sign_()
     values = _trilinear(
         transform, z.mul_(folded).add_(m // 2), y.mul_(folded).add_(m // 2), x.abs_()
     )  # (b, 2 v, t, p)
@@ -167,19 +194,22 @@ def _trilinear(
     Two bilinear look-ups in the volume's planes, laid out below one another as one tall image, and
     a blend between them: torch's bilinear sampling is vectorised on CPUs and its trilinear one is
     not. A position's last row is never blended with the next plane's first, because the volume
-    ends one sample beyond the largest coordinate.
+    ends one sample beyond the largest coordinate. Positions are overwritten.
     """
     c, nz, ny, nx = volume.shape
     tall = volume.reshape(1, c, nz * ny, nx).expand(z.shape[0], -1, -1, -1)
     lower = z.floor().clamp_max_(nz - 2)
-    row = y.add_(lower * ny)
-    position = z.new_empty(*z.shape, 2)
-    position[..., 0] = x.mul_(2 / (nx - 1)).sub_(1)
+    row = y.add_(lower, alpha=ny)
+    upper_weight = z.sub_(lower)
+    position = z.new_empty(2, *z.shape)  # x and y apart: each is then written along the memory
+    torch.mul(x, 2 / (nx - 1), out=position[0]).sub_(1)
     planes = []
     for offset in (0, ny):
-        position[..., 1] = (row + offset).mul_(2 / (nz * ny - 1)).sub_(1)
-        planes.append(grid_sample(tall, position, align_corners=True, padding_mode="border"))
-    blended: torch.Tensor = planes[0].lerp_(planes[1], (z - lower)[:, None])
+        torch.add(row, offset, out=position[1]).mul_(2 / (nz * ny - 1)).sub_(1)
+        planes.append(
+            grid_sample(tall, position.movedim(0, -1), align_corners=True, padding_mode="border")
+        )
+    blended: torch.Tensor = planes[0].lerp_(planes[1], upper_weight[:, None])
     return blended
 
 
@@ -194,8 +224,8 @@ def shift_phase(shifts: torch.Tensor, tilted_x: torch.Tensor, grid: SliceGrid) -
     y_angle = turn * shifts[:, 1, None] * ky  # (b, n // 2 + 1)
     x_phase = torch.polar(torch.ones_like(x_angle), x_angle)
     y_phase = torch.polar(torch.ones_like(y_angle), y_angle)
-    x_phase = x_phase.index_select(-1, grid.rows)
-    return x_phase.mul_(y_phase.index_select(-1, grid.columns)[:, None])
+    x_phase = gathered(x_phase, grid.rows)
+    return x_phase.mul_(gathered(y_phase, grid.columns)[:, None])
 
 
 def cropped_images(half_transform: torch.Tensor, n: int) -> torch.Tensor:

@@ -45,12 +45,14 @@ def draw_poses(
     shifts
         (n, 3) in voxels, (x, y, z).
     """
-    rotations = np.empty((len(indices), 3, 3), np.float32)
+    quaternions = np.empty((len(indices), 4))
     shifts = np.empty((len(indices), 3), np.float32)
     for row, index in enumerate(indices):
         generator = particle_generator(seed, class_name, index, POSE)
-        rotations[row] = Rotation.random(rng=generator).as_matrix()
+        quaternions[row] = generator.normal(size=4)  # as Rotation.random draws
         shifts[row] = generator.uniform(-max_shift_voxels, max_shift_voxels, 3)
+    # All matrices at once: one at a time, scipy's checks take longer than the arithmetic.
+    rotations = Rotation.from_quat(quaternions).as_matrix().astype(np.float32)
     return rotations, shifts
 
 
@@ -64,14 +66,19 @@ def draw_noise(
     """
     size = math.prod(shape)
     pairs = (size + 1) // 2
-    bits = np.empty((len(indices), 2, pairs), np.uint32)
+    bits = np.empty((len(indices), pairs), np.uint64)
     for row, index in enumerate(indices):
-        generator = particle_generator(seed, class_name, index, NOISE)
-        bits[row] = np.frombuffer(generator.bytes(8 * pairs), np.uint32).reshape(2, pairs)
+        # The generator's own words: `Generator.bytes` gives the same ones, copied three times.
+        bits[row] = particle_generator(seed, class_name, index, NOISE).bit_generator.random_raw(
+            pairs
+        )
+    halves = bits.view(np.int32).reshape(len(indices), 2, pairs)
     # As signed 32-bit integers the bits are uniform in [−2³¹, 2³¹); the offset keeps log(0) away.
-    uniform = torch.from_numpy(bits.view(np.int32)).to(torch.float32).add_(2.0**31 + 0.5)
-    uniform.mul_(2.0**-32)
-    radius = uniform[:, 0].clamp_min_(2.0**-33).log_().mul_(-2).clamp_min_(0).sqrt_()
-    angle = uniform[:, 1].mul_(2 * math.pi)
-    normal = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
-    return normal.flatten(1)[:, :size].reshape(len(indices), *shape)
+    uniform = torch.from_numpy(halves).to(torch.float32).add_(2.0**31 + 0.5)
+    radius, angle = uniform.mul_(2.0**-32).unbind(1)  # (n, pairs) each, overwritten from here on
+    radius.clamp_min_(2.0**-33).log_().mul_(-2).clamp_min_(0).sqrt_()
+    angle.mul_(2 * math.pi)
+    cosine = angle.cos()
+    angle.sin_().mul_(radius)
+    radius.mul_(cosine)
+    return uniform.flatten(1)[:, :size].reshape(len(indices), *shape)

@@ -89,7 +89,15 @@ class DirectFourierInversion:
         with warnings.catch_warnings():
             # A one-time notice that CSR tensors are in beta.
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-            csr = matrix.coalesce().to_sparse_csr().to(device)
+            csr = matrix.coalesce().to_sparse_csr()
+            # MKL multiplies with 32-bit indices: others would be converted for every product.
+            csr = torch.sparse_csr_tensor(
+                csr.crow_indices().int(),
+                csr.col_indices().int(),
+                csr.values(),
+                csr.shape,
+                check_invariants=True,
+            ).to(device)
         stored = torch.arange(n**3).view(n, n, n)  # [z, x, y]
         order = torch.fft.fftshift(stored.transpose(1, 2)).flatten()
         return cls(n, csr, measured.view(n, n).to(device), order.to(device))

@@ -38,6 +38,10 @@ TYPICAL_POSES = 8
 """Poses whose mean stands for a template's typical scale."""
 
 
+LARGEST_FOLLOWED = 31 * 2**20
+"""Bytes of the largest array whose size glibc's limits follow (below 32 MiB)."""
+
+
 @dataclass(frozen=True)
 class TiltImages:
     """Signal and noise of some particles, as half-transforms of their cropped tilt images.
@@ -112,6 +116,16 @@ def noise_filter(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> to
     return growth[:, None, None] * amplitude[:, : n // 2 + 1]
 
 
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory of freed arrays for the next ones.
+
+    glibc hands free memory back to the system beyond a limit, and page faults then take about a
+    tenth of a simulation's time. The limit is twice the largest array that was ever freed
+    (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD): one that is never written to will do.
+    """
+    torch.empty(LARGEST_FOLLOWED, dtype=torch.uint8)
+
+
 class Simulator:
     """Simulates subtomograms of given templates under one acquisition.
 
@@ -176,6 +190,7 @@ class Simulator:
         self.seed = seed
         self.max_shift_voxels = max_shift_fraction * self.box
         self.device = torch.device(device)
+        keep_freed_memory()
         self.tilts = torch.tensor(acquisition.tilt_angles_deg, device=self.device)
 
         # What a shift and the CTF carry out of the box on one side must not come back on the other;
@@ -246,7 +261,7 @@ class Simulator:
         """
         b, t, n = len(indices), len(self.tilts), self.box
         white = draw_noise(self.seed, class_name, indices, shape=(t, n, n))
-        noise = torch.fft.rfft2(white.to(self.device)) * self.noise_filter
+        noise = torch.fft.rfft2(white.to(self.device)).mul_(self.noise_filter)
         if class_name == NULL_CLASS:
             unknown = torch.full((b,), torch.nan)
             return TiltImages(torch.zeros_like(noise), noise, unknown, unknown)
@@ -297,7 +312,8 @@ class Simulator:
         pixels = self.box**2
         # Columns other than ky = 0 stand for two frequencies each.
         multiplicity = torch.where(self.grid.columns == 0, 1.0, 2.0)
-        power = (slices.real.square() + slices.imag.square()) @ multiplicity  # (b, t)
+        squares = torch.view_as_real(slices).square()  # (b, t, p, 2)
+        power = squares[..., 0].add(squares[..., 1]) @ multiplicity  # (b, t)
         mean_square = power.mean(dim=1) / self.padded**2 / pixels
         mean = slices[:, :, 0].real.mean(dim=1) / pixels  # point 0 is the zero frequency
         variance: torch.Tensor = mean_square - mean.square()

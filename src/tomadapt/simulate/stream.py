@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError
+from tomadapt.simulate.batches import BATCH, Batch, simulate_beside
 from tomadapt.simulate.dataset import (
-    BATCH,
     SimulationConfig,
     make_templates,
     template_digest,
 )
-from tomadapt.simulate.simulator import Simulator
+from tomadapt.simulate.simulator import SimulatedParticles, Simulator
 from tomadapt.subtomograms import Indices, LabelledSubtomograms
 
 
@@ -105,15 +105,21 @@ class StreamedVolumes:
         number = within % len(self.simulators)
         signal = torch.empty(len(rows), *(self.box,) * 3)
         noise = torch.empty_like(signal)
+        places: list[NDArray[np.int64]] = []
+        batches: list[Batch] = []
         for label, which in sorted(set(zip(of_class.tolist(), number.tolist(), strict=True))):
             here = np.flatnonzero((of_class == label) & (number == which))
             simulator = self.simulators[which]
-            batch = BATCH[simulator.device.type]
-            for first in range(0, len(here), batch):
-                places = here[first : first + batch]
-                with torch.inference_mode():
-                    made = simulator.particles(names[label], within[places].tolist())
-                signal[places], noise[places] = made.signal.cpu(), made.noise.cpu()
+            size = BATCH[simulator.device.type]
+            for first in range(0, len(here), size):
+                some = here[first : first + size]
+                places.append(some)
+                batches.append(Batch(simulator, names[label], within[some].tolist()))
+
+        def receive(batch: int, made: SimulatedParticles) -> None:
+            signal[places[batch]], noise[places[batch]] = made.signal.cpu(), made.noise.cpu()
+
+        simulate_beside(batches, receive)
         return signal, noise
 
 

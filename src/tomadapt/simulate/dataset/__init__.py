@@ -9,7 +9,6 @@ and ``shard-*.npz`` the labels and poses. A shard is one block of indices of one
 
 from tomadapt.simulate.dataset.config import SimulationConfig, label_of
 from tomadapt.simulate.dataset.making import (
-    BATCH,
     Progress,
     make_templates,
     simulate_set,
@@ -24,7 +23,6 @@ from tomadapt.simulate.dataset.reading import (
 )
 
 __all__ = [
-    "BATCH",
     "DAMAGE",
     "Progress",
     "SimulatedVolumes",

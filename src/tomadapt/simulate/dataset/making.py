@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import MismatchError
 from tomadapt.io.atomic import atomic_path, output_folder, write_json
+from tomadapt.simulate.batches import BATCH, Batch
 from tomadapt.simulate.dataset.config import SimulationConfig
 from tomadapt.simulate.dataset.reading import FORMAT, column_of, open_set, read_record
 from tomadapt.simulate.simulator import NULL_CLASS, Simulator
@@ -182,22 +183,17 @@ def _blocks(config: SimulationConfig) -> Iterator[tuple[int, str, range]]:
             yield label, class_name, range(first, min(first + SHARD, config.per_class))
 
 
-BATCH = {"cpu": 4, "cuda": 128}
-"""Particles simulated at once: few on a CPU, so that they stay in its cache."""
-
-
 def _write_shard(
     simulator: Simulator, stem: Path, label: int, class_name: str, indices: range
 ) -> None:
     volumes = np.empty((len(indices), 2, *(simulator.box,) * 3), np.float16)
     parts, batch = [], BATCH[simulator.device.type]
-    with torch.inference_mode():
-        for first in range(0, len(indices), batch):
-            part = simulator.particles(class_name, indices[first : first + batch])
-            rows = slice(first, first + len(part.rotations))
-            volumes[rows, 0] = part.signal.half().cpu().numpy()
-            volumes[rows, 1] = part.noise.half().cpu().numpy()
-            parts.append(part)
+    for first in range(0, len(indices), batch):
+        part = Batch(simulator, class_name, indices[first : first + batch]).simulated()
+        rows = slice(first, first + len(part.rotations))
+        volumes[rows, 0] = part.signal.half().cpu().numpy()
+        volumes[rows, 1] = part.noise.half().cpu().numpy()
+        parts.append(part)
     with atomic_path(stem.with_suffix(".npy")) as temporary:
         np.save(temporary, volumes)
     # Written last: its presence marks the shard as whole.
