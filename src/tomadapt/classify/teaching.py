@@ -37,8 +37,8 @@ from tomadapt.learn.student import (
     snr_range_about,
     train_student,
 )
+from tomadapt.learn.turned import over_half_turns
 from tomadapt.pipeline import StageClock
-from tomadapt.prediction import predict
 from tomadapt.progress import StageBars
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.simulate.simulator import NULL_CLASS
@@ -272,7 +272,7 @@ def taught(
         student.save(out / "student.safetensors")
     with clock.stage("predict"):
         begun = time.perf_counter()
-        raw = predict(student, target.upright, fabric=fabric).probabilities
+        raw = over_half_turns(student, target.upright, fabric=fabric)
         rate = len(raw) / (time.perf_counter() - begun)
         # Half of what was held out fits the temperature, the other half says how well it does.
         fitted = unseen[::2]

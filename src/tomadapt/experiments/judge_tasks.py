@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.task import Task
 from tomadapt.judge.acquisition import estimated_acquisition, judge_as_recorded
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
+from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.student import (
     SoftLabelled,
@@ -24,8 +25,8 @@ from tomadapt.learn.student import (
     snr_range_about,
     train_student,
 )
+from tomadapt.learn.turned import over_half_turns
 from tomadapt.metrics import accuracy
-from tomadapt.prediction import predict
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.subtomograms import LabelledSubtomograms
 
@@ -127,6 +128,7 @@ class StudentTask(ModelTask):
     """
 
     kind: Literal["student"] = "student"
+    version: ClassVar[int] = 2
     judge: JudgeTask
     source: Particles
     training: StudentTraining
@@ -158,8 +160,11 @@ class StudentTask(ModelTask):
             checkpoint=folder / CHECKPOINT,
         )
         model.save(folder / MODEL)
-        predicted = predict(model, seen.unlabelled()).labels
-        unseen = predict(model, held_out.unlabelled()).labels
+        fabric = make_fabric()
+        predicted, unseen = (
+            over_half_turns(model, data.unlabelled(), fabric=fabric).argmax(axis=1)
+            for data in (seen, held_out)
+        )
         return {
             "accuracy": accuracy(predicted, seen.labels),
             "held_out_accuracy": accuracy(unseen, held_out.labels),

@@ -11,18 +11,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from tomadapt.learn.augmentation import half_turns, turn_and_shift
-from tomadapt.learn.engine import to_network
+from tomadapt.learn.augmentation import half_turns
 from tomadapt.learn.model import Model
+from tomadapt.learn.turned import turned_probabilities
 from tomadapt.subtomograms import Subtomograms
 
 MOST_PARTICLES = 600
 _TURNS = ((1, 0), (0, 1), (1, 1))
-_BATCH = 64
 _SMALLEST = 1e-12
 
 
@@ -50,12 +48,14 @@ def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int
     turns = half_turns(target.acquisition or model.card.acquisition)
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     still = np.zeros((len(rows), 2), dtype=np.int64), np.zeros((len(rows), 3), dtype=np.int64)
-    first = _probabilities(model, some, *still, turns=turns, fabric=fabric)
+    first = turned_probabilities(model, some, *still, turns=turns, fabric=fabric)
     joint = np.zeros((first.shape[1], first.shape[1]))
     for bits in _TURNS:
         flips = np.tile(bits, (len(rows), 1))
         shifts = rng.integers(-2, 3, (len(rows), 3))
-        joint += first.T @ _probabilities(model, some, flips, shifts, turns=turns, fabric=fabric)
+        joint += first.T @ turned_probabilities(
+            model, some, flips, shifts, turns=turns, fabric=fabric
+        )
     return mutual_information(joint)
 
 
@@ -72,24 +72,3 @@ def mutual_information(joint: NDArray[np.floating]) -> float:
     alone = p.sum(axis=1)
     expected = np.outer(alone, alone)
     return float((p * np.log((p + _SMALLEST) / (expected + _SMALLEST))).sum())
-
-
-def _probabilities(
-    model: Model,
-    data: Subtomograms,
-    flips: NDArray[np.integer],
-    shifts: NDArray[np.integer],
-    *,
-    turns: tuple[bool, bool],
-    fabric: Fabric,
-) -> NDArray[np.float64]:
-    """(n, classes) of particles turned and moved."""
-    extractor = model.extractor.to(fabric.device).eval()
-    head = model.classifier.to(fabric.device).eval()
-    found = []
-    with torch.inference_mode(), fabric.autocast():
-        for first in range(0, len(data), _BATCH):
-            part = np.arange(first, min(first + _BATCH, len(data)))
-            seen = turn_and_shift(data.read(part), flips[part], shifts[part], turns=turns)
-            found.append(head(extractor(to_network(seen, fabric))).float().softmax(dim=1).cpu())
-    return torch.cat(found).double().numpy()
