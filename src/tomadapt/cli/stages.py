@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,12 +72,19 @@ def train(
     augment: Annotated[
         bool, typer.Option("--augment", help="Half-turns that keep the wedge, and shifts.")
     ] = False,
+    noise_of: Annotated[
+        Path | None,
+        typer.Option(help="Particles whose noise spectrum the set's noise is given: the target's."),
+    ] = None,
+    voxel_size: VoxelSize = None,
+    contrast: ContrastOption = "measure",
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Train a source model (F and C) on a labelled set."""
     from tomadapt.config import parse
     from tomadapt.learn.engine import make_fabric
+    from tomadapt.learn.recolouring import own_snr, recoloured
     from tomadapt.learn.source import (
         PAPER_TRAINING,
         SourceTraining,
@@ -88,6 +96,9 @@ def train(
 
     base = PAPER_TRAINING if one_of("--recipe", recipe, RECIPES) == "paper" else SourceTraining()
     data = open_labelled(source, snr)
+    if noise_of is not None:
+        like = open_unlabelled(noise_of, voxel_size, contrast, None)
+        data, _ = recoloured(data, like, snr=own_snr(data))
     chosen: dict[str, Any] = {"seed": seed}
     chosen |= {"repair_noise": repair_noise, "augment": augment, "snr_range": snr_range}
     if epochs is not None:
@@ -116,6 +127,11 @@ def train(
         typer.echo(f"{out}: validation accuracy {history[-1]['validation_accuracy']:.3f}")
 
 
+def _tell_proportions(names: Sequence[str], shares: Sequence[float]) -> None:
+    text = ", ".join(f"{name} {share:.2f}" for name, share in zip(names, shares, strict=True))
+    typer.echo(f"estimated proportions: {text}", err=True)
+
+
 @app.command()
 def adapt(
     model: Annotated[Path, typer.Argument(help="A source model.")],
@@ -131,6 +147,19 @@ def adapt(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="ada: passes over the data; the recipe's own if none.")
     ] = None,
+    match_noise: Annotated[
+        bool,
+        typer.Option(
+            "--match-noise", help="Give the source's noise the target's spectrum: train --noise-of."
+        ),
+    ] = False,
+    match_proportions: Annotated[
+        bool,
+        typer.Option(
+            "--match-proportions",
+            help="Take source particles of each class as often as the target seems to have them.",
+        ),
+    ] = False,
     source_snr: Snr = None,
     target_snr: Snr = None,
     voxel_size: VoxelSize = None,
@@ -145,6 +174,9 @@ def adapt(
     from tomadapt.learn.catalogue import METHODS, default_options
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
+    from tomadapt.learn.most_consistent import as_in_target
+    from tomadapt.learn.recolouring import own_snr, recoloured
+    from tomadapt.learn.statistics import PartialStatistics
     from tomadapt.progress import progress_bar
     from tomadapt.simulate.dataset import require_independent
 
@@ -169,12 +201,18 @@ def adapt(
     require_independent(source_data, target_data)
     source_model.require_matching(source_data, "the source")
     source_model.require_matching(target_data, "the target")
+    if match_noise:
+        source_data = recoloured(source_data, target_data, snr=own_snr(source_data))[0]
     if source_model.card.training.get("source_data") != source_data.fingerprint:
         warn(f"{model} was not trained on {source}, or not at this SNR")
     fabric = make_fabric(checked_device(device))
     require_writable(out)
     if out.exists():
         warn(f"{out} is there already and will be replaced")
+    if match_proportions:
+        partial = PartialStatistics(source_model, fabric).fit(source_data, target_data).model
+        source_data, found = as_in_target(source_data, partial, target_data, fabric)
+        _tell_proportions(source_data.class_names, found.tolist())
     checkpoint = out.with_name(out.name + ".checkpoint.pt")
     with progress_bar("adapt", getattr(options, "epochs", 1), unit="epochs") as advance:
         adaptation = METHODS[method](source_model, options, fabric).fit(

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from tomadapt.learn.adversarial import AdversarialAdaptation, AdversarialOptions
 from tomadapt.learn.consistency import consistency
@@ -22,6 +24,33 @@ from tomadapt.learn.source import EpochReport
 from tomadapt.learn.statistics import PartialStatistics
 from tomadapt.prediction import predict
 from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+
+
+def as_in_target(
+    source: LabelledSubtomograms, model: Model, target: Subtomograms, fabric: Fabric
+) -> tuple[LabelledSubtomograms, NDArray[np.float64]]:
+    """A source whose classes are as frequent as a model finds them in the target.
+
+    Parameters
+    ----------
+    source
+        With equally frequent classes.
+    model
+        That suits the target so far.
+    target
+        No labels are used.
+    fabric
+        Device and precision.
+
+    Returns
+    -------
+    source
+        Particles of each class as often as in the target.
+    proportions
+        (classes,) as estimated.
+    """
+    found = estimate_proportions(predict(model, target, fabric=fabric).probabilities)
+    return with_proportions(source, found), found
 
 
 @dataclass(frozen=True)
@@ -54,11 +83,9 @@ class MostConsistent:
         """Adapt, compare, and choose; the card says how consistent each is."""
         fabric = self.fabric or make_fabric()
         partial = PartialStatistics(self.source_model, fabric).fit(source, target).model
-        proportions = estimate_proportions(predict(partial, target, fabric=fabric).probabilities)
+        alike, _ = as_in_target(source, partial, target, fabric)
         adversarial = AdversarialAdaptation(self.source_model, self.options, fabric)
-        adapted = adversarial.fit(
-            with_proportions(source, proportions), target, checkpoint=checkpoint, on_epoch=on_epoch
-        )
+        adapted = adversarial.fit(alike, target, checkpoint=checkpoint, on_epoch=on_epoch)
         models = {"partial_statistics": partial, "ada": adapted.model}
         signs = {name: consistency(m, target, fabric=fabric) for name, m in models.items()}
         best = max(models, key=lambda name: signs[name])

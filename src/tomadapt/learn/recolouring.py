@@ -136,6 +136,11 @@ def recoloured(
     return data, amplitudes * scale
 
 
+def own_snr(data: Subtomograms) -> float:
+    """The SNR at which particles are read; 1 of a source that does not say it."""
+    return float(getattr(data.source, "snr", 1.0))
+
+
 def _twice(d: int) -> NDArray[np.float64]:
     """(d, d, d // 2 + 1): how many frequencies each stored one stands for."""
     count = np.full((d, d, d // 2 + 1), 2.0)
