@@ -42,7 +42,7 @@ def test_csv_has_one_row_a_particle_in_order(tmp_path):
     path = tmp_path / "p.csv"
     prediction.write_csv(path)
     rows = list(csv.DictReader(path.open()))
-    assert list(rows[0]) == ["index", "label", "probability", "a", "b"]
+    assert list(rows[0]) == ["index", "label", "probability", "a", "b", "cubes_digest"]
     assert [int(r["index"]) for r in rows] == list(range(70))
     assert [r["label"] for r in rows] == ["ab"[i] for i in prediction.labels]
     assert all(abs(float(r["a"]) + float(r["b"]) - 1) < 2e-4 for r in rows)

@@ -35,6 +35,13 @@ STEEPEST_WITH_THICKNESS_DEG = 80.0
 _MOST_TILTS = 10_000
 
 
+def overfocus(defocus_um: float) -> str | None:
+    """What to say of a defocus with the sign of overfocus, which some programs give underfocus."""
+    if defocus_um >= 0:
+        return None
+    return f"a defocus of {defocus_um:g} µm is overfocus: positive values are underfocus"
+
+
 def tilt_range(first_deg: float, last_deg: float, step_deg: float) -> TiltAngles:
     """Tilt angles from first to last inclusive.
 

@@ -16,6 +16,7 @@ from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import atomic_path
 from tomadapt.learn.engine import evaluation_batches, make_fabric
 from tomadapt.learn.model import Model
+from tomadapt.recover.labels import DIGEST_KEY, key_of
 from tomadapt.subtomograms import Subtomograms
 
 FEWEST, ONE_SIDED = 20, 0.95
@@ -36,12 +37,15 @@ class Prediction:
         (n, f) float32: F(x).
     names
         File names of the particles, where each has its own.
+    cubes
+        A digest of all cubes of the source that they are from; empty where there is none.
     """
 
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float32]
     features: NDArray[np.float32]
     names: tuple[str, ...] = ()
+    cubes: str = ""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -88,25 +92,29 @@ class Prediction:
         }
         if self.names:
             arrays["files"] = np.array(self.names)
+        if self.cubes:
+            arrays[DIGEST_KEY] = np.array(self.cubes)
         with atomic_path(path) as temporary:
             np.savez(temporary, **arrays)
 
     def write_csv(self, path: Path) -> None:
         """One row a particle, in order: index, label, probability, one column a class.
 
-        A last column ``file`` names the files of particles that came from files of their own.
+        A column ``cubes_digest`` says of which cubes the labels are; a last column ``file``
+        names the files of particles that came from files of their own.
         """
         with (
             atomic_path(path) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file)
-            last = ["file"] if self.names else []
+            cubes = [self.cubes] if self.cubes else []
+            last = [*([DIGEST_KEY] if cubes else []), *(["file"] if self.names else [])]
             writer.writerow(["index", "label", "probability", *self.class_names, *last])
             for index, row in enumerate(self.probabilities):
                 best = int(row.argmax())
                 cells = [index, self.class_names[best], *(f"{p:.4f}" for p in (row[best], *row))]
-                writer.writerow([*cells, *self.names[index : index + 1]])
+                writer.writerow([*cells, *cubes, *self.names[index : index + 1]])
 
 
 def require_prediction_file(path: Path) -> None:
@@ -162,4 +170,5 @@ def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -
         of_all,
         torch.cat(features).numpy(),
         data.names,
+        key_of(data.source),
     )

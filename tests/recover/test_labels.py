@@ -6,8 +6,17 @@ import pytest
 from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.extracted import cubes_digest
 from tomadapt.io.volumes import ArrayVolumes
-from tomadapt.recover.labels import classified_particles, read_labels, require_same_cubes
+from tomadapt.prediction import Prediction
+from tomadapt.recover.labels import (
+    classified_particles,
+    key_of,
+    read_labels,
+    require_same_cubes,
+)
 from tomadapt.subtomograms import Subtomograms
+
+NO_DIGEST = "ignore:.*does not say of which cubes its labels are"
+pytestmark = pytest.mark.filterwarnings(NO_DIGEST)
 
 
 def cubes(n, names=(), seed=0):
@@ -161,3 +170,30 @@ def test_regression_labels_of_another_stack_of_as_many_cubes(tmp_path):
     assert read_labels(tmp_path / "labels.csv", inverted) == ["a", "b"]
     with pytest.raises(MismatchError, match="labels of the cubes"):
         read_labels(tmp_path / "labels.csv", now)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npz"])
+def test_regression_labels_say_of_which_cubes_they_are_wherever_they_lie(tmp_path, suffix):
+    """Those of ``predict`` did not, and a copy of ``classify``'s lost its summary: a set of as
+    many other cubes was averaged by them without a word."""
+    before, now = cubes(3), cubes(3, seed=1)
+    p = np.eye(3, 2, dtype=np.float32)
+    found = Prediction(("a", "b"), p, np.zeros((3, 1), np.float32), cubes=key_of(before.source))
+    path = tmp_path / f"copy.{suffix}"
+    found.write(path)
+    assert read_labels(path, before) == ["a", "b", "a"]
+    with pytest.raises(MismatchError, match="labels of the cubes"):
+        read_labels(path, now)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", ["csv", "star"])
+def test_labels_that_do_not_say_of_which_cubes_they_are_are_told(tmp_path, kind):
+    """Other programs drop the block of a STAR file that says it."""
+    path = tmp_path / "labels.csv"
+    path.write_text("index,label\n0,a\n1,b\n")
+    if kind == "star":
+        columns = {"tomadaptClassName": ["a", "b"], "tomadaptSubtomogram": ["1", "2"]}
+        path = star(tmp_path / "p.star", columns)
+    with pytest.warns(UserWarning, match="does not say of which cubes its labels are"):
+        assert read_labels(path, cubes(2)) == ["a", "b"]

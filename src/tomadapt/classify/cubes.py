@@ -235,13 +235,14 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     )
     with clock.stage("report"):
         files = data.names if measured.stacks is None else stack_names(measured.stacks)
-        write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, files)
+        # Cubes of tilt stacks are made anew by `tomadapt reconstruct`: their files are keys.
+        cubes = "" if measured.stacks else key_of(data.source)
+        write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, names=files, cubes=cubes)
         if measured.stacks is not None:
             write_stack_labels(out, measured.stacks, verdicts, options.fdr)
         summary = {
             "cubes": str(options.cubes),
-            # Cubes of tilt stacks are made anew by `tomadapt reconstruct`: their files are keys.
-            DIGEST_KEY: "" if measured.stacks else key_of(data.source),
+            DIGEST_KEY: cubes,
             "n_particles": len(data),
             "n_labelled": int(kept.sum()),
             "n_without_cube": len(measured.stacks.dropped) if measured.stacks else 0,

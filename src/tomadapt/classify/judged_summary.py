@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomadapt.acquisition import Acquisition
+from tomadapt.acquisition import Acquisition, overfocus
 from tomadapt.classify.results import CLASS_NUMBER, FDR, KIND, NO_CLASS, SCORE, SECOND, UNKNOWN
 from tomadapt.io.atomic import atomic_path
 from tomadapt.io.extracted import CLASS_NAME
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.verdicts import JUNK_KINDS, Verdicts
+from tomadapt.recover.labels import DIGEST_KEY
 from tomadapt.report.judged_content import Example, JudgedContent
 from tomadapt.simulate.simulator import NULL_CLASS
 
@@ -158,6 +159,10 @@ def acquisition_warnings(
     """Where the particles contradict what was stated, with the evidence."""
     found = []
     optics = verdicts.optics
+    if acquisition is not None and (told := overfocus(acquisition.defocus_um)):
+        found.append(
+            f"{told}; if the sign is wrong, the measured contrast is the opposite of the true one"
+        )
     if optics is not None and optics.scale_nats > WRONG_SCALE_NATS:
         smaller = "smaller" if optics.scale > 1 else "larger"
         found.append(
@@ -259,12 +264,13 @@ LABEL_COLUMNS = (
 
 
 def write_labels_csv(
-    path: Path, verdicts: Verdicts, voxel_size_A: float, names: tuple[str, ...] = ()
+    path: Path, verdicts: Verdicts, voxel_size_A: float, *, names: tuple[str, ...], cubes: str
 ) -> None:
     """One row a cube, in order: label, its probability, rate, kind, pose and what else it may be.
 
-    Further columns hold the probability of each structure and of none; a last column ``file`` the
-    names of cubes that came from files of their own.
+    Further columns: the probability of each structure and of none; ``cubes_digest``, which cubes
+    these are, where it is known; ``file``, the last, the names of cubes that came from files of
+    their own.
     """
     angles = relion_angles_deg(Rotation.from_matrix(verdicts.rotations.astype(np.float64)))
     second = second_names(verdicts)
@@ -274,7 +280,7 @@ def write_labels_csv(
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        last = ["file"] if names else []
+        last = [*([DIGEST_KEY] if cubes else []), *(["file"] if names else [])]
         writer.writerow([*LABEL_COLUMNS, *(f"p_{name}" for name in classes), *last])
         for i, label in enumerate(verdicts.label):
             name = verdicts.wanted[label] if label >= 0 else NULL_CLASS
@@ -283,7 +289,7 @@ def write_labels_csv(
             cells += [f"{a:.3f}" for a in angles[i]]
             cells += [f"{s * voxel_size_A:.3f}" for s in verdicts.shifts[i]]
             cells += [f"{p:.4f}" for p in verdicts.probabilities[i]]
-            writer.writerow([*cells, *names[i : i + 1]])
+            writer.writerow([*cells, *([cubes] if cubes else []), *names[i : i + 1]])
 
 
 def judged_content(

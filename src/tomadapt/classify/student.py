@@ -81,7 +81,13 @@ def classify_cubes_by_student(
     told = [*opened, *_warnings(options, target, student)]
     labels = StudentLabels.of(found, parts, student.names, options.fdr)
     files = target.data.names
-    labels.write_csv(out / "labels.csv", parts, target.data.voxel_size_A, files)
+    labels.write_csv(
+        out / "labels.csv",
+        parts,
+        target.data.voxel_size_A,
+        names=files,
+        cubes=key_of(target.data.source),
+    )
     summary = {
         "cubes": str(options.cubes),
         "method": "student",

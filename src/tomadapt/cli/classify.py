@@ -145,8 +145,8 @@ def classify(
         raise ConfigError(
             "--fdr", expected="between 0 and 1, say 0.05", got=f"{fdr:g}", remedy="mend it"
         )
-    if defocus is not None:
-        warn_of_overfocus(defocus)
+    if defocus is not None and chosen not in ("likelihood", "student"):
+        warn_of_overfocus(defocus)  # those two say it among their own warnings
     stated = {
         "tilt_range_deg": None if tilt_range is None else tuple(sorted(tilt_range)),
         "tilt_step_deg": tilt_step,

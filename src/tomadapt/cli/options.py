@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tomadapt.subtomograms import LabelledSubtomograms
+from tomadapt.subtomograms import LabelledSubtomograms
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
@@ -54,8 +54,10 @@ def warn(message: str) -> None:
 
 def warn_of_overfocus(defocus_um: float) -> None:
     """Say so where a defocus has the sign of overfocus: some programs count the other way."""
-    if defocus_um < 0:
-        warn(f"a defocus of {defocus_um:g} µm is overfocus: positive values are underfocus")
+    from tomadapt.acquisition import overfocus
+
+    if told := overfocus(defocus_um):
+        warn(told)
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -16,7 +17,7 @@ from tomadapt.subtomograms import Subtomograms, VolumeSource
 
 LABELS = "labels.csv"
 DIGEST_KEY = "cubes_digest"
-"""Of the ``summary.json`` beside labels: which cubes they are of."""
+"""Which cubes labels are of: a column of labels, the same in every row, and in ``summary.json``."""
 
 
 def key_of(source: VolumeSource) -> str:
@@ -29,7 +30,8 @@ def read_labels(path: Path, data: Subtomograms) -> list[str]:
 
     A key says which cube a label is of, never the order alone: the index in a ``.csv`` and its
     ``file``, the number of the cube in a ``.star``; and where the labels say of which cubes they
-    are, these must be theirs.
+    are, by a digest of their voxels, these must be theirs. Where they do not say it, that is warned
+    of.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def read_labels(path: Path, data: Subtomograms) -> list[str]:
     if path.suffix == ".star":
         return _by_subtomogram(path, data)
     total = len(data.source)
-    names, files = _of_npz(path) if path.suffix == ".npz" else _of_csv(path)
+    names, files, digests = _of_npz(path) if path.suffix == ".npz" else _of_csv(path)
     if len(names) != total:
         raise _of_others(path, f"{total} labels", f"{len(names)}")
     own = getattr(data.source, "names", ())
@@ -65,7 +67,11 @@ def read_labels(path: Path, data: Subtomograms) -> list[str]:
             what=str(beside),
             remedy="classify again",
         )
-        _require_cubes(path, record.get(DIGEST_KEY), data)
+        digests = [*digests, str(record.get(DIGEST_KEY, ""))]
+    for digest in dict.fromkeys(digests):
+        _require_cubes(path, digest, data)
+    if not any(digests) and not (files and own):
+        _tell_order_alone(path, data)
     return [names[row] for row in data.rows.tolist()]
 
 
@@ -85,19 +91,29 @@ def _require_cubes(path: Path, stated: object, data: Subtomograms) -> None:
         raise _of_others(path, f"labels of the cubes {found}", f"labels of the cubes {stated}")
 
 
-def _of_npz(path: Path) -> tuple[list[str], list[str]]:
-    """Labels and files."""
+def _tell_order_alone(path: Path, data: Subtomograms) -> None:
+    if key_of(data.source):
+        warnings.warn(
+            f"{path} does not say of which cubes its labels are: their numbers are taken for those "
+            "of these cubes; labels that this version of tomadapt writes say it",
+            stacklevel=3,
+        )
+
+
+def _of_npz(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """Labels, files, and digests of the cubes."""
     try:
         with np.load(path) as content:
             names = [str(content["class_names"][label]) for label in content["labels"]]
             files = [str(name) for name in content["files"]] if "files" in content else []
+            digests = [str(content[DIGEST_KEY])] if DIGEST_KEY in content else []
     except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
         raise _unusable(path, "class_names and labels", str(error)) from error
-    return names, files
+    return names, files, digests
 
 
-def _of_csv(path: Path) -> tuple[list[str], list[str]]:
-    """Labels and files, of rows that say themselves to be in the order of the cubes."""
+def _of_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """Labels, files and digests, of rows that say themselves to be in the order of the cubes."""
     # Spreadsheets put a byte-order mark before the first name.
     text = read_text(path, kind="file of labels").removeprefix("\ufeff")
     rows = list(csv.DictReader(text.splitlines()))
@@ -109,7 +125,8 @@ def _of_csv(path: Path) -> tuple[list[str], list[str]]:
     if [row["index"] for row in rows] != [str(i) for i in range(len(rows))]:
         raise _unusable(path, "rows in the order of the particles, index 0, 1, …", "another order")
     files = [str(row["file"]) for row in rows] if "file" in rows[0] else []
-    return [str(row["label"]) for row in rows], files
+    digests = [str(row[DIGEST_KEY]) for row in rows] if DIGEST_KEY in rows[0] else []
+    return [str(row["label"]) for row in rows], files, digests
 
 
 def _by_subtomogram(path: Path, data: Subtomograms) -> list[str]:
@@ -118,7 +135,10 @@ def _by_subtomogram(path: Path, data: Subtomograms) -> list[str]:
     table = _star_table(document, path, CLASS_NAME)
     if SUBTOMOGRAM not in table:
         raise _unusable(path, f"{SUBTOMOGRAM}, which says whose label a row is", "no such column")
-    _require_cubes(path, _stated_digest(document), data)
+    digest = _stated_digest(document)
+    _require_cubes(path, digest, data)
+    if digest is None and not (getattr(data.source, "names", ()) and IMAGES in table):
+        _tell_order_alone(path, data)
     numbers = _numbers(path, table)
     cubes = [number for number in numbers if number >= 0]
     if len(set(cubes)) != len(cubes):
