@@ -50,7 +50,7 @@ def test_regression_random_places_among_packed_balls_decide_nothing(seed: int) -
     tomogram, _ = balls(noise=0.3, seed=seed)
     rng = np.random.default_rng(100 + seed)
     sides_A = np.array(tomogram.shape[::-1]) * VOXEL_A
-    for _ in range(100):
+    for _ in range(40):
         places = rng.uniform(0.15, 0.85, (30, 3)) * sides_A
         assert contrast_at(tomogram, places, radius_A=RADIUS_A).sign == 0
 

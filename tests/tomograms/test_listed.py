@@ -52,14 +52,16 @@ def test_wrong_places_are_told_where_the_sign_was_found_in_another_way(tmp_path:
         )
 
 
+@pytest.mark.parametrize("radius_A", [50, 160])
 @pytest.mark.parametrize("pixels_a_voxel", [4, 10 / 2.48])
 def test_regression_the_density_decides_between_a_rounded_header_and_a_chosen_size(
-    pixels_a_voxel: float, tmp_path: Path
+    pixels_a_voxel: float, radius_A: float, tmp_path: Path
 ) -> None:
     """Case c19: a header of 10 Å and pixels of 2.48 Å, which is 4 pixels a voxel, or 4.032.
 
     Places were up to 6.2 voxels off where the header is rounded (relion #582); where somebody chose
-    voxels of 10 Å, as WarpTools asks for them, both sizes are right and must count.
+    voxels of 10 Å, as WarpTools asks for them, both sizes are right and must count. A box that is
+    far larger than the particles, and whose size is taken for theirs, must not change that.
     """
     rng = np.random.default_rng(8)
     voxels = rng.permutation(np.arange(15, 790, 30))
@@ -76,7 +78,7 @@ def test_regression_the_density_decides_between_a_rounded_header_and_a_chosen_si
     text = f"{head}data_particles\n\nloop_\n{columns}\n" + "\n".join(rows) + "\n"
     (tmp_path / "p.star").write_text(text)
     _, positions, sign = listed_with_sign(
-        tmp_path / "p.star", Tomogram(volume, 10.0, name="t"), contrast="measure", radius_A=50
+        tmp_path / "p.star", Tomogram(volume, 10.0, name="t"), contrast="measure", radius_A=radius_A
     )
     np.testing.assert_allclose(positions.coordinates_A / 10, places, atol=0.01)
     assert sign.sign == 1
@@ -96,3 +98,37 @@ def test_regression_a_second_scale_that_puts_particles_outside_is_not_tried(tmp_
     (tmp_path / "p.star").write_text(text)
     positions, _ = placed(tmp_path / "p.star", Tomogram(volume, 10.0, name="t"), radii_A=(50,))
     np.testing.assert_allclose(positions.coordinates_A, [[7970, 160, 120]], atol=0.1)
+
+
+@pytest.mark.parametrize("box_radius_A", [48.0, 96.0])
+def test_regression_places_that_count_from_one_are_told_whatever_the_box(
+    box_radius_A: float, tmp_path: Path
+) -> None:
+    """Every cube was off by two voxels along each axis, and only doctor said so."""
+    here = world(np.random.default_rng(0))
+    moved = here.truth_A + 2 * here.tomogram.voxel_size_A
+    _, positions, _ = listed_with_sign(
+        written(tmp_path / "p.csv", moved),
+        here.tomogram,
+        contrast="measure",
+        radius_A=box_radius_A,
+    )
+    assert any("were moved by -2, -2, -2 voxels" in note for note in positions.notes)
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, 1e4])
+def test_regression_a_few_spoilt_voxels_do_not_hide_the_particles(
+    spoilt: float, tmp_path: Path
+) -> None:
+    """Extraction stopped, for particles that do not differ from their surroundings."""
+    here = world(np.random.default_rng(0))
+    volume = np.array(here.tomogram.block((0, 0, 0), here.tomogram.shape))
+    rng = np.random.default_rng(1)
+    volume.flat[rng.choice(volume.size, volume.size // 5000, replace=False)] = spoilt
+    tomogram = Tomogram(volume, here.tomogram.voxel_size_A, name=here.tomogram.name)
+    path = written(tmp_path / "p.csv", here.truth_A)
+    signs = [
+        listed_with_sign(path, t, contrast="measure", radius_A=1.2 * RADIUS_A)[2].sign
+        for t in (here.tomogram, tomogram)
+    ]
+    assert signs[0] == signs[1] != 0

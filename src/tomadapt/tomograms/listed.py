@@ -26,6 +26,8 @@ from tomadapt.tomograms.tomogram import Tomogram
 RADII_A, LEAST_VOXELS = (40.0, 75.0, 140.0), 2.0
 """Radii of apoferritin's kind, of a proteasome's and of a ribosome's; smaller balls are too few
 voxels."""
+NEARLY = 0.6
+"""Of the largest distance from the surroundings: so much must a smaller ball show to be heard."""
 CLEARLY, ALIKE = 1.5, 0.9
 """Of the density's distance from its surroundings at two sets of places, in standard errors: it is
 clearly more at one of them from the first ratio on, and no less from the second on."""
@@ -53,7 +55,7 @@ def listed_with_sign(
     contrast
         ``measure``, or what is stated.
     radius_A
-        Of the particles, in Å.
+        Of the particles, in Å, or more: what is smaller is tried as well.
 
     Returns
     -------
@@ -69,16 +71,26 @@ def listed_with_sign(
     ConfigError
         When the sign is to be measured, and the density at these places is as it is anywhere.
     """
-    positions, measured = placed(
-        particles, tomogram, radii_A=(radius_A,), pixel_size_A=pixel_size_A, tomograms=tomograms
+    smaller = tuple(r for r in radii_of_any_A(tomogram.voxel_size_A) if r < radius_A)
+    positions, clearest = placed(
+        particles,
+        tomogram,
+        radii_A=(radius_A, *smaller),
+        pixel_size_A=pixel_size_A,
+        tomograms=tomograms,
     )
+    # A smaller ball may lie in the cavity of a hollow particle: it says where particles are, and
+    # their sign only where the whole of them says none.
+    measured = contrast_at(tomogram, positions.coordinates_A, radius_A=radius_A)
+    if not measured.sign:
+        measured = clearest
     if not measured.sign and len(positions.rows) < FEW:
         # The sign is the whole tomogram's; of the positions so few tell nothing.
         measured = blob_contrast(tomogram, sigma_A=sigma_for_A(2 * radius_A))
         positions = positions.with_notes(too_few(len(positions.rows)))
     path = Path(tomogram.path or tomogram.name)
     sign = decide_sign(contrast, measured, path, notes=positions.notes)
-    return replace(tomogram, sign=sign.sign), positions.with_notes(*measured.doubts), sign
+    return replace(tomogram, sign=sign.sign), positions.with_notes(*clearest.doubts), sign
 
 
 def too_few(n: int) -> str:
@@ -156,8 +168,15 @@ def placed(
 def _measured(
     tomogram: Tomogram, positions: Positions, radii_A: Sequence[float]
 ) -> ContrastMeasure:
-    found = [contrast_at(tomogram, positions.coordinates_A, radius_A=r) for r in radii_A]
-    return max(found, key=lambda measured: abs(measured.strength))
+    """At the radius where places stand out most; doubts are those of the smallest that they have.
+
+    A ball that is larger than the particles still holds them where places are beside them.
+    """
+    found = [contrast_at(tomogram, positions.coordinates_A, radius_A=r) for r in sorted(radii_A)]
+    best = max(found, key=lambda measured: abs(measured.strength))
+    alike = [m for m in found if m.strength * best.sign >= NEARLY * abs(best.strength)]
+    doubts = next((m.doubts for m in alike if m.doubts), best.doubts)
+    return replace(best, doubts=doubts)
 
 
 def _clearly_better(one: ContrastMeasure, other: ContrastMeasure) -> bool:
