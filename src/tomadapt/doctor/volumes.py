@@ -143,11 +143,11 @@ def _count(n: int) -> str:
 def _mrc(header: MrcHeader) -> Iterator[Finding]:
     order = "little-endian" if header.byte_order == "<" else "big-endian"
     yield ok("format", f"MRC, {order}", "MRC")
-    unsigned = (
-        ", unsigned by IMOD's flag or the extremes in the header"
-        if header.unsigned_bytes and header.mode == 0
-        else ""
-    )
+    unsigned = ""
+    if header.mode == 0 and header.unsigned:
+        unsigned = ", unsigned by IMOD's flag or the extremes in the header"
+    elif header.mode != 0 and header.unsigned is not None:
+        unsigned = ", by the extremes in the header, which contradict the mode"
     name = header.dtype.name
     yield ok("voxel_type", f"mode {header.mode} ({name}{unsigned})", name)
     sizes = header.voxel_sizes_A

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from tomadapt.errors import InputError
 from tomadapt.io.em import open_em
+from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import MrcHeader, open_mrc
 from tomadapt.structures.atoms import bare_name
 from tomadapt.structures.density import resolution_sigma_A
@@ -84,6 +85,7 @@ def read_map(
             got=f"{float(volume.flat[0]):g} everywhere",
             remedy="check that this is the file that was meant",
         )
+    warn_if_wrapped(path, volume)
     return volume.astype(np.float32), float(voxel)
 
 
