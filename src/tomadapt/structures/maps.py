@@ -13,6 +13,7 @@ from tomadapt.errors import InputError
 from tomadapt.io.em import open_em
 from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import MrcHeader, open_mrc
+from tomadapt.io.voxel_sizes import agreed_voxel_size
 from tomadapt.structures.atoms import bare_name
 from tomadapt.structures.density import resolution_sigma_A
 from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
@@ -40,7 +41,8 @@ def read_map(
         A ``.mrc``, ``.map``, ``.ccp4`` or ``.em`` file, or one of these with ``.gz``.
     voxel_size_A
         The voxel size in Å, if the file does not say it or says it wrongly: a stated value is
-        taken instead of the file's. A file's 0 and 1 mean that nobody set it.
+        taken instead of the file's, with a warning where they differ. A file's 0 and 1 mean that
+        nobody set it.
 
     Returns
     -------
@@ -53,6 +55,8 @@ def read_map(
         The file is missing, damaged or of another kind; the volume is not three-dimensional, is
         constant or holds NaN or Inf; the voxel size is unknown, not positive or differs between
         axes.
+    ConfigError
+        The stated voxel size cannot be that of an MRC file.
     """
     path = Path(path)
     suffix = bare_name(path)[1]
@@ -70,7 +74,11 @@ def read_map(
         voxel = math.nan if voxel_size_A is None else voxel_size_A
     else:
         header, volume = _read_mrc(path)
-        voxel = _known_voxel(header) if voxel_size_A is None else voxel_size_A
+        voxel = (
+            _known_voxel(header)
+            if voxel_size_A is None
+            else agreed_voxel_size(path, header.spacings_A, voxel_size_A)
+        )
     if not np.isfinite(volume).all():
         raise InputError(
             f"map {path} holds NaN or Inf",
