@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ _MAD_TO_SIGMA = 1.4826
 _DUST_FRACTION = 0.01
 # Density below this fraction of the maximum does not count for whether a map fits into a box.
 _EXTENT_FRACTION = 0.05
+# So many voxels of a map's outermost layer have such density where its structure was cut off.
+_CUT_VOXELS = 5
 
 
 def read_map(
@@ -111,7 +114,8 @@ def map_template(
     within three standard deviations (1.4826 × median absolute deviation) of the shell's noise is
     set to zero: of a map with noise, negative values alone would leave a positive haze. So is dust:
     connected pieces with less than 1 % of the mass of the heaviest one. The rest is centred on its
-    mass (of voxels above 5 % of the maximum), blurred, resampled and scaled.
+    mass (of voxels above 5 % of the maximum), blurred, resampled and scaled. A warning tells of a map
+    with density at the faces of its box, and of one with two values alone.
 
     Parameters
     ----------
@@ -145,6 +149,8 @@ def map_template(
             remedy="state the map's voxel size",
         )
     foreground = remove_background(volume, what=str(path))
+    if doubt := map_doubt(volume, foreground):
+        warnings.warn(f"map {path} {doubt}", stacklevel=2)
     centre = centre_of_mass(foreground)
     inside = np.nonzero(foreground > _EXTENT_FRACTION * foreground.max())
     extent = max(float(np.abs(where - c).max()) for where, c in zip(inside, centre, strict=True))
@@ -159,6 +165,30 @@ def map_template(
         blur_sigma_A=0.0 if resolution_A is None else resolution_sigma_A(resolution_A),
     )
     return np.asarray(template / template.max())
+
+
+def map_doubt(volume: Array, foreground: Array) -> str | None:
+    """Why a map may be no whole density of a structure; None where nothing speaks against it.
+
+    Parameters
+    ----------
+    volume
+        The map as it is in the file, (nz, ny, nx).
+    foreground
+        What :func:`remove_background` left of it.
+    """
+    doubts = []
+    if bool(((volume == volume.min()) | (volume == volume.max())).all()):
+        doubts.append("has two values alone, as a mask has: give the density that was masked")
+    inside = np.zeros(volume.shape, dtype=bool)
+    inside[1:-1, 1:-1, 1:-1] = True
+    outermost = foreground[~inside]
+    if int((outermost > _EXTENT_FRACTION * foreground.max()).sum()) >= _CUT_VOXELS:
+        doubts.append(
+            "has density at the faces of its box: a structure that is cut off there is simulated "
+            "without the rest; give a larger box, or a map centred in it"
+        )
+    return "; and it ".join(doubts) or None
 
 
 def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
