@@ -32,6 +32,7 @@ from tomadapt.io.volumes import (
     open_target,
     require_cubes,
 )
+from tomadapt.io.voxel_sizes import NAMED_OTHERWISE
 from tomadapt.simulate.dataset import open_set
 from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.spectrum import cubes_power
@@ -177,6 +178,8 @@ def _accepted(path: Path, voxel_size_A: float | None) -> Iterator[Finding]:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", CONTRADICTED)  # the sign has its own finding
+        if stated is not None:  # it stands for an unknown one
+            warnings.filterwarnings("ignore", NAMED_OTHERWISE)
         data = open_target(path, voxel_size_A=stated, contrast="positive")
     if told:
         yield warning("told", "; ".join(str(w.message) for w in told))

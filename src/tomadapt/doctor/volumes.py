@@ -22,7 +22,7 @@ from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import MrcHeader, read_header
 from tomadapt.io.ome_zarr import FEW_MISSING, NOT_STORED, open_ome_zarr
 from tomadapt.io.tomogram_files import open_tomogram
-from tomadapt.io.voxel_sizes import LARGEST_A, SMALLEST_A
+from tomadapt.io.voxel_sizes import LARGEST_A, NAMED_OTHERWISE, SMALLEST_A
 from tomadapt.tomograms.names import plain_name
 from tomadapt.tomograms.spectrum import tomogram_power
 from tomadapt.tomograms.tomogram import Tomogram
@@ -72,6 +72,7 @@ def _opened(path: Path) -> tuple[Tomogram, float | None]:
         tomogram = open_tomogram(path, contrast="positive")
     except ConfigError:
         # Unknown is its size, or a package is missing, which is then said again.
+        warnings.filterwarnings("ignore", NAMED_OTHERWISE)
         stand_in = open_tomogram(path, contrast="positive", voxel_size_A=_STANDS_FOR_UNKNOWN_A)
         return stand_in, None
     return tomogram, tomogram.voxel_size_A

@@ -14,7 +14,7 @@ from tomadapt.errors import InputError
 from tomadapt.io.em import open_em
 from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import MrcHeader, open_mrc
-from tomadapt.io.voxel_sizes import agreed_voxel_size
+from tomadapt.io.voxel_sizes import agreed_voxel_size, warn_if_named_otherwise
 from tomadapt.structures.atoms import bare_name
 from tomadapt.structures.density import resolution_sigma_A
 from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
@@ -260,4 +260,5 @@ def _known_voxel(header: MrcHeader) -> float:
             got=f"{' × '.join(f'{size:g}' for size in header.voxel_sizes_A)} Å",
             remedy=f"state it: {state}, or set it in the header",
         )
+    warn_if_named_otherwise(header.path, voxel)
     return voxel
