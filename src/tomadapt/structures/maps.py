@@ -114,8 +114,8 @@ def map_template(
     within three standard deviations (1.4826 × median absolute deviation) of the shell's noise is
     set to zero: of a map with noise, negative values alone would leave a positive haze. So is dust:
     connected pieces with less than 1 % of the mass of the heaviest one. The rest is centred on its
-    mass (of voxels above 5 % of the maximum), blurred, resampled and scaled. A warning tells of a map
-    with density at the faces of its box, and of one with two values alone.
+    mass (of voxels above 5 % of the maximum), blurred, resampled and scaled. A warning tells of a
+    map with density at the faces of its box, and of one with two values alone.
 
     Parameters
     ----------
