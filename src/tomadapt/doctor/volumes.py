@@ -84,7 +84,7 @@ def shape_finding(shape: tuple[int, ...]) -> Finding:
 
 
 def voxel_size_finding(size_A: float | None, *, can_be_known: bool) -> Finding:
-    """The voxel size in Å; not to have one is a fault only where the format can hold it."""
+    """The voxel size in Å; without one the commands refuse the file, whatever its format."""
     if size_A is not None and not SMALLEST_A < size_A < LARGEST_A:
         text = f"voxels of {size_A:g} Å cannot be"
         return problem("voxel_size", text, size_A, remedy=f"mend the header, or {STATE_VOXEL_SIZE}")
@@ -94,7 +94,7 @@ def voxel_size_finding(size_A: float | None, *, can_be_known: bool) -> Finding:
         text = "the voxel size is unknown: the file has none, or 0 or 1 Å, which nobody set"
         return problem("voxel_size", text, remedy=f"mend the header, or {STATE_VOXEL_SIZE}")
     text = "the voxel size is unknown: files of this format hold none"
-    return note("voxel_size", text, remedy=STATE_VOXEL_SIZE)
+    return problem("voxel_size", text, remedy=STATE_VOXEL_SIZE)
 
 
 def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
