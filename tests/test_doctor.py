@@ -31,6 +31,7 @@ from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.io.tomogram_files import bare_name, open_tomogram
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.structures import map_template
 from tomadapt.tomograms import contrast as contrast_module
 from tomadapt.tomograms.tomogram import Tomogram
 
@@ -258,6 +259,39 @@ class TestTomogram:
         assert filled.value == {"fraction": 0.25, "filling": 7.0}
         coarse = np.clip(np.round(VOLUME * 2), -127, 127).astype(np.int8)
         assert finding(report_of(write_mrc(tmp_path / "int8.mrc", coarse)), "filling").level == "ok"
+
+    def test_regression_a_map_that_is_a_structure_is_told_for_both_uses(
+        self, tmp_path: Path
+    ) -> None:
+        """A masked reference was a problem, though simulate takes it; dark ones, undecided alone.
+
+        For a missing voxel size --voxel-size was advised, where simulate needs map.mrc@8.1A.
+        """
+        r = np.arange(32) - 16
+        ball = np.exp(-(r[:, None, None] ** 2 + r[:, None] ** 2 + r**2) / 40).astype(np.float32)
+        masked = report_of(write_mrc(tmp_path / "masked.mrc", np.where(ball > 0.3, ball, 0)))
+        assert problems(masked) == []
+        assert finding(masked, "filling").level == "warning"
+        assert "a structure's map may be masked so" in (finding(masked, "filling").remedy or "")
+        assert finding(masked, "as_structure").level == "ok"
+        dark = finding(report_of(write_mrc(tmp_path / "dark.mrc", -ball)), "as_structure")
+        assert (dark.level, dark.value) == ("warning", "refused")
+        assert "looks inverted" in dark.text
+        assert "of no matter where it is a tomogram" in (dark.remedy or "")
+        with pytest.raises(InputError, match="looks inverted"):
+            map_template(tmp_path / "dark.mrc", voxel_size_A=10.0, box=32)
+        mask = report_of(write_mrc(tmp_path / "mask.mrc", (ball > 0.3).astype(np.float32)))
+        assert mask.value("as_structure") == "doubted"
+        unset = finding(report_of(write_mrc(tmp_path / "unset.mrc", ball, 0.0)), "voxel_size")
+        assert "--voxel-size" in (unset.remedy or "")
+        assert "name it unset.mrc@8.1A" in (unset.remedy or "")
+
+    def test_tomograms_are_not_looked_at_as_structures(self, tmp_path: Path) -> None:
+        for sign in (1, -1):
+            noise = sign * wedged((48, 48, 48), seed=3)
+            noise[20:28, 20:28, 20:28] += sign * 2
+            report = report_of(write_mrc(tmp_path / "t.mrc", noise))
+            assert "as_structure" not in [f.key for f in report.findings]
 
     def test_a_constant_volume_is_a_problem_and_the_end(self, tmp_path: Path) -> None:
         report = report_of(write_mrc(tmp_path / "t.mrc", np.full(SHAPE, 0.3, np.float32)))
