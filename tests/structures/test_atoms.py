@@ -456,3 +456,5 @@ class TestSimulations:
         with pytest.warns(UserWarning, match=r"1 of W \(W\)"):
             model = read_atomic_model(write(tmp_path, few))
         assert 74 in model.atomic_numbers
+        found = examine([tmp_path / "model.pdb"]).files[0].findings
+        assert [f.level for f in found if f.key == "told"] == ["warning"]

@@ -44,7 +44,7 @@ def structure_findings(path: Path) -> Iterator[Finding]:
         yield ok("density", text, density)
     messages = [str(w.message) for w in told if "may not be what it seems" not in str(w.message)]
     if messages:
-        yield note("told", "; ".join(messages))
+        yield warning("told", "; ".join(messages))
 
 
 def map_findings(path: Path, shape: Sequence[int], voxel_size_A: float | None) -> Iterator[Finding]:
