@@ -146,3 +146,14 @@ def test_regression_every_command_tells_of_wrapped_integers(tmp_path: Path) -> N
     np.save(cubes, wrapped[:40, :40, :40].reshape(8, 20, 20, 20))
     with pytest.warns(UserWarning, match=told):
         open_target(cubes, voxel_size_A=10.0, contrast="positive")
+
+
+def test_integers_of_hdf5_are_looked_at_too(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    wrapped = over(noise(0.7), 60000).astype("u2").view("i2")
+    with h5py.File(tmp_path / "a.hdf", "w") as file:
+        image = file.create_group("MDF/images/0")
+        image.create_dataset("image", data=wrapped)
+        image.attrs.update({f"EMAN.apix_{axis}": 10.0 for axis in "xyz"})
+    with pytest.warns(UserWarning, match=r"was read as int16.*wrapped round"):
+        open_tomogram(tmp_path / "a.hdf", contrast="positive")
