@@ -26,11 +26,12 @@ from tomadapt.doctor import Finding, Report, examine
 from tomadapt.doctor import machine as machine_module
 from tomadapt.doctor.cubes import _opened
 from tomadapt.doctor.density import measured, spread_blocks
-from tomadapt.errors import InputError
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.ome_zarr_writing import write_ome_zarr
-from tomadapt.io.tomogram_files import bare_name
+from tomadapt.io.tomogram_files import bare_name, open_tomogram
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.structures import map_template
 from tomadapt.tomograms import contrast as contrast_module
 from tomadapt.tomograms.tomogram import Tomogram
 
@@ -164,7 +165,7 @@ class TestTomogram:
         assert values["max"] == VOLUME.max()
         assert values["mean"] == pytest.approx(VOLUME.mean(dtype=float), abs=1e-9)
         assert values["std"] == pytest.approx(VOLUME.std(dtype=float))
-        assert problems(report) == []
+        assert problems(report) == (["voxel_size"] if form == "EM" else [])
         assert len({f.key for f in report.findings}) == len(report.findings)
 
     def test_the_wedge_and_the_spectrum(self, tmp_path: Path) -> None:
@@ -222,8 +223,16 @@ class TestTomogram:
         assert report.value("wedge")["axis"] == "y"
         assert contrast.sigma_A == 5  # voxels
 
-    def test_a_format_without_a_voxel_size_is_at_no_fault(self, tmp_path: Path) -> None:
-        assert finding(report_of(write_em(tmp_path / "t.em")), "voxel_size").level == "note"
+    def test_regression_an_em_file_lacks_a_voxel_size_as_an_mrc_file_does(
+        self, tmp_path: Path
+    ) -> None:
+        """It was a note and exit 0 of .em, a problem of .mrc; extract refuses both."""
+        for path in (write_em(tmp_path / "t.em"), write_mrc(tmp_path / "t.mrc", voxel_A=0.0)):
+            assert problems(report_of(path)) == ["voxel_size"]
+            assert "--voxel-size" in (finding(report_of(path), "voxel_size").remedy or "")
+            assert run("doctor", path).exit_code == 1
+            with pytest.raises(ConfigError, match="voxel size"):
+                open_tomogram(path, contrast="positive")
 
     def test_uneven_voxels_are_refused_with_all_three(self, tmp_path: Path) -> None:
         report = report_of(write_mrc(tmp_path / "t.mrc", voxel_A=(10, 10, 12)))
@@ -250,6 +259,39 @@ class TestTomogram:
         assert filled.value == {"fraction": 0.25, "filling": 7.0}
         coarse = np.clip(np.round(VOLUME * 2), -127, 127).astype(np.int8)
         assert finding(report_of(write_mrc(tmp_path / "int8.mrc", coarse)), "filling").level == "ok"
+
+    def test_regression_a_map_that_is_a_structure_is_told_for_both_uses(
+        self, tmp_path: Path
+    ) -> None:
+        """A masked reference was a problem, though simulate takes it; dark ones, undecided alone.
+
+        For a missing voxel size --voxel-size was advised, where simulate needs map.mrc@8.1A.
+        """
+        r = np.arange(32) - 16
+        ball = np.exp(-(r[:, None, None] ** 2 + r[:, None] ** 2 + r**2) / 40).astype(np.float32)
+        masked = report_of(write_mrc(tmp_path / "masked.mrc", np.where(ball > 0.3, ball, 0)))
+        assert problems(masked) == []
+        assert finding(masked, "filling").level == "warning"
+        assert "a structure's map may be masked so" in (finding(masked, "filling").remedy or "")
+        assert finding(masked, "as_structure").level == "ok"
+        dark = finding(report_of(write_mrc(tmp_path / "dark.mrc", -ball)), "as_structure")
+        assert (dark.level, dark.value) == ("warning", "refused")
+        assert "looks inverted" in dark.text
+        assert "of no matter where it is a tomogram" in (dark.remedy or "")
+        with pytest.raises(InputError, match="looks inverted"):
+            map_template(tmp_path / "dark.mrc", voxel_size_A=10.0, box=32)
+        mask = report_of(write_mrc(tmp_path / "mask.mrc", (ball > 0.3).astype(np.float32)))
+        assert mask.value("as_structure") == "doubted"
+        unset = finding(report_of(write_mrc(tmp_path / "unset.mrc", ball, 0.0)), "voxel_size")
+        assert "--voxel-size" in (unset.remedy or "")
+        assert "name it unset.mrc@8.1A" in (unset.remedy or "")
+
+    def test_tomograms_are_not_looked_at_as_structures(self, tmp_path: Path) -> None:
+        for sign in (1, -1):
+            noise = sign * wedged((48, 48, 48), seed=3)
+            noise[20:28, 20:28, 20:28] += sign * 2
+            report = report_of(write_mrc(tmp_path / "t.mrc", noise))
+            assert "as_structure" not in [f.key for f in report.findings]
 
     def test_a_constant_volume_is_a_problem_and_the_end(self, tmp_path: Path) -> None:
         report = report_of(write_mrc(tmp_path / "t.mrc", np.full(SHAPE, 0.3, np.float32)))
@@ -412,11 +454,12 @@ class TestSubtomograms:
     @pytest.mark.parametrize("name", STACKS)
     def test_the_same_of_every_format(self, tmp_path: Path, name: str) -> None:
         report = report_of(STACKS[name](tmp_path / name, CUBES))
-        assert (report.kind, problems(report)) == ("subtomograms", [])
-        assert report.value("particles") == {"count": 12, "box": 32}
         known = name not in ("p.em", "p.npz", "p.npy")
+        expected = [] if known else ["voxel_size"]
+        assert (report.kind, problems(report)) == ("subtomograms", expected)
+        assert report.value("particles") == {"count": 12, "box": 32}
         assert report.value("voxel_size") == (VOXEL_A if known else None)
-        assert finding(report, "voxel_size").level == ("ok" if known else "note")
+        assert finding(report, "voxel_size").level == ("ok" if known else "problem")
         assert report.value("values")["max"] == CUBES.max()
         assert report.value("values")["voxels"] == CUBES.size
         assert report.value("wedge")["axis"] == "y"
@@ -440,7 +483,7 @@ class TestSubtomograms:
         cubes = CUBES.copy()
         cubes[5, 0, 0, :4] = np.nan
         report = report_of(write_npy(tmp_path / "p.npy", cubes))
-        assert problems(report) == ["not_finite", "readable"]
+        assert problems(report) == ["voxel_size", "not_finite", "readable"]
         assert report.value("not_finite")["nan"] == 4
         assert "subtomogram 5" in finding(report, "readable").text
         assert report.value("wedge")["axis"] == "y"  # of the others

@@ -73,7 +73,7 @@ class TestVoxels:
         content = changed(path.read_bytes(), 76, "<2f", low, high)
         stamp = 1146047817 if stamped else 0
         path.write_bytes(changed(content, 152, "<2i", stamp, 0))
-        assert read_header(path).unsigned_bytes == unsigned
+        assert read_header(path).unsigned == unsigned
         assert open_mrc(path)[1].dtype == (np.uint8 if unsigned else np.int8)
 
     def test_unsigned_bytes_of_imod(self, tmp_path: Path) -> None:

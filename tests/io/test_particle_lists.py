@@ -251,6 +251,16 @@ class TestOnePlaceInAllFormats:
         assert picks.extra_columns["copickInstanceId"] == ("0", "1")
         assert read(tmp_path, csv_A()).extra_columns == {"csv_my_note": ("a", "b")}
 
+    def test_regression_columns_in_capitals(self, tmp_path: Path) -> None:
+        """A CSV with columns X, Y, Z lacked x, y, z."""
+        found = read(tmp_path, "X, Y, Z, Score\n1,2,3,0.5\n4,5,6,0.25\n", voxel_size_A=10.0)
+        np.testing.assert_allclose(found.coordinates_A, [[10, 20, 30], [40, 50, 60]])
+        assert found.scores is not None
+        assert found.scores.tolist() == [0.5, 0.25]
+        both = read(tmp_path, "x,y,z,X\n1,2,3,9\n", voxel_size_A=10.0)
+        np.testing.assert_allclose(both.coordinates_A, [[10, 20, 30]])
+        assert both.extra_columns == {"csv_X": ("9",)}
+
     def test_no_angles(self, tmp_path: Path) -> None:
         assert read(tmp_path, "x_A,y_A,z_A\n1,2,3\n").rotations is None
         untrusted = copick().replace('"unit"', '"trust_orientation": false, "unit"')

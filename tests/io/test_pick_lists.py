@@ -259,6 +259,41 @@ class TestPoints:
         np.testing.assert_allclose(found.coordinates_A, (AT - [0.5, 0.5, 0]) * VOXEL_A)
         assert set(names) <= set(found.extra_columns)
 
+    @pytest.mark.parametrize(
+        ("form", "named"),
+        [
+            ("{}{:6d} {:.3f} {:.3f} {:.3f}\n", "contour, x, y, z"),
+            ("     1 {}{:5d} {:10.2f} {:10.2f} {:10.2f}\n", "object, contour, x, y, z"),
+        ],
+    )
+    def test_regression_contours_in_columns_of_other_widths(
+        self, form: str, named: str, tmp_path: Path
+    ) -> None:
+        """`model2point -contour` and `-object` were refused by words that named their columns.
+
+        IMOD's manual, model2point: a point a line, "with contour numbers, or with object numbers"
+        (bio3d.colorado.edu/imod/doc/man/model2point.html).
+        """
+        text = "".join(form.format("", n // 2 + 1, *at) for n, at in enumerate(AT.tolist()))
+        found = read(tmp_path, text)
+        assert found.dialect == "imod"
+        np.testing.assert_allclose(found.coordinates_A, (AT - [0.5, 0.5, 0]) * VOXEL_A)
+        assert f"columns ({named}) as of IMOD's model2point" in found.basis
+        assert found.extra_columns["imodContour"][-1] == str((len(AT) - 1) // 2 + 1)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "23.14 55.93 36.67 0.50\n24.10 50.93 36.67 0.40\n",
+            "0 23.14 55.93 36.67\n1 24.10 50.93 36.67\n",
+            "2 23.14 55.93 36.67\n1 24.10 50.93 36.67\n",
+            "23 55 36 0.5\n24 50 36 0.25\n",
+        ],
+    )
+    def test_four_numbers_that_may_be_something_else(self, text: str, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"whole numbers from 1 on.*coordinates with decimals"):
+            read(tmp_path, text)
+
     def test_whole_numbers_of_model2point(self, tmp_path: Path) -> None:
         found = read(tmp_path, "      4      5      6\n     14     20      8\n")
         assert found.dialect == "imod"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tomadapt.errors import ConfigError, InputError, OutputError
+from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.star import (
     MAX_COLUMNS,
     StarDocument,
@@ -333,3 +334,22 @@ def test_pairs_in_a_block_of_their_own(end: str) -> None:
     assert cut.text() == once.text()
     twice = parse_star(once.text()).with_pairs("tomadapt", {"tomadaptCubes": "34cd"})
     assert twice.text() == once.text().replace("12ab", "34cd")
+
+
+def test_regression_keywords_in_capitals(tmp_path: Path) -> None:
+    """DATA_ and LOOP_ were text before the first block; STAR's keywords have no case."""
+    text = RELION.replace("data_", "DATA_").replace("loop_", "Loop_")
+    document = parse_star(text)
+    assert document.text() == text
+    assert [table.block for table in document.tables] == ["optics", "particles"]
+    assert document.tables[1].column("rlnTomoName") == ("007", "TS_01")
+    assert star_value("LOOP_") != "LOOP_"
+    rows = parse_star("data_a\nloop_\n_b\n_c\nDATA_1/x.mrc 2\nLoop_x 3\n")
+    assert rows.tables[0].column("b") == ("DATA_1/x.mrc", "Loop_x")
+    particles = tmp_path / "p.star"
+    particles.write_text(
+        "DATA_OPTICS\nLOOP_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n1 2.5\n"
+        "DATA_PARTICLES\nLOOP_\n_rlnTomoName\n_rlnCoordinateX\n_rlnCoordinateY\n"
+        "_rlnCoordinateZ\n_rlnOpticsGroup\nTS_01 4 8 12 1\n"
+    )
+    assert read_particles(particles).coordinates_A.tolist() == [[10, 20, 30]]

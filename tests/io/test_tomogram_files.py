@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tomadapt.doctor import examine
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.io.tomogram_files import open_tomogram
@@ -192,6 +194,23 @@ class TestFormats:
         with pytest.raises(ConfigError, match=r"is unknown.*give --voxel-size"):
             open_tomogram(path, contrast="positive")
         assert open_tomogram(path, contrast="positive", voxel_size_A=10.0).voxel_size_A == 10.0
+
+    def test_regression_a_name_with_another_size_is_told(self, tmp_path: Path) -> None:
+        """TS_01_10.00Apx.mrc of WarpTools with a header of 20 Å was opened without a word."""
+        path = write_mrc(tmp_path / "TS_01_10.00Apx.mrc", voxel_A=20.0)
+        with pytest.warns(UserWarning, match=r"10 Å by its name, and of 20 Å by its header"):
+            assert open_tomogram(path, contrast="positive").voxel_size_A == 20
+        with pytest.warns(UserWarning, match=r"10 Å by its name, and 20 Å are stated"):
+            open_tomogram(path, contrast="positive", voxel_size_A=20.0)
+        (told,) = [f for f in examine([path]).files[0].findings if f.key == "told"]
+        assert told.level == "warning"
+        unset = write_mrc(tmp_path / "TS_02_10.00Apx.mrc", voxel_A=0.0)
+        assert "told" not in [f.key for f in examine([unset]).files[0].findings]
+        for name in ("TS_01_10.00Apx.mrc", "TS_01_10.00Apx_half1.mrc", "TS_01_10.05Apx.mrc"):
+            right = write_mrc(tmp_path / name, voxel_A=10.0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert open_tomogram(right, contrast="positive").voxel_size_A == 10
 
     def test_anisotropic(self, tmp_path: Path) -> None:
         path = write_mrc(tmp_path / "a.mrc")

@@ -417,3 +417,44 @@ class TestSimulations:
         path.write_text(self.lines(elements=True, lipid="POPC") + "\nEND\n")
         with pytest.warns(UserWarning, match="4 lipids"):
             assert len(read_atomic_model(path).masses_da) == 30 * 5 + 4
+
+    @staticmethod
+    def beads(*names: str, residue: str = "ALA", chain: str = "B", count: int = 40) -> str:
+        """Lines without elements, as GROMACS writes them."""
+        rng = np.random.default_rng(3)
+        return "".join(
+            f"ATOM  {k + 1:5d} {name if name == 'CS' else f' {name}':<4} "
+            f"{residue:>3} {chain}{number:4d}    "
+            + "".join(f"{x:8.3f}" for x in rng.uniform(0, 60, 3))
+            + "  1.00  0.00\n"
+            for number in range(1, count + 1)
+            for k, name in enumerate(names)
+        )
+
+    @pytest.mark.parametrize("names", [("BB", "SC1"), ("BB1", "BB2", "BB3"), ("GN", "GC", "GO")])
+    def test_regression_beads_are_no_atoms(self, tmp_path: Path, names: tuple[str, ...]) -> None:
+        """Martini's water W read as tungsten: 380 kDa instead of 13, and all of it ok."""
+        text = self.beads(*names) + self.beads("W", residue="W", count=300) + "END\n"
+        path = write(tmp_path, text)
+        with pytest.raises(InputError, match=r"coarse-grained.*40 residues of beads.*into atoms"):
+            read_atomic_model(path)
+
+    @pytest.mark.parametrize("name", ["W", "PW", "ION"])
+    def test_regression_water_beads_around_atoms_go(self, tmp_path: Path, name: str) -> None:
+        text = self.lines(elements=True) + "\n" + self.beads("W", residue=name) + "END\n"
+        with pytest.warns(UserWarning, match="40 residues of solvent"):
+            model = read_atomic_model(write(tmp_path, text))
+        assert len(model.masses_da) == 30 * 5
+        assert set(model.atomic_numbers.tolist()) == {6, 7, 8}
+
+    def test_regression_heavy_ions_are_told_where_they_weigh(self, tmp_path: Path) -> None:
+        """Elements that are guessed from names, and ions in solution; a few are no matter."""
+        protein = self.lines(elements=True) + "\n"
+        with pytest.warns(UserWarning, match=r"% of its mass: 40 of CS \(Cs\)"):
+            read_atomic_model(write(tmp_path, protein + self.beads("CS", residue="CS") + "END\n"))
+        few = protein + self.beads("W", residue="W", count=1) + "END\n"
+        with pytest.warns(UserWarning, match=r"1 of W \(W\)"):
+            model = read_atomic_model(write(tmp_path, few))
+        assert 74 in model.atomic_numbers
+        found = examine([tmp_path / "model.pdb"]).files[0].findings
+        assert [f.level for f in found if f.key == "told"] == ["warning"]

@@ -7,6 +7,7 @@ import importlib.util
 import io
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import TypedDict
@@ -252,11 +253,21 @@ class TestStatedVoxels:
     def test_they_count_instead_of_the_headers(self, tmp_path: Path) -> None:
         path = self.ball(tmp_path, 10.0)
         usual = template(str(path), **GRID)
-        stated = template(f"{path}@5A", **GRID)
+        with pytest.warns(UserWarning, match="10 Å in its header, and 5 Å are stated"):
+            stated = template(f"{path}@5A", **GRID)
         assert stated.radius_A == pytest.approx(usual.radius_A / 2, rel=0.15)
         assert (stated.name, usual.name) == ("ball", "ball")
         assert "stated voxels of 5 Å" in stated.source
         assert label_of(f"{path}@5A") == "ball"
+
+    def test_regression_a_size_that_is_not_the_headers_is_told(self, tmp_path: Path) -> None:
+        """`map.mrc@4A` of a map of 8 Å made a structure of half the size, without a word."""
+        path = self.ball(tmp_path, 8.0)
+        with pytest.warns(UserWarning, match="8 Å in its header, and 4 Å are stated"):
+            template(f"{path}@4A", **GRID)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            template(f"{path}@8A", **GRID)
 
     def test_an_unset_header_names_the_way(self, tmp_path: Path) -> None:
         path = self.ball(tmp_path, 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import warnings
 from pathlib import Path
 
 import mrcfile
@@ -189,6 +190,29 @@ class TestTemplate:
         volume[::2] = 1.0
         with pytest.raises(InputError, match=r"stands out|inverted"):
             map_template(write_mrc(tmp_path / "a.mrc", volume), voxel_size_A=5.0, box=9)
+
+    def test_regression_a_map_that_is_cut_off_or_a_mask_is_told(self, tmp_path: Path) -> None:
+        """Structures cut off at the border of their box, and masks, were simulated in silence."""
+        whole = blob((40,) * 3, (20, 20, 20), 4.0)
+        noise = np.random.default_rng(0).normal(scale=0.05, size=(40,) * 3).astype(np.float32)
+
+        def told(volume: NDArray[np.float32]) -> list[str]:
+            path = write_mrc(tmp_path / "a.mrc", np.ascontiguousarray(volume))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                map_template(path, voxel_size_A=5.0, box=48)
+            return [str(warning.message) for warning in caught]
+
+        for right in (whole, whole + noise, np.where(whole > 0.2, whole, 0)):
+            assert told(right) == []
+        for cut in (whole[:, :, 16:], (whole + noise)[8:, :24], np.roll(whole, 20, 0)):
+            (warning,) = told(cut)
+            assert "density at the faces of its box" in warning
+        (warning,) = told((whole > 0.5).astype(np.float32))
+        assert "two values alone" in warning
+        (warning,) = told((whole > 0.5).astype(np.float32)[:, :, 16:])
+        assert "two values alone" in warning
+        assert "density at the faces" in warning
 
     def test_em_needs_a_voxel_size(self, tmp_path: Path) -> None:
         path = write_em(tmp_path / "a.em", blob((30,) * 3, (15, 15, 15), 2.0))

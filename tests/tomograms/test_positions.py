@@ -348,3 +348,29 @@ def test_regression_a_column_decides_only_where_the_list_names_no_tomogram(
     else:  # nothing else names tomograms: what is taken is told
         assert len(found.rows) == 1
         assert any("in its column csv_species" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("size", [True, False])
+def test_regression_coordinates_that_are_there_twice(tmp_path: Path, size: bool) -> None:
+    """A list with pixels and centred coordinates: the centred were taken, others unmentioned."""
+    axes = [f"_rlnCoordinate{a}" for a in "XYZ"]
+    axes += [f"_rlnCenteredCoordinate{a}Angst" for a in "XYZ"]
+    optics = "\n_rlnTomoTiltSeriesPixelSize #2\n1 2.5\n" if size else "\n1\n"
+    head = (
+        f"data_optics\n\nloop_\n_rlnOpticsGroup #1{optics}\ndata_particles\n\nloop_\n"
+        "_rlnTomoName\n" + "\n".join(axes) + "\n_rlnOpticsGroup\n"
+    )
+    # The middle of the tomogram is at 300, 250, 200 Å.
+    agreeing = "0012 130 100 90 27 -2 25 1\n0012 100 100 80 -50 4 0 1\n"
+    path = write(tmp_path / "p.star", head + agreeing + "0013 900 900 900 1 1 1 1\n")
+    notes = listed_positions(path, TOMOGRAM).notes
+    if not size:
+        assert "no rlnTomoTiltSeriesPixelSize by which they could be compared" in " ".join(notes)
+        return
+    assert notes == ()
+    path = write(tmp_path / "q.star", head + agreeing + "0012 120 100 80 60 0 0 1\n")
+    positions = listed_positions(path, TOMOGRAM)
+    (note,) = positions.notes
+    assert "contradict one another: 1 of 3 particles are up to 6 voxels apart" in note
+    assert "those from the centre are taken" in note
+    np.testing.assert_allclose(positions.coordinates_A[2], [360, 250, 200])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.doctor.density import contrast_of, measured, sample_findings, spectrum_findings
-from tomadapt.doctor.findings import Finding, note, ok, problem
+from tomadapt.doctor.findings import Finding, note, ok, problem, warning
 from tomadapt.doctor.kinds import Format
 from tomadapt.doctor.volumes import header_findings, shape_finding, voxel_size_finding
 from tomadapt.errors import ConfigError, InputError
@@ -32,6 +32,7 @@ from tomadapt.io.volumes import (
     open_target,
     require_cubes,
 )
+from tomadapt.io.voxel_sizes import NAMED_OTHERWISE
 from tomadapt.simulate.dataset import open_set
 from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.spectrum import cubes_power
@@ -177,9 +178,11 @@ def _accepted(path: Path, voxel_size_A: float | None) -> Iterator[Finding]:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", CONTRADICTED)  # the sign has its own finding
+        if stated is not None:  # it stands for an unknown one
+            warnings.filterwarnings("ignore", NAMED_OTHERWISE)
         data = open_target(path, voxel_size_A=stated, contrast="positive")
     if told:
-        yield note("told", "; ".join(str(warning.message) for warning in told))
+        yield warning("told", "; ".join(str(w.message) for w in told))
     yield ok("readable", f"all {len(data)} cubes can be used")
 
 

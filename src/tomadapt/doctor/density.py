@@ -153,8 +153,11 @@ def _filling(sample: Sample) -> Finding:
         return ok("filling", "no constant parts in the sample", value)
     text = f"{sample.constant:.1%} of the sample is constant, mostly {sample.filling:g}"
     if sample.constant > 0.9:
-        remedy = "check that this is the right file, and that it was written to its end"
-        return problem("filling", text, value, remedy=remedy)
+        remedy = (
+            "a structure's map may be masked so; of a tomogram or of particles, check that it is "
+            "the right file and was written to its end"
+        )
+        return warning("filling", text, value, remedy=remedy)
     if sample.constant > FILLED:
         remedy = (
             "check that it is masked so on purpose: what an interrupted download or program left "

@@ -16,13 +16,16 @@ from tomadapt.doctor.density import (
 )
 from tomadapt.doctor.findings import Finding, note, ok, problem, warning
 from tomadapt.doctor.kinds import Format
+from tomadapt.doctor.structures import map_findings
 from tomadapt.errors import ConfigError
 from tomadapt.io.em import read_em_header
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import MrcHeader, read_header
 from tomadapt.io.ome_zarr import FEW_MISSING, NOT_STORED, open_ome_zarr
 from tomadapt.io.tomogram_files import open_tomogram
-from tomadapt.io.voxel_sizes import LARGEST_A, SMALLEST_A
+from tomadapt.io.voxel_sizes import LARGEST_A, NAMED_OTHERWISE, SMALLEST_A
+from tomadapt.structures.atoms import bare_name
+from tomadapt.structures.maps import MAP_SUFFIXES
 from tomadapt.tomograms.names import plain_name
 from tomadapt.tomograms.spectrum import tomogram_power
 from tomadapt.tomograms.tomogram import Tomogram
@@ -47,7 +50,9 @@ def tomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
         tomogram, size_A = _opened(path)
     if told:
         yield warning("told", "; ".join(dict.fromkeys(str(w.message) for w in told)))
-    yield voxel_size_finding(size_A, can_be_known=kind != "em")
+    yield voxel_size_finding(
+        size_A, can_be_known=kind != "em", state=f"{STATE_VOXEL_SIZE}{_of_map(path)}"
+    )
     yield _name(path, tomogram.name)
     yield shape_finding(tomogram.shape)
     sample = measured(spread_blocks(tomogram))
@@ -56,6 +61,7 @@ def tomogram_findings(path: Path, kind: Format) -> Iterator[Finding]:
         return
     yield from spectrum_findings(lambda: tomogram_power(tomogram), size_A)
     yield contrast_finding(tomogram, size_A)
+    yield from map_findings(path, tomogram.shape, size_A)
 
 
 def _name(path: Path, name: str) -> Finding:
@@ -72,6 +78,7 @@ def _opened(path: Path) -> tuple[Tomogram, float | None]:
         tomogram = open_tomogram(path, contrast="positive")
     except ConfigError:
         # Unknown is its size, or a package is missing, which is then said again.
+        warnings.filterwarnings("ignore", NAMED_OTHERWISE)
         stand_in = open_tomogram(path, contrast="positive", voxel_size_A=_STANDS_FOR_UNKNOWN_A)
         return stand_in, None
     return tomogram, tomogram.voxel_size_A
@@ -82,18 +89,27 @@ def shape_finding(shape: tuple[int, ...]) -> Finding:
     return ok("shape", f"{' × '.join(map(str, shape))} voxels (z, y, x)", list(shape))
 
 
-def voxel_size_finding(size_A: float | None, *, can_be_known: bool) -> Finding:
-    """The voxel size in Å; not to have one is a fault only where the format can hold it."""
+def _of_map(path: Path) -> str:
+    """How the voxel size is stated where a file is the map of a structure."""
+    if bare_name(path)[1] not in MAP_SUFFIXES:
+        return ""
+    return f"; where it is the map of a structure, name it {path.name}@8.1A, with its own size"
+
+
+def voxel_size_finding(
+    size_A: float | None, *, can_be_known: bool, state: str = STATE_VOXEL_SIZE
+) -> Finding:
+    """The voxel size in Å; without one the commands refuse the file, whatever its format."""
     if size_A is not None and not SMALLEST_A < size_A < LARGEST_A:
         text = f"voxels of {size_A:g} Å cannot be"
-        return problem("voxel_size", text, size_A, remedy=f"mend the header, or {STATE_VOXEL_SIZE}")
+        return problem("voxel_size", text, size_A, remedy=f"mend the header, or {state}")
     if size_A is not None:
         return ok("voxel_size", f"voxels of {size_A:g} Å", size_A)
     if can_be_known:
         text = "the voxel size is unknown: the file has none, or 0 or 1 Å, which nobody set"
-        return problem("voxel_size", text, remedy=f"mend the header, or {STATE_VOXEL_SIZE}")
+        return problem("voxel_size", text, remedy=f"mend the header, or {state}")
     text = "the voxel size is unknown: files of this format hold none"
-    return note("voxel_size", text, remedy=STATE_VOXEL_SIZE)
+    return problem("voxel_size", text, remedy=state)
 
 
 def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
@@ -143,11 +159,11 @@ def _count(n: int) -> str:
 def _mrc(header: MrcHeader) -> Iterator[Finding]:
     order = "little-endian" if header.byte_order == "<" else "big-endian"
     yield ok("format", f"MRC, {order}", "MRC")
-    unsigned = (
-        ", unsigned by IMOD's flag or the extremes in the header"
-        if header.unsigned_bytes and header.mode == 0
-        else ""
-    )
+    unsigned = ""
+    if header.mode == 0 and header.unsigned:
+        unsigned = ", unsigned by IMOD's flag or the extremes in the header"
+    elif header.mode != 0 and header.unsigned is not None:
+        unsigned = ", by the extremes in the header, which contradict the mode"
     name = header.dtype.name
     yield ok("voxel_type", f"mode {header.mode} ({name}{unsigned})", name)
     sizes = header.voxel_sizes_A

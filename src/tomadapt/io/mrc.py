@@ -11,8 +11,9 @@ import gzip
 import math
 import struct
 import tempfile
+import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
 from tomadapt.io.atomic import output_error
+from tomadapt.io.integers import header_unsigned, looks_wrapped
 from tomadapt.io.voxel_sizes import SAME_SPACING, Sizes, cubic_voxel_size_A, says_a_size
 
 HEADER_BYTES = 1024
@@ -50,10 +52,11 @@ class MrcHeader:
         ``<`` or ``>``.
     mode
         0 int8, 1 int16, 2 float32, 6 uint16, 12 float16.
-    unsigned_bytes
-        Whether mode 0 means uint8: what the extremes in the header say (programs write 0 to 255
-        without IMOD's stamp), and where they say nothing, IMOD's stamp without its flag for signed
-        bytes.
+    unsigned
+        Whether integers are unsigned, where their mode does not settle it, else None. Of mode 0,
+        what the extremes in the header say (programs write 0 to 255 without IMOD's stamp), and
+        where they say nothing, IMOD's stamp without its flag for signed bytes; of modes 1 and 6,
+        what the extremes say where these contradict the mode.
     stored_shape
         Sections, rows, columns.
     grid
@@ -75,7 +78,7 @@ class MrcHeader:
     path: Path
     byte_order: str
     mode: int
-    unsigned_bytes: bool
+    unsigned: bool | None
     stored_shape: tuple[int, int, int]
     grid: tuple[int, int, int]
     cell_A: tuple[float, float, float]
@@ -88,7 +91,9 @@ class MrcHeader:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The voxels' type in the file."""
-        kind = "u1" if self.mode == 0 and self.unsigned_bytes else KINDS[self.mode]
+        kind = KINDS[self.mode]
+        if self.unsigned is not None:
+            kind = ("u" if self.unsigned else "i") + kind[1:]
         return np.dtype(self.byte_order + kind)
 
     @property
@@ -146,7 +151,8 @@ def open_mrc(path: str | Path) -> tuple[MrcHeader, NDArray[Any]]:
 
     Returns
     -------
-    The header, and the voxels as a read-only memory map in the file's own type: (nz, ny, nx), z, y,
+    The header, and the voxels as a read-only memory map in the file's own type, of which a warning
+    tells where the header contradicts its mode: (nz, ny, nx), z, y,
     x whatever the order of axes in the file; (n, nz, ny, nx) for a stack of volumes.
 
     Raises
@@ -167,6 +173,7 @@ def open_mrc(path: str | Path) -> tuple[MrcHeader, NDArray[Any]]:
         with path.open("rb") as file:
             _check_length(header, path.stat().st_size, _tail(header, file))
             data = _mapped(header, file)
+    header, data = _by_voxels(header, data)
     return header, _in_zyx(header, data)
 
 
@@ -269,13 +276,18 @@ def _parse(path: Path, start: bytes, order: str) -> MrcHeader:
     space_group, extended_bytes = struct.unpack_from(order + "2i", start, 88)
     stamp, flags = struct.unpack_from(order + "2i", start, 152)
     texts = [start[i : i + 80].decode("ascii", "replace") for i in range(224, 1024, 80)]
-    axes = integers(64)
+    axes, mode = integers(64), _mode(start, order)
+    low, high, mean = floats(76)
     return MrcHeader(
         path=path,
         byte_order=order,
-        mode=_mode(start, order),
-        unsigned_bytes=_unsigned(
-            stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED_BYTES, *floats(76)[:2]
+        mode=mode,
+        unsigned=header_unsigned(
+            mode,
+            stamped=stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED_BYTES,
+            low=low,
+            high=high,
+            mean=mean,
         ),
         stored_shape=(integers(0)[2], integers(0)[1], integers(0)[0]),
         grid=integers(28),
@@ -286,15 +298,6 @@ def _parse(path: Path, start: bytes, order: str) -> MrcHeader:
         origin_A=floats(196),
         labels=tuple(filter(None, (text.strip("\0 ") for text in texts))),
     )
-
-
-def _unsigned(stamped: bool, low: float, high: float) -> bool:
-    """Whether bytes are unsigned, by IMOD's stamp and the extremes that the header has."""
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        return stamped  # nobody set them
-    if low >= 0 and 127 < high <= 255:
-        return True
-    return stamped and not -128 <= low < 0
 
 
 def _check(header: MrcHeader) -> None:
@@ -383,6 +386,24 @@ def _mapped(header: MrcHeader, file: IO[bytes]) -> NDArray[Any]:
         )
     except (OSError, ValueError) as error:
         raise _damaged(header.path, str(error)) from None
+
+
+def _by_voxels(header: MrcHeader, data: NDArray[Any]) -> tuple[MrcHeader, NDArray[Any]]:
+    """Take the header's word against its mode, unless the voxels say that it is left from before.
+
+    Programs that convert a file do not always renew its extremes.
+    """
+    if header.mode == 0 or header.unsigned is None:
+        return header, data
+    if looks_wrapped(data):
+        header = replace(header, unsigned=None)
+        return header, data.view(header.dtype)
+    warnings.warn(
+        f"{header.path} is of mode {header.mode} ({np.dtype(KINDS[header.mode]).name}), but the "
+        f"extremes in its header are those of {header.dtype.name}: it is read as that",
+        stacklevel=3,
+    )
+    return header, data
 
 
 def _in_zyx(header: MrcHeader, data: NDArray[Any]) -> NDArray[Any]:

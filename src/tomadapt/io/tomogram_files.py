@@ -8,6 +8,7 @@ from typing import Literal
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.em import open_em
 from tomadapt.io.hdf import open_hdf
+from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.ome_zarr import open_ome_zarr
 from tomadapt.io.voxel_sizes import Sizes, agreed_voxel_size
@@ -30,7 +31,9 @@ def open_tomogram(
     contrast: Literal["positive", "negative"],
     voxel_size_A: float | None = None,
 ) -> Tomogram:
-    """Open a tomogram without reading its voxels.
+    """Open a tomogram; of its voxels only a few blocks are read, and those only of integers.
+
+    Where integers look wrapped round (:mod:`~tomadapt.io.integers`), a warning tells it.
 
     Parameters
     ----------
@@ -77,6 +80,7 @@ def open_tomogram(
             remedy="give a reconstructed volume",
         )
     size = agreed_voxel_size(path, sizes_A, voxel_size_A)
+    warn_if_wrapped(path, density)
     sign = 1 if contrast == "positive" else -1
     return Tomogram(density, size, sign, name, str(path.absolute()))
 

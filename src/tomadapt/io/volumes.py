@@ -22,6 +22,7 @@ from tomadapt.io.cube_folders import read_cube_folder
 from tomadapt.io.em import open_em
 from tomadapt.io.extracted import cubes_digest, image_names, is_extracted, read_extracted
 from tomadapt.io.hdf import HdfStack, open_hdf
+from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.voxel_sizes import (
     Sizes,
@@ -150,6 +151,7 @@ def open_target(
         )
     cubes, sizes_A, names = _read_cubes(path, voxel_size_A)
     size = agreed_voxel_size(path, sizes_A, voxel_size_A)
+    warn_if_wrapped(path, cubes)
     _refuse_bad_values(path, cubes)
     sign = -1 if contrast == "negative" else 1
     source = ArrayVolumes(cubes, size, sign, names=names)

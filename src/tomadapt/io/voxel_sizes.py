@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,12 @@ STATED_TAKEN = "the stated size is taken"
 """How the warning ends that names a stated voxel size and another one in the file."""
 OVERRIDDEN = 1e-4
 """A stated size that differs by more is told: a tenth of a voxel over a thousand of them."""
+
+NAMED_OTHERWISE = ".* has voxels of .* by its name"
+"""How the warning begins that names a voxel size in a file's name and another that is taken."""
+# As WarpTools' ts_reconstruct names its files; folders may be called after them.
+_IN_NAME = re.compile(r"_(\d+(?:\.\d+)?)Apx(?:_[^.]*)?\.[A-Za-z]")
+_NAMES_AGREE = 0.01
 
 
 def says_a_size(sizes_A: Sizes) -> bool:
@@ -120,7 +127,8 @@ def _only_z_is_missing(sizes_A: Sizes) -> bool:
 def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float | None) -> float:
     """The voxel size in Å that is stated, or that is in the file.
 
-    What is stated counts. Where the file says another, a warning names both.
+    What is stated counts. Where the file says another, a warning names both; so it does where the
+    file's name (``TS_01_10.00Apx.mrc``) says another than is taken.
 
     Parameters
     ----------
@@ -140,7 +148,9 @@ def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float
     """
     sizes_A = (found_A, found_A, found_A) if isinstance(found_A, float | int) else found_A
     if stated_A is None:
-        return _plausible(path, cubic_voxel_size_A(path, sizes_A))
+        size_A = _plausible(path, cubic_voxel_size_A(path, sizes_A))
+        warn_if_named_otherwise(path, size_A)
+        return size_A
     if not SMALLEST_A < stated_A < LARGEST_A:
         raise ConfigError(
             "voxel size out of range",
@@ -158,7 +168,22 @@ def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float
             f"stated: {STATED_TAKEN}",
             stacklevel=3,
         )
+    warn_if_named_otherwise(path, stated_A, stated=True)
     return float(stated_A)
+
+
+def warn_if_named_otherwise(path: Path, size_A: float, *, stated: bool = False) -> None:
+    """Warn where a file's name has a voxel size that is not the one taken, by more than 1 %."""
+    found = _IN_NAME.search(path.name)
+    if found is None or abs(size_A / float(found[1]) - 1 if float(found[1]) else 1) <= _NAMES_AGREE:
+        return
+    taken = (
+        f"and {size_A:g} Å are stated: {STATED_TAKEN}"
+        if stated
+        else f"and of {size_A:g} Å by its header: the header's size is taken (--voxel-size states "
+        "another)"
+    )
+    warnings.warn(f"{path} has voxels of {float(found[1]):g} Å by its name, {taken}", stacklevel=4)
 
 
 def _plausible(path: Path, found_A: float | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from scipy import ndimage
 
 from tomadapt.errors import InputError
 from tomadapt.io.em import open_em
+from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import MrcHeader, open_mrc
+from tomadapt.io.voxel_sizes import agreed_voxel_size, warn_if_named_otherwise
 from tomadapt.structures.atoms import bare_name
 from tomadapt.structures.density import resolution_sigma_A
 from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
@@ -26,6 +29,8 @@ _MAD_TO_SIGMA = 1.4826
 _DUST_FRACTION = 0.01
 # Density below this fraction of the maximum does not count for whether a map fits into a box.
 _EXTENT_FRACTION = 0.05
+# So many voxels of a map's outermost layer have such density where its structure was cut off.
+_CUT_VOXELS = 5
 
 
 def read_map(
@@ -39,7 +44,8 @@ def read_map(
         A ``.mrc``, ``.map``, ``.ccp4`` or ``.em`` file, or one of these with ``.gz``.
     voxel_size_A
         The voxel size in Å, if the file does not say it or says it wrongly: a stated value is
-        taken instead of the file's. A file's 0 and 1 mean that nobody set it.
+        taken instead of the file's, with a warning where they differ. A file's 0 and 1 mean that
+        nobody set it.
 
     Returns
     -------
@@ -52,6 +58,8 @@ def read_map(
         The file is missing, damaged or of another kind; the volume is not three-dimensional, is
         constant or holds NaN or Inf; the voxel size is unknown, not positive or differs between
         axes.
+    ConfigError
+        The stated voxel size cannot be that of an MRC file.
     """
     path = Path(path)
     suffix = bare_name(path)[1]
@@ -69,7 +77,11 @@ def read_map(
         voxel = math.nan if voxel_size_A is None else voxel_size_A
     else:
         header, volume = _read_mrc(path)
-        voxel = _known_voxel(header) if voxel_size_A is None else voxel_size_A
+        voxel = (
+            _known_voxel(header)
+            if voxel_size_A is None
+            else agreed_voxel_size(path, header.spacings_A, voxel_size_A)
+        )
     if not np.isfinite(volume).all():
         raise InputError(
             f"map {path} holds NaN or Inf",
@@ -84,6 +96,7 @@ def read_map(
             got=f"{float(volume.flat[0]):g} everywhere",
             remedy="check that this is the file that was meant",
         )
+    warn_if_wrapped(path, volume)
     return volume.astype(np.float32), float(voxel)
 
 
@@ -101,7 +114,8 @@ def map_template(
     within three standard deviations (1.4826 × median absolute deviation) of the shell's noise is
     set to zero: of a map with noise, negative values alone would leave a positive haze. So is dust:
     connected pieces with less than 1 % of the mass of the heaviest one. The rest is centred on its
-    mass (of voxels above 5 % of the maximum), blurred, resampled and scaled.
+    mass (of voxels above 5 % of the maximum), blurred, resampled and scaled. A warning tells of a
+    map with density at the faces of its box, and of one with two values alone.
 
     Parameters
     ----------
@@ -135,6 +149,8 @@ def map_template(
             remedy="state the map's voxel size",
         )
     foreground = remove_background(volume, what=str(path))
+    if doubt := map_doubt(volume, foreground):
+        warnings.warn(f"map {path} {doubt}", stacklevel=2)
     centre = centre_of_mass(foreground)
     inside = np.nonzero(foreground > _EXTENT_FRACTION * foreground.max())
     extent = max(float(np.abs(where - c).max()) for where, c in zip(inside, centre, strict=True))
@@ -149,6 +165,30 @@ def map_template(
         blur_sigma_A=0.0 if resolution_A is None else resolution_sigma_A(resolution_A),
     )
     return np.asarray(template / template.max())
+
+
+def map_doubt(volume: Array, foreground: Array) -> str | None:
+    """Why a map may be no whole density of a structure; None where nothing speaks against it.
+
+    Parameters
+    ----------
+    volume
+        The map as it is in the file, (nz, ny, nx).
+    foreground
+        What :func:`remove_background` left of it.
+    """
+    doubts = []
+    if bool(((volume == volume.min()) | (volume == volume.max())).all()):
+        doubts.append("has two values alone, as a mask has: give the density that was masked")
+    inside = np.zeros(volume.shape, dtype=bool)
+    inside[1:-1, 1:-1, 1:-1] = True
+    outermost = foreground[~inside]
+    if int((outermost > _EXTENT_FRACTION * foreground.max()).sum()) >= _CUT_VOXELS:
+        doubts.append(
+            "has density at the faces of its box: a structure that is cut off there is simulated "
+            "without the rest; give a larger box, or a map centred in it"
+        )
+    return "; and it ".join(doubts) or None
 
 
 def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
@@ -220,4 +260,5 @@ def _known_voxel(header: MrcHeader) -> float:
             got=f"{' × '.join(f'{size:g}' for size in header.voxel_sizes_A)} Å",
             remedy=f"state it: {state}, or set it in the header",
         )
+    warn_if_named_otherwise(header.path, voxel)
     return voxel

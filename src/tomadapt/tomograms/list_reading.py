@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError
 from tomadapt.io.extracted import CLASS_NAME
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.particle_lists.relion import ANGLES as RELION_ANGLES
 from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS
-from tomadapt.io.particle_lists.tomogram_sizes import stated_sizes
+from tomadapt.io.particle_lists.tomogram_sizes import TILT_SERIES, stated_sizes
 from tomadapt.io.star import read_star
 from tomadapt.tomograms.names import rows_of_tomogram
 from tomadapt.tomograms.scale import OFF_VOXELS
 
+_SAME_VOXELS = 0.5
 _CLASSES = (CLASS_NAME, "rlnClassNumber", "tomadaptSecond", "tomadaptKind")
 NOT_NAMES = frozenset((*PIXELS, *CENTERED, *RELION_ANGLES, *BOX_ANGLES, *_CLASSES))
 """Columns that name no tomogram, though a class may be called as one."""
@@ -112,16 +115,67 @@ def read_list(
             f"voxels of {size_A:g} Å (--pixel-size states another size)"
         )
         return read(size_A), [text], text
+    twice = _placed_twice(stated, tomogram, path)
     if tomograms is None:
-        return stated, [], _CENTRED if stated.dialect == "relion5" else ""
+        return stated, twice, _CENTRED if stated.dialect == "relion5" else ""
     try:
         seen = read(pixel_size_A, by_volume=True)
     except ConfigError:  # the tomograms' file says more than their sizes, and is needed
         seen = stated
-    return _with_sizes(stated, seen, Path(tomograms), tomogram)
+    particles, notes, basis = _with_sizes(stated, seen, Path(tomograms), tomogram)
+    return particles, [*notes, *twice], basis
 
 
 _CENTRED = "coordinates in Å from the centre of the tomogram's volume"
+
+
+def _placed_twice(particles: ParticleList, tomogram: Grid, path: Path | str) -> list[str]:
+    """What to tell of a list with coordinates in pixels beside those from the centre in Å.
+
+    Nothing is told where both are within half a voxel of one another.
+    """
+    table = particles.table
+    if particles.dialect != "relion5" or table is None or any(c not in table for c in PIXELS):
+        return []
+    taken = "those from the centre are taken"
+    both = f"{path} has coordinates in pixels ({PIXELS[0]} …) and from the centre ({CENTERED[0]} …)"
+    optics = None if particles.document is None else particles.document.table("optics")
+    if particles.pixel_size_A is None or not any(t and TILT_SERIES in t for t in (table, optics)):
+        return [f"{both}, and no {TILT_SERIES} by which they could be compared: {taken}"]
+    here = rows_of_tomogram(
+        particles.own_tomograms,
+        tomogram.name,
+        path=tomogram.path,
+        columns=further_columns(particles),
+        where=path,
+    )
+    rows = [] if here is None else [row for row, other in enumerate(here.of) if other is None]
+    if not rows:
+        return []
+
+    def columns(labels: Sequence[str]) -> NDArray[np.float64]:
+        texts = [table.column(label) for label in labels]
+        return np.array([[_number(column[row]) for column in texts] for row in rows])
+
+    half_A = np.array(tomogram.shape[::-1]) * tomogram.voxel_size_A / 2
+    in_pixels_A = columns(PIXELS) * particles.pixel_size_A[rows][:, None]
+    apart = np.abs(columns(CENTERED) + half_A - in_pixels_A).max(axis=1) / tomogram.voxel_size_A
+    apart = apart[np.isfinite(apart)]
+    count = int((apart > _SAME_VOXELS).sum())
+    if not count:
+        return []
+    return [
+        f"{both}, which contradict one another: {count} of {len(rows)} particles are up to "
+        f"{apart.max():.3g} voxels apart by the two; {taken}"
+    ]
+
+
+def _number(text: str) -> float:
+    """NaN of what is none: nothing else reads the coordinates in pixels."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def _with_sizes(

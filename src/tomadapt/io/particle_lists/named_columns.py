@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ SCORE = ("tomadaptScore", "score", "rlnAutopickFigureOfMerit")
 PIXEL = "pixel_size_A"
 
 _READ = {PIXEL, *IN_ANGSTROM, *IN_VOXELS, *ANGLES[0], *TOMOGRAM, *CLASS, *SCORE}
+_READ_LOWER = {name.lower(): name for name in _READ}
 _OWN_NAME = re.compile(r"(csv_|dynamo|copick|portal|eman2|cryolo|imod)[A-Za-z0-9_]+")
 
 
@@ -50,10 +52,18 @@ def particles_from_csv(text: str, options: ReadOptions) -> ParticleList:
 
     Columns are ``x_A, y_A, z_A`` (Å) or ``x, y, z`` (voxels, the first one's centre is 0), and
     optionally ``rot, tilt, psi`` (RELION's ZYZ in degrees), ``tomogram``, ``class``, ``score``,
-    ``pixel_size_A`` (of the coordinates, Å). The results' columns of :func:`write_csv` are taken
-    for the class and the score before any others.
+    ``pixel_size_A`` (of the coordinates, Å); capitals do not matter. The results' columns of
+    :func:`write_csv` are taken for the class and the score before any others.
     """
     return _Columns(text, options).particles()
+
+
+def _as_known(names: Sequence[str]) -> list[str]:
+    """Names as they are read here, where they differ from these by capitals alone: X for x."""
+    counts = Counter(name.lower() for name in names)
+    return [
+        _READ_LOWER.get(name.lower(), name) if counts[name.lower()] == 1 else name for name in names
+    ]
 
 
 class _Columns:
@@ -82,7 +92,7 @@ class _Columns:
         self.lines.pop(0)
         if len(set(names)) != len(names):
             raise self._damaged(1, "each name once", ", ".join(names)[:200])
-        self.columns = {name: number for number, name in enumerate(names)}
+        self.columns = {name: number for number, name in enumerate(_as_known(names))}
         self.used: set[str] = set()
 
     def _check_width(self) -> None:
@@ -240,7 +250,9 @@ def _cells(particles: ParticleList) -> dict[str, Sequence[str]]:
     if particles.table is not None:
         further = {label: particles.table.column(label) for label in particles.table.labels}
     for label, texts in further.items():
-        taken = label in _READ and not label.startswith(("rln", "tomadapt"))  # meant as such
+        taken = label.lower() in _READ_LOWER and not label.startswith(
+            ("rln", "tomadapt")
+        )  # meant as such
         name = f"star_{label}" if taken else label
         while name in cells:
             name += "_"

@@ -1,9 +1,10 @@
 """Particles from rows of three numbers, as IMOD's ``model2point`` and many scripts write them.
 
-Sources: LabShare-Archive/IMOD, ``flib/model/model2point.f90`` (the widths of its columns: 6 each
-of object and contour where asked for, then three numbers of 12, or 7 where whole) and
-``imodutil/imodauto.c`` with ``libimod/icont.c`` (the centre of the pixel i, j of section k is at
-i + ½, j + ½, k).
+Sources: IMOD's manual of ``model2point`` (a point a line, with nothing, with contour numbers or
+with object numbers before it); LabShare-Archive/IMOD, ``flib/model/model2point.f90`` (the widths of
+its columns: 6 each of object and contour where asked for, then three numbers of 12, or 7 where
+whole) and ``imodutil/imodauto.c`` with ``libimod/icont.c`` (the centre of the pixel i, j of section
+k is at i + ½, j + ½, k).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _FEWEST, _MOST = 3, 12
 _SPLIT = re.compile(r"\s*[,;\t]\s*|\s+")
 _NUMBER_WIDTHS = ((12, re.compile(r" *(?:-?\d+\.\d{2,4}|NaN)")), (7, re.compile(r" *-?\d+")))
 _INDEX, _VALUE = 6, 16
+_DECIMALS = re.compile(r"-?\d+\.\d+")
+_WITH_NUMBERS = {1: "contour, x, y, z", 2: "object, contour, x, y, z"}
 
 
 def looks_like_points(line: str) -> bool:
@@ -60,10 +63,14 @@ def particles_from_points(text: str, options: ReadOptions) -> ParticleList:
             )
     layouts = {_imod_layout(line) for _, line in lines}
     layout = layouts.pop() if len(layouts) == 1 else None
+    if layout is None and _are_contours(rows):
+        layout = len(rows[0]) - 3
     if layout is None and len(rows[0]) != 3:
         raise InputError(
             f"{options.path} has {len(rows[0])} numbers a row and no names",
-            expected="x, y, z alone, or the columns of IMOD's model2point",
+            expected="x, y, z alone; contour, x, y, z or object, contour, x, y, z as IMOD's "
+            "model2point writes them: whole numbers from 1 on that do not fall, and coordinates "
+            "with decimals",
             got=f"a row {' '.join(rows[0])[:60]!r}",
             remedy="put a line of names above, separated by commas, such as x,y,z,score",
         )
@@ -78,7 +85,8 @@ def particles_from_points(text: str, options: ReadOptions) -> ParticleList:
     basis = "three numbers a row were taken as x, y, z of voxels, the first one's centre being 0"
     if layout is not None:
         places = places - IMOD_CENTRE
-        basis = "columns as of IMOD's model2point: the first voxel's centre is at ½, ½, 0"
+        named = f" ({_WITH_NUMBERS[before]})" if before else ""
+        basis = f"columns{named} as of IMOD's model2point: the first voxel's centre is at ½, ½, 0"
     size_A = agreed_pixel_size_A(options.path, {}, options.voxel_size_A, len(rows))
     coordinates_A = places * size_A[:, None]
     tomograms = options.names(None, len(rows))
@@ -96,6 +104,20 @@ def particles_from_points(text: str, options: ReadOptions) -> ParticleList:
         basis=basis,
         names_stated=True,
     )
+
+
+def _are_contours(rows: list[list[str]]) -> bool:
+    """Whether rows are those of ``model2point -contour`` or ``-object`` in columns of other widths.
+
+    Objects and contours are numbered from 1 and come in their order; coordinates have decimals.
+    """
+    before = len(rows[0]) - 3
+    if before not in (1, 2) or not all(w.isdecimal() for row in rows for w in row[:before]):
+        return False
+    counts = [tuple(map(int, row[:before])) for row in rows]
+    if not all(_DECIMALS.fullmatch(word) for row in rows for word in row[before:]):
+        return False
+    return min(map(min, counts)) >= 1 and counts == sorted(counts)
 
 
 def _imod_layout(line: str) -> int | None:

@@ -51,7 +51,7 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
 )
 
 _COMMENTS = re.compile(r"(?:#[^\n]*\n?\s*)*+")
-_STAR_LINE = re.compile(r"^[ \t]*((data_\S*|loop_)[ \t\r]*(#.*)?$|_(rln|wrp))", re.MULTILINE)
+_STAR_LINE = re.compile(r"^[ \t]*((?i:data_\S*|loop_)[ \t\r]*(#.*)?$|_(rln|wrp))", re.MULTILINE)
 
 
 def read_particles(

@@ -56,7 +56,7 @@ def particles_from_star(document: StarDocument, options: ReadOptions) -> Particl
 def _particle_table(document: StarDocument, path: Path, *, optional: bool) -> StarTable | None:
     """The table of particles: the block of that name, or else the only one with coordinates."""
     found = [t for t in document.tables if any(c in t for c in (*PIXELS, *CENTERED, *OF_M))]
-    named = [table for table in found if table.block == "particles"]
+    named = [table for table in found if table.block.lower() == "particles"]
     found = named or found
     if len(found) == 1:
         return found[0]

@@ -106,7 +106,8 @@ class _Parser:
         start, rows = self.at, []
         while self.at < len(self.lines):
             line = self.lines[self.at]
-            if SPECIAL.search(line) or line.lstrip(" \t").startswith(("data_", "loop_", "_")):
+            word = line.lstrip(" \t")[:5].lower()
+            if SPECIAL.search(line) or word.startswith(("data_", "loop_", "_")):
                 tokens = self._checked_tokens(self.at)
                 if tokens and (_is_block(tokens) or _is_loop(tokens) or _is_label(tokens)):
                     break
@@ -173,11 +174,12 @@ class _Parser:
 
 def _is_block(tokens: list[Token]) -> bool:
     # Alone on its line: a row may well begin with a path such as data_1/x.mrc.
-    return len(tokens) == 1 and not tokens[0].quoted and tokens[0].text.startswith("data_")
+    # Keywords may be in capitals (IUCr, CIF syntax 1.1, 2.8).
+    return len(tokens) == 1 and not tokens[0].quoted and tokens[0].text[:5].lower() == "data_"
 
 
 def _is_loop(tokens: list[Token]) -> bool:
-    return len(tokens) == 1 and not tokens[0].quoted and tokens[0].text == "loop_"
+    return len(tokens) == 1 and not tokens[0].quoted and tokens[0].text.lower() == "loop_"
 
 
 def _is_label(tokens: list[Token]) -> bool:

@@ -199,8 +199,12 @@ class StarDocument:
         return tuple(part for part in self.parts if isinstance(part, StarTable))
 
     def table(self, block: str) -> StarTable | None:
-        """The first table of the block of this name, or None."""
-        return next((table for table in self.tables if table.block == block), None)
+        """The first table of the block of this name, if need be in other capitals, or None."""
+        for same in (str, str.lower):
+            for table in self.tables:
+                if same(table.block) == same(block):
+                    return table
+        return None
 
     def replaced(self, old: StarTable, new: StarTable) -> StarDocument:
         """The document with one of its tables exchanged."""

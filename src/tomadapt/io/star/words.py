@@ -96,7 +96,7 @@ def star_value(text: str) -> str:
     """
     # A # within a word begins no comment here or in RELION, but it does in starfile.
     plain = text and not re.search(r"[\s\x00#]", text) and text[0] not in "'\"_;"
-    if plain and not text.startswith(("data_", "loop_")):
+    if plain and not text.lower().startswith(("data_", "loop_")):
         return text
     quote = _quote_for(text)
     if quote is None or _LINE_ENDS.search(text):
