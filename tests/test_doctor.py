@@ -722,7 +722,7 @@ class TestParticleList:
         assert "no size of its tomogram 'u'" in finding(report, "rows").text
         assert report.value("positions") == {"t": 2}
         wanted = report_of(listed, write_mrc(tmp_path / "u.mrc"), tomograms)
-        assert problems(wanted) == ["positions"]
+        assert problems(wanted) == ["refused_positions"]
 
     def test_regression_c14_is_told_by_doctor_as_by_extract(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

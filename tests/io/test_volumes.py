@@ -313,7 +313,9 @@ class TestVoxelSize:
         with mrcfile.new(path) as mrc:
             mrc.set_data(balls())
             mrc.voxel_size = (8.0, 8.0, 0.0)
-        with pytest.warns(UserWarning, match=r"8 × 8 × 0 Å in its header, and 4 Å are stated"):
+        with pytest.warns(
+            UserWarning, match=r"8 × 8 Å \(x, y; z is not set\) in its header, and 4 Å are stated"
+        ):
             assert open_target(path, voxel_size_A=4.0).voxel_size_A == 4.0
 
     def test_regression_volumes_of_hdf_that_differ_are_overridden(self, tmp_path: Path) -> None:
