@@ -1,4 +1,4 @@
-"""Structures: the mass and size of atomic models, what was mended in them, and maps as templates."""
+"""Structures: mass and size of atomic models, what was mended in them, and maps as templates."""
 
 from __future__ import annotations
 
