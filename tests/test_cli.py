@@ -158,7 +158,7 @@ class TestChain:
 
     def test_one_row_a_particle_in_order(self, chain: Chain) -> None:
         rows = chain.rows("labels.csv")
-        assert list(rows[0]) == ["index", "label", "probability", *CLASSES]
+        assert list(rows[0]) == ["index", "label", "probability", *CLASSES, "cubes_digest"]
         assert [int(row["index"]) for row in rows] == list(range(15))
         for row in rows:
             probabilities = [float(row[name]) for name in CLASSES]

@@ -162,7 +162,7 @@ class TestRun:
 
     def test_predictions_are_of_all_target_particles(self, done: Done) -> None:
         found = rows(done.out / "predictions.csv")
-        assert list(found[0]) == ["index", "label", "probability", *CLASSES]
+        assert list(found[0]) == ["index", "label", "probability", *CLASSES, "cubes_digest"]
         assert [int(row["index"]) for row in found] == list(range(36))
         truth = open_set(done.out / "target").labels
         right = np.array([CLASSES.index(row["label"]) for row in found]) == truth

@@ -140,7 +140,7 @@ def test_doctor_tells_what_content_leaves_out(tmp_path: Path) -> None:
     write(tmp_path / "something.mrc", ctf())
     report = examine([tmp_path]).files[0]
     (told,) = [f for f in report.findings if f.key == "told"]
-    assert told.level == "note"
+    assert told.level == "warning"
     assert "something.mrc" in told.text
 
 

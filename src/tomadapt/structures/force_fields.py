@@ -78,7 +78,7 @@ SOLVENT_BEADS = frozenset(["W", "WF", "WN", "SW", "TW", "PW", "WT4", "ION"])
 """What Martini and SIRAH call beads of water and ions; the PDB's W is a tungsten ion."""
 _FEW_IONS = 20
 _LEAST_OF_ION = 11  # sodium
-_MUCH_OF_MASS = 0.05
+_MUCH_OF_MASS = 0.1
 LIPIDS = frozenset(
     ["POP", "POPC", "POPE", "POPG", "POPS", "DPP", "DPPC", "DOP", "DOPC", "DMPC", "CHL1"]
 )

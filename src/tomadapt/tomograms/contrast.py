@@ -56,6 +56,8 @@ class ContrastMeasure:
         Whether it was measured at given positions, which may be wrong themselves.
     doubts
         What the density says against these positions, a sentence each.
+    moved
+        That of these which says that particles are beside them; empty where they are not.
     """
 
     sign: int
@@ -63,6 +65,7 @@ class ContrastMeasure:
     text: str
     at_positions: bool = False
     doubts: tuple[str, ...] = ()
+    moved: str = ""
 
 
 def blob_contrast(tomogram: Tomogram, *, sigma_A: float = 50.0) -> ContrastMeasure:
@@ -143,6 +146,7 @@ def contrast_at(
         "against their surroundings",
         at_positions=True,
         doubts=tuple(text for text in (moved, shown.doubt) if text),
+        moved=moved or "",
     )
 
 

@@ -79,18 +79,19 @@ def listed_with_sign(
         pixel_size_A=pixel_size_A,
         tomograms=tomograms,
     )
-    # A smaller ball may lie in the cavity of a hollow particle: it says where particles are, and
-    # their sign only where the whole of them says none.
-    measured = contrast_at(tomogram, positions.coordinates_A, radius_A=radius_A)
-    if not measured.sign:
-        measured = clearest
+    # A smaller ball may lie in the cavity of a hollow particle, and shows fewer of them: it says
+    # whether places are beside them, and their sign only where the whole of them says none.
+    whole = contrast_at(tomogram, positions.coordinates_A, radius_A=radius_A)
+    doubts = [text for text in whole.doubts if text != whole.moved or not clearest.moved]
+    doubts += [clearest.moved] if clearest.moved else []
+    measured = whole if whole.sign else clearest
     if not measured.sign and len(positions.rows) < FEW:
         # The sign is the whole tomogram's; of the positions so few tell nothing.
         measured = blob_contrast(tomogram, sigma_A=sigma_for_A(2 * radius_A))
         positions = positions.with_notes(too_few(len(positions.rows)))
     path = Path(tomogram.path or tomogram.name)
     sign = decide_sign(contrast, measured, path, notes=positions.notes)
-    return replace(tomogram, sign=sign.sign), positions.with_notes(*clearest.doubts), sign
+    return replace(tomogram, sign=sign.sign), positions.with_notes(*doubts), sign
 
 
 def too_few(n: int) -> str:
@@ -168,15 +169,18 @@ def placed(
 def _measured(
     tomogram: Tomogram, positions: Positions, radii_A: Sequence[float]
 ) -> ContrastMeasure:
-    """At the radius where places stand out most; doubts are those of the smallest that they have.
+    """At the radius where places stand out most; whether they are moved, at the smallest.
 
     A ball that is larger than the particles still holds them where places are beside them.
     """
     found = [contrast_at(tomogram, positions.coordinates_A, radius_A=r) for r in sorted(radii_A)]
     best = max(found, key=lambda measured: abs(measured.strength))
     alike = [m for m in found if m.strength * best.sign >= NEARLY * abs(best.strength)]
-    doubts = next((m.doubts for m in alike if m.doubts), best.doubts)
-    return replace(best, doubts=doubts)
+    moved = next((m.moved for m in alike if m.moved), "")
+    if not moved:
+        return best
+    others = tuple(text for text in best.doubts if text != best.moved)
+    return replace(best, doubts=(moved, *others), moved=moved)
 
 
 def _clearly_better(one: ContrastMeasure, other: ContrastMeasure) -> bool:
