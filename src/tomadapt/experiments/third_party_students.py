@@ -51,10 +51,11 @@ def run(setting: Setting) -> list[Path]:
     records = setting.file("third_party_students.jsonl")
     table = setting.file("third_party_students.md")
     output_folder(setting.out)
-    there = require_sets(setting, (*MANY, *reversed(SETS)))
+    unequal_first = sorted(SETS, key=lambda name: "imbalanced" not in name)
+    there = require_sets(setting, (*MANY, *unequal_first))
     wanted = [(folder, "") for folder in there]
     held = {row["label"] for row in read_table(there[0] / "truth.csv")}
-    wanted[2:2] = [(there[0], left_out) for left_out in LEFT_OUT if left_out in held]
+    wanted += [(there[0], left_out) for left_out in LEFT_OUT if left_out in held]
     rows = read_rows(records, "third_party_students") if records.is_file() else []
     for folder, left_out in wanted[: 1 if setting.scale.name == "smoke" else None]:
         if (folder.name, left_out) not in {(row["set"], row["left out"]) for row in rows}:
