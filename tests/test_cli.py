@@ -236,6 +236,25 @@ class TestChain:
         for name, weights in one.state().items():
             np.testing.assert_allclose(weights, other.state()[name], atol=1e-5, err_msg=name)
 
+    def test_noise_and_proportions_are_the_targets(
+        self, chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A model trained with --noise-of is known again by --match-noise, and by it alone."""
+        domains = ["--source", chain.folder / "source", "--target", chain.folder / "target"]
+        before = tmp_path / "source.safetensors"
+        like = ["--noise-of", chain.folder / "target"]
+        assert call("train", chain.folder / "source", *like, "--epochs", 1, "--out", before) == 0
+        adapt = ["adapt", before, *domains, "--epochs", 1, "--out", tmp_path / "a.safetensors"]
+        capsys.readouterr()
+        assert call(*adapt, "--match-noise", "--match-proportions") == 0
+        told = capsys.readouterr().err
+        assert "was not trained on" not in told
+        shares = told.split("estimated proportions: ")[1].split("\n")[0].split(", ")
+        assert [share.rsplit(" ", 1)[0] for share in shares] == list(CLASSES)
+        assert sum(float(share.rsplit(" ", 1)[1]) for share in shares) == pytest.approx(1, abs=0.02)
+        assert call(*adapt) == 0
+        assert "was not trained on" in capsys.readouterr().err
+
     def test_report_on_particles_without_labels(self, chain: Chain, tmp_path: Path) -> None:
         data = open_set(chain.folder / "target")
         write_mrc(tmp_path / "t.mrc", data.source.read(range(len(data))).numpy())
