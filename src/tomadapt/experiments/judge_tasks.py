@@ -48,6 +48,7 @@ class JudgeTask(Task):
     """
 
     kind: Literal["judge"] = "judge"
+    version: ClassVar[int] = 2
     target: Particles
     stated: Acquisition
     estimated: bool = False

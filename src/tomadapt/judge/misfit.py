@@ -23,6 +23,9 @@ from tomadapt.structures.resampling import radius_A
 MARGIN_VOXELS = 2.0
 LEAST_SPREAD = 0.08
 """Contrasts of a class, and residuals, scatter at least so much, relative to their medians."""
+LEAST_LEFTOVER = 0.5
+"""Of the noise's power: where less is left, nothing is unexplained, and how much less tells nothing.
+Particles with next to no noise leave what poses and interpolation leave, which scatters widely."""
 AMPLITUDE_RANGE, LEFTOVER_RANGE = 1.3, 3.0
 """Widths of the uniform distributions of what a structure explains in part."""
 EMPTY_PARTICLES = 5.0
@@ -72,6 +75,7 @@ def fit_with_fits(
         (n, w) amplitudes over their class's median; 1 where that is not known.
     """
     w = amplitude.shape[1]
+    leftover = np.maximum(leftover, LEAST_LEFTOVER)
     of_wanted, others = evidence[:, :w], evidence[:, w:]
     uniform = np.log(AMPLITUDE_RANGE * LEFTOVER_RANGE)
     best = of_wanted.argmax(axis=1)
