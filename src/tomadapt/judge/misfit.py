@@ -24,8 +24,8 @@ MARGIN_VOXELS = 2.0
 LEAST_SPREAD = 0.08
 """Contrasts of a class, and residuals, scatter at least so much, relative to their medians."""
 LEAST_LEFTOVER = 0.5
-"""Of the noise's power: where less is left, nothing is unexplained, and how much less tells nothing.
-Particles with next to no noise leave what poses and interpolation leave, which scatters widely."""
+"""Of the noise's power: where less is left, nothing is unexplained, however much it is. Particles
+with next to no noise leave what poses and interpolation leave, which scatters widely."""
 AMPLITUDE_RANGE, LEFTOVER_RANGE = 1.3, 3.0
 """Widths of the uniform distributions of what a structure explains in part."""
 EMPTY_PARTICLES = 5.0
