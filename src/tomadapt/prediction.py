@@ -16,7 +16,7 @@ from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.atomic import atomic_path
 from tomadapt.learn.engine import evaluation_batches, make_fabric
 from tomadapt.learn.model import Model
-from tomadapt.recover.labels import DIGEST_KEY, key_of
+from tomadapt.recover.labels import DIGEST_KEY, CubeKeys, key_of
 from tomadapt.subtomograms import Subtomograms
 
 FEWEST, ONE_SIDED = 20, 0.95
@@ -108,13 +108,12 @@ class Prediction:
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file)
-            cubes = [self.cubes] if self.cubes else []
-            last = [*([DIGEST_KEY] if cubes else []), *(["file"] if self.names else [])]
-            writer.writerow(["index", "label", "probability", *self.class_names, *last])
+            keys = CubeKeys(self.cubes, self.names)
+            writer.writerow(["index", "label", "probability", *self.class_names, *keys.columns])
             for index, row in enumerate(self.probabilities):
                 best = int(row.argmax())
                 cells = [index, self.class_names[best], *(f"{p:.4f}" for p in (row[best], *row))]
-                writer.writerow([*cells, *cubes, *self.names[index : index + 1]])
+                writer.writerow([*cells, *keys.of(index)])
 
 
 def require_prediction_file(path: Path) -> None:

@@ -96,7 +96,7 @@ def test_regression_a_second_scale_that_puts_particles_outside_is_not_tried(tmp_
     head = "data_optics\n\n_rlnOpticsGroup 1\n_rlnTomoTiltSeriesPixelSize 2.48\n\n"
     text = f"{head}data_particles\n\nloop_\n{labels}\nt {pixels}\n"
     (tmp_path / "p.star").write_text(text)
-    positions, _ = placed(tmp_path / "p.star", Tomogram(volume, 10.0, name="t"), radii_A=(50,))
+    positions = placed(tmp_path / "p.star", Tomogram(volume, 10.0, name="t"), radii_A=(50,))
     np.testing.assert_allclose(positions.coordinates_A, [[7970, 160, 120]], atol=0.1)
 
 

@@ -44,7 +44,7 @@ from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
 from tomadapt.progress import StageBars
-from tomadapt.recover.labels import DIGEST_KEY, key_of
+from tomadapt.recover.labels import DIGEST_KEY, CubeKeys, key_of
 from tomadapt.recover.recording import StatedRecording, recording_of
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.simulate.dataset import versions
@@ -237,7 +237,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         files = data.names if measured.stacks is None else stack_names(measured.stacks)
         # Cubes of tilt stacks are made anew by `tomadapt reconstruct`: their files are keys.
         cubes = "" if measured.stacks else key_of(data.source)
-        write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, names=files, cubes=cubes)
+        write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, CubeKeys(cubes, files))
         if measured.stacks is not None:
             write_stack_labels(out, measured.stacks, verdicts, options.fdr)
         summary = {

@@ -182,7 +182,7 @@ class Finder:
         """The user's list."""
         options = self.options
         assert options.particles is not None
-        positions, _ = placed(
+        positions = placed(
             options.particles,
             self.tomogram,
             radii_A=(self.geometry.mean_diameter_A / 2,),

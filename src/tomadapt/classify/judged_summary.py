@@ -18,7 +18,7 @@ from tomadapt.io.atomic import atomic_path
 from tomadapt.io.extracted import CLASS_NAME
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.verdicts import JUNK_KINDS, Verdicts
-from tomadapt.recover.labels import DIGEST_KEY
+from tomadapt.recover.labels import CubeKeys
 from tomadapt.report.judged_content import Example, JudgedContent
 from tomadapt.simulate.simulator import NULL_CLASS
 
@@ -263,9 +263,7 @@ LABEL_COLUMNS = (
 )  # fmt: skip
 
 
-def write_labels_csv(
-    path: Path, verdicts: Verdicts, voxel_size_A: float, *, names: tuple[str, ...], cubes: str
-) -> None:
+def write_labels_csv(path: Path, verdicts: Verdicts, voxel_size_A: float, keys: CubeKeys) -> None:
     """One row a cube, in order: label, its probability, rate, kind, pose and what else it may be.
 
     Further columns: the probability of each structure and of none; ``cubes_digest``, which cubes
@@ -280,8 +278,7 @@ def write_labels_csv(
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        last = [*([DIGEST_KEY] if cubes else []), *(["file"] if names else [])]
-        writer.writerow([*LABEL_COLUMNS, *(f"p_{name}" for name in classes), *last])
+        writer.writerow([*LABEL_COLUMNS, *(f"p_{name}" for name in classes), *keys.columns])
         for i, label in enumerate(verdicts.label):
             name = verdicts.wanted[label] if label >= 0 else NULL_CLASS
             numbers = (verdicts.score[i], verdicts.fdr[i], verdicts.unknown[i])
@@ -289,7 +286,7 @@ def write_labels_csv(
             cells += [f"{a:.3f}" for a in angles[i]]
             cells += [f"{s * voxel_size_A:.3f}" for s in verdicts.shifts[i]]
             cells += [f"{p:.4f}" for p in verdicts.probabilities[i]]
-            writer.writerow([*cells, *([cubes] if cubes else []), *names[i : i + 1]])
+            writer.writerow([*cells, *keys.of(i)])
 
 
 def judged_content(

@@ -21,7 +21,7 @@ from tomadapt.heard import heard
 from tomadapt.io.atomic import write_json
 from tomadapt.learn.engine import make_fabric
 from tomadapt.pipeline import StageClock, require_own
-from tomadapt.recover.labels import DIGEST_KEY, key_of
+from tomadapt.recover.labels import DIGEST_KEY, CubeKeys, key_of
 from tomadapt.simulate.dataset import versions
 
 LEAST_AGREEMENT = 0.8
@@ -85,8 +85,7 @@ def classify_cubes_by_student(
         out / "labels.csv",
         parts,
         target.data.voxel_size_A,
-        names=files,
-        cubes=key_of(target.data.source),
+        CubeKeys(key_of(target.data.source), files),
     )
     summary = {
         "cubes": str(options.cubes),

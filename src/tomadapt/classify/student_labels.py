@@ -15,7 +15,7 @@ from tomadapt.io.atomic import atomic_path
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.mixture import false_discovery_rates
 from tomadapt.judge.verdicts import Verdicts
-from tomadapt.recover.labels import DIGEST_KEY
+from tomadapt.recover.labels import CubeKeys
 from tomadapt.simulate.simulator import NULL_CLASS
 
 ABOVE = "above the rate"
@@ -93,9 +93,7 @@ class StudentLabels:
         path: Path,
         parts: list[JudgedCubes],
         voxel_size_A: float,
-        *,
-        names: tuple[str, ...],
-        cubes: str,
+        keys: CubeKeys,
     ) -> None:
         """As :func:`~tomadapt.classify.judged_summary.write_labels_csv`, and who says so."""
         n_wanted = len(self.names) - 2
@@ -111,8 +109,9 @@ class StudentLabels:
         ):
             writer = csv.writer(file)
             classes = (*self.names[:n_wanted], NULL_CLASS)
-            last = [*([DIGEST_KEY] if cubes else []), *(["file"] if names else [])]
-            writer.writerow([*LABEL_COLUMNS, *(f"p_{name}" for name in classes), "by", *last])
+            writer.writerow(
+                [*LABEL_COLUMNS, *(f"p_{name}" for name in classes), "by", *keys.columns]
+            )
             for i, (label, p) in enumerate(zip(self.label, self.probabilities, strict=True)):
                 none = p[n_wanted:].sum()
                 name = self.names[label] if label >= 0 else NULL_CLASS
@@ -130,7 +129,7 @@ class StudentLabels:
                 numbers = (p[label] if label >= 0 else none, self.fdr[i], p[-1])
                 cells = [i, name, *(f"{v:.4f}" for v in numbers), kind, second, *pose]
                 cells += [f"{v:.4f}" for v in (*p[:n_wanted], none)]
-                writer.writerow([*cells, by, *([cubes] if cubes else []), *names[i : i + 1]])
+                writer.writerow([*cells, by, *keys.of(i)])
 
 
 def _pose(verdicts: Verdicts, place: int, voxel_size_A: float) -> list[str]:

@@ -17,8 +17,7 @@ from tomadapt.doctor.placed import KnownTomogram, placed_findings
 from tomadapt.errors import ConfigError
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.star import read_star
-from tomadapt.tomograms.list_reading import further_columns, read_list
-from tomadapt.tomograms.names import rows_of_tomogram
+from tomadapt.tomograms.list_reading import read_list, rows_in_tomogram
 from tomadapt.tomograms.scale import arrangement_notes, collapsed, scale_of
 
 _SHOWN = 5
@@ -207,14 +206,11 @@ def _rows_of(
     # only those that the list names.
     only = len(tomograms) == 1
     for tomogram in tomograms:
-        named = rows_of_tomogram(
-            names, tomogram.name, path=tomogram.path, columns=further_columns(particles)
-        )
+        named = rows_in_tomogram(particles, tomogram, where="the list")
         nameless = named is not None and (named.doubt or not any(names))
         if named is None or (nameless and not only and not any(named.of)):
             continue
-        rows = [row for row, other in enumerate(named.of) if other is None]
-        found[tomogram.name] = np.array(rows, dtype=np.int64)
+        found[tomogram.name] = np.array(named.rows, dtype=np.int64)
     return {name: rows for name, rows in found.items() if rows.size}
 
 

@@ -11,7 +11,7 @@ from tomadapt.doctor.findings import Finding, ok, problem, warning, words_of
 from tomadapt.errors import TomadaptError
 from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.tomograms.contrast import ContrastMeasure, unlike_particles
-from tomadapt.tomograms.listed import FEW, placed, radii_of_any_A, too_few
+from tomadapt.tomograms.listed import FEW, clearest, measured_at, placed, radii_of_any_A, too_few
 from tomadapt.tomograms.places import CHECK
 from tomadapt.tomograms.positions import Positions
 from tomadapt.tomograms.tomogram import Tomogram
@@ -67,12 +67,14 @@ def placed_findings(
         name, radii_A = tomogram.name, radii_of_any_A(tomogram.voxel_size_A)
         tried |= set(radii_A)
         try:
-            positions, measured = placed(
+            opened = _opened(tomogram)
+            positions = placed(
                 path,
-                _opened(tomogram),
+                opened,
                 radii_A=radii_A,
                 tomograms=tomogram_list,
             )
+            measured = clearest(measured_at(opened, positions, radii_A))
         except TomadaptError as error:
             refused[name] = words_of(error)
             continue

@@ -13,6 +13,11 @@ _SMALLEST = 1e-12
 def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     r"""Probabilities (n, classes) of logits divided by a temperature, :math:`\propto p^{1/T}`."""
     log = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _SMALLEST)) / temperature
+    return normalised(log)
+
+
+def normalised(log: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities (n, classes) of logarithms that are known up to a constant in each row."""
     p = np.exp(log - log.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True))
 

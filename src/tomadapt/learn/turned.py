@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from tomadapt.learn.augmentation import half_turns, turn_and_shift
+from tomadapt.learn.calibration import normalised
 from tomadapt.learn.engine import to_network
 from tomadapt.learn.model import Model
 from tomadapt.subtomograms import Subtomograms
@@ -74,6 +75,4 @@ def over_half_turns(model: Model, data: Subtomograms, *, fabric: Fabric) -> NDAr
         )
         for bits in itertools.product(*((0, 1) if allowed else (0,) for allowed in turns))
     ]
-    log = np.mean([np.log(np.maximum(p, _SMALLEST)) for p in of_turns], axis=0)
-    p = np.exp(log - log.max(axis=1, keepdims=True))
-    return np.asarray(p / p.sum(axis=1, keepdims=True))
+    return normalised(np.mean([np.log(np.maximum(p, _SMALLEST)) for p in of_turns], axis=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -23,6 +24,31 @@ DIGEST_KEY = "cubes_digest"
 def key_of(source: VolumeSource) -> str:
     """A digest that tells cubes from others, whatever sign or SNR they are read with."""
     return str(getattr(source, "voxels", ""))
+
+
+@dataclass(frozen=True)
+class CubeKeys:
+    """The last columns of a table with a row a cube: which cubes they are.
+
+    Attributes
+    ----------
+    digest
+        Of all cubes, see :func:`key_of`; empty where there is none.
+    files
+        The name of each cube's file; empty where they have none of their own.
+    """
+
+    digest: str
+    files: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Their names."""
+        return [*([DIGEST_KEY] if self.digest else []), *(["file"] if self.files else [])]
+
+    def of(self, index: int) -> list[str]:
+        """The cells of a cube."""
+        return [*([self.digest] if self.digest else []), *self.files[index : index + 1]]
 
 
 def read_labels(path: Path, data: Subtomograms) -> list[str]:

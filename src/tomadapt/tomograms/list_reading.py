@@ -17,7 +17,7 @@ from tomadapt.io.particle_lists.relion import ANGLES as RELION_ANGLES
 from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS
 from tomadapt.io.particle_lists.tomogram_sizes import TILT_SERIES, stated_sizes
 from tomadapt.io.star import read_star
-from tomadapt.tomograms.names import rows_of_tomogram
+from tomadapt.tomograms.names import NamedRows, rows_of_tomogram
 from tomadapt.tomograms.scale import OFF_VOXELS
 
 _SAME_VOXELS = 0.5
@@ -126,6 +126,32 @@ def read_list(
     return particles, [*notes, *twice], basis
 
 
+def rows_in_tomogram(
+    particles: ParticleList, tomogram: Grid, *, where: Path | str
+) -> NamedRows | None:
+    """The rows of a list that are a tomogram's, by its name and whatever else the list says.
+
+    Parameters
+    ----------
+    particles, tomogram
+        The list, and the tomogram.
+    where
+        The list's file, for messages.
+
+    Returns
+    -------
+    NamedRows or None
+        As :func:`~tomadapt.tomograms.names.rows_of_tomogram` says, also of what is raised.
+    """
+    return rows_of_tomogram(
+        particles.own_tomograms,
+        tomogram.name,
+        path=tomogram.path,
+        columns=further_columns(particles),
+        where=where,
+    )
+
+
 _CENTRED = "coordinates in Å from the centre of the tomogram's volume"
 
 
@@ -142,14 +168,8 @@ def _placed_twice(particles: ParticleList, tomogram: Grid, path: Path | str) -> 
     optics = None if particles.document is None else particles.document.table("optics")
     if particles.pixel_size_A is None or not any(t and TILT_SERIES in t for t in (table, optics)):
         return [f"{both}, and no {TILT_SERIES} by which they could be compared: {taken}"]
-    here = rows_of_tomogram(
-        particles.own_tomograms,
-        tomogram.name,
-        path=tomogram.path,
-        columns=further_columns(particles),
-        where=path,
-    )
-    rows = [] if here is None else [row for row, other in enumerate(here.of) if other is None]
+    here = rows_in_tomogram(particles, tomogram, where=path)
+    rows = [] if here is None else here.rows
     if not rows:
         return []
 
@@ -185,14 +205,8 @@ def _with_sizes(
 
     ``stated`` has coordinates from the centre by the file's sizes, ``seen`` by the volume's.
     """
-    here = rows_of_tomogram(
-        stated.own_tomograms,
-        tomogram.name,
-        path=tomogram.path,
-        columns=further_columns(stated),
-        where=tomograms,
-    )
-    rows = [] if here is None else [row for row, other in enumerate(here.of) if other is None]
+    here = rows_in_tomogram(stated, tomogram, where=tomograms)
+    rows = [] if here is None else here.rows
     names = dict.fromkeys(stated.tomograms[row] for row in rows)
     sizes = stated_sizes(read_star(tomograms), tomograms)
     size, pixel_A = next((sizes[name] for name in names if name in sizes), (None, None))

@@ -71,20 +71,22 @@ def listed_with_sign(
     ConfigError
         When the sign is to be measured, and the density at these places is as it is anywhere.
     """
-    smaller = tuple(r for r in radii_of_any_A(tomogram.voxel_size_A) if r < radius_A)
-    positions, clearest = placed(
+    smaller = [r for r in radii_of_any_A(tomogram.voxel_size_A) if r < radius_A]
+    radii_A = (radius_A, *smaller)
+    positions = placed(
         particles,
         tomogram,
-        radii_A=(radius_A, *smaller),
+        radii_A=radii_A,
         pixel_size_A=pixel_size_A,
         tomograms=tomograms,
     )
     # A smaller ball may lie in the cavity of a hollow particle, and shows fewer of them: it says
     # whether places are beside them, and their sign only where the whole of them says none.
-    whole = contrast_at(tomogram, positions.coordinates_A, radius_A=radius_A)
-    doubts = [text for text in whole.doubts if text != whole.moved or not clearest.moved]
-    doubts += [clearest.moved] if clearest.moved else []
-    measured = whole if whole.sign else clearest
+    found = measured_at(tomogram, positions, radii_A)
+    whole, best = found[-1], clearest(found)
+    doubts = [text for text in whole.doubts if text != whole.moved or not best.moved]
+    doubts += [best.moved] if best.moved else []
+    measured = whole if whole.sign else best
     if not measured.sign and len(positions.rows) < FEW:
         # The sign is the whole tomogram's; of the positions so few tell nothing.
         measured = blob_contrast(tomogram, sigma_A=sigma_for_A(2 * radius_A))
@@ -114,7 +116,7 @@ def placed(
     radii_A: Sequence[float],
     pixel_size_A: float | None = None,
     tomograms: Path | None = None,
-) -> tuple[Positions, ContrastMeasure]:
+) -> Positions:
     """Read a list, and let the density decide where two scales are possible.
 
     A voxel size that is nearly a whole multiple of the list's pixels was either chosen so, or one
@@ -130,18 +132,15 @@ def placed(
 
     Returns
     -------
-    positions
+    Positions
         With a note and what it rests on where the density decided.
-    measured
-        The density there.
     """
     positions = listed_positions(
         particles, tomogram, pixel_size_A=pixel_size_A, tomograms=tomograms
     )
-    measured = _measured(tomogram, positions, radii_A)
     scale = positions.doubted
     if scale is None or scale.whole is None:
-        return positions, measured
+        return positions
     try:
         with warnings.catch_warnings():
             # The user did not state this size.
@@ -153,27 +152,36 @@ def placed(
                 tomograms=tomograms,
             )
     except (InputError, MismatchError):  # most of the list would lie outside
-        return positions, measured
-    there = _measured(tomogram, whole, radii_A)
-    if not _clearly_better(there, measured):
-        return positions, measured
+        return positions
+    here, there = (clearest(measured_at(tomogram, p, radii_A)) for p in (positions, whole))
+    if not _clearly_better(there, here):
+        return positions
     text = (
         f"{scale.text}; but the density is that of particles where a voxel is {scale.whole} pixels "
         "and not where it is as many as both sizes say: one of them is rounded, and "
         f"{scale.whole} pixels a voxel are taken"
     )
     notes = (*whole.notes, text)
-    return replace(whole, notes=notes, assumed={**whole.assumed, "coordinates": text}), there
+    return replace(whole, notes=notes, assumed={**whole.assumed, "coordinates": text})
 
 
-def _measured(
+def measured_at(
     tomogram: Tomogram, positions: Positions, radii_A: Sequence[float]
-) -> ContrastMeasure:
-    """At the radius where places stand out most; whether they are moved, at the smallest.
+) -> list[ContrastMeasure]:
+    """The density at places, for particles of several radii in Å, the smallest first."""
+    return [contrast_at(tomogram, positions.coordinates_A, radius_A=r) for r in sorted(radii_A)]
+
+
+def clearest(found: Sequence[ContrastMeasure]) -> ContrastMeasure:
+    """That of the radius where places stand out most; whether they are moved, of the smallest.
 
     A ball that is larger than the particles still holds them where places are beside them.
+
+    Parameters
+    ----------
+    found
+        As :func:`measured_at` gives it.
     """
-    found = [contrast_at(tomogram, positions.coordinates_A, radius_A=r) for r in sorted(radii_A)]
     best = max(found, key=lambda measured: abs(measured.strength))
     alike = [m for m in found if m.strength * best.sign >= NEARLY * abs(best.strength)]
     moved = next((m.moved for m in alike if m.moved), "")

@@ -35,6 +35,11 @@ class NamedRows:
     text: str
     doubt: bool = False
 
+    @property
+    def rows(self) -> list[int]:
+        """Which rows are this tomogram's."""
+        return [row for row, other in enumerate(self.of) if other is None]
+
 
 def rows_of_tomogram(
     names: Sequence[str],

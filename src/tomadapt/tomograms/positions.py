@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, write_star
-from tomadapt.tomograms.list_reading import Grid, further_columns, read_list
-from tomadapt.tomograms.names import rows_of_tomogram
+from tomadapt.tomograms.list_reading import Grid, read_list, rows_in_tomogram
 from tomadapt.tomograms.picking import Picks
 from tomadapt.tomograms.scale import (
     LARGEST_RATIO,
@@ -149,13 +148,7 @@ def listed_positions(
         sizes_A = np.full(len(particles), tomogram.voxel_size_A)
         particles = replace(particles, pixel_size_A=sizes_A)
     rejected = {problem.row: problem.reason for problem in particles.problems}
-    named = rows_of_tomogram(
-        particles.own_tomograms,
-        tomogram.name,
-        path=tomogram.path,
-        columns=further_columns(particles),
-        where=path,
-    )
+    named = rows_in_tomogram(particles, tomogram, where=path)
     if named is None:
         names = sorted(set(particles.tomograms))
         raise InputError(
