@@ -25,6 +25,7 @@ from tomadapt.experiments import (
     planted,
     recovery,
     ribosomes,
+    second_round,
     spheres,
     student,
     table1,
@@ -55,7 +56,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Setti
 def test_every_experiment_is_a_module_that_names_its_outputs():
     modules = (table1, table2, figure3, figure4, figure7, figure8, figure9, augmentation)
     modules += (alignment, recovery, student, third_party, third_party_networks)
-    modules += (third_party_students, spheres, limits, planted, ribosomes)
+    modules += (third_party_students, second_round, spheres, limits, planted, ribosomes)
     assert [m.__name__.rpartition(".")[2] for m in modules] == list(EXPERIMENTS)
     assert all(callable(module.run) for module in modules)
 

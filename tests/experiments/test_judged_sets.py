@@ -11,7 +11,7 @@ import pytest
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import InputError
-from tomadapt.experiments import limits, spheres, third_party
+from tomadapt.experiments import limits, second_round, spheres, third_party
 from tomadapt.experiments.judged_sets import Judged, judge_set
 from tomadapt.experiments.scales import SMOKE, Setting
 from tomadapt.io.mrc_writing import write_mrc
@@ -19,7 +19,7 @@ from tomadapt.recover.recording import StatedRecording
 from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set
 
 
-def judged(left_out: str | None = None) -> Judged:
+def judged(*left_out: str) -> Judged:
     return Judged(
         truth=np.array(["a", "a", "b", "null"]),
         label=np.array(["a", "null", "null", "null"]),
@@ -47,10 +47,10 @@ def test_unknown_ranks_the_class_left_out() -> None:
     assert judged("b").unknown_auroc() == 1.0
 
 
-@pytest.mark.parametrize("experiment", [third_party, limits, spheres])
+@pytest.mark.parametrize("experiment", [third_party, limits, second_round, spheres])
 def test_without_data_it_says_what_is_missing(experiment: object, tmp_path: Path) -> None:
     setting = Setting(SMOKE, None, tmp_path / "store", tmp_path / "out")
-    with pytest.raises(InputError, match=r"--data|no set"):
+    with pytest.raises(InputError, match=r"--data|no set|no cubes"):
         experiment.run(setting)  # type: ignore[attr-defined]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tomadapt.learn.calibration import calibration_error, fitted_temperature, tempered
+from tomadapt.learn.calibration import calibration_error, cross_fitted, fitted_temperature, tempered
 
 
 def drawn(temperature: float, n: int = 4000):
@@ -39,6 +39,25 @@ def test_the_temperature_that_was_planted(temperature):
     assert error[1] < 0.03
     if temperature != 1.0:
         assert error[0] > 2 * error[1]
+
+
+def test_regression_a_few_particles_do_not_move_the_temperature_to_its_bounds():
+    """Six particles that are all right once made the temperature 0.2: near certainty of all."""
+    p = np.tile([0.6, 0.3, 0.1], (6, 1))
+    assert 0.7 < fitted_temperature(p, np.tile([1.0, 0.0, 0.0], (6, 1))) < 1.0
+    assert 1.0 < fitted_temperature(p, np.tile([0.0, 1.0, 0.0], (6, 1))) < 1.7
+
+
+def test_each_half_has_the_temperature_of_the_other():
+    p, labels = drawn(3.0)
+    soft = np.eye(4)[labels]
+    found = cross_fitted(p, soft)
+    of_odd = fitted_temperature(p[1::2], soft[1::2])
+    np.testing.assert_allclose(found[::2], tempered(p[::2], of_odd))
+    changed = soft.copy()
+    changed[::2] = soft[::2][:, ::-1]
+    np.testing.assert_allclose(cross_fitted(p, changed)[::2], found[::2])
+    assert not np.allclose(cross_fitted(p, changed)[1::2], found[1::2])
 
 
 def test_calibration_error_by_hand():

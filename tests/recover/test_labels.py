@@ -51,6 +51,22 @@ def test_a_classified_file_names_its_subtomograms(tmp_path):
     assert (folder, rows, names) == (tmp_path / "subtomograms", [2, 0], ["a", "b"])
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".star"])
+def test_particles_that_nobody_named_are_classes_of_their_own(tmp_path, suffix):
+    labels, kinds = ["a", "null", "null", "null"], ["wanted", "other", "unknown", "membrane"]
+    path = tmp_path / f"labels{suffix}"
+    if suffix == ".csv":
+        rows = [f"{i},{a},{b}" for i, (a, b) in enumerate(zip(labels, kinds, strict=True))]
+        path.write_text("\n".join(["index,label,kind", *rows, ""]))
+    else:
+        numbers = ["1", "2", "3", "4"]
+        columns = {"tomadaptClassName": labels, "tomadaptSubtomogram": numbers}
+        star(path, columns | {"tomadaptKind": kinds})
+        (tmp_path / "subtomograms").mkdir()
+        assert classified_particles(path)[2] == ["a", "other", "unknown", "null"]
+    assert read_labels(path, cubes(4)) == ["a", "other", "unknown", "null"]
+
+
 def test_another_number_of_labels_is_refused(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("index,label\n0,a\n1,b\n")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import Acquisition, overfocus
-from tomadapt.classify.results import CLASS_NUMBER, FDR, KIND, NO_CLASS, SCORE, SECOND, UNKNOWN
+from tomadapt.classify.results import CLASS_NUMBER, FDR, NO_CLASS, SCORE, SECOND, UNKNOWN
 from tomadapt.io.atomic import atomic_path
-from tomadapt.io.extracted import CLASS_NAME
+from tomadapt.io.extracted import CLASS_NAME, KIND
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.verdicts import JUNK_KINDS, Verdicts
 from tomadapt.recover.labels import CubeKeys

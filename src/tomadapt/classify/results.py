@@ -34,7 +34,7 @@ from tomadapt.tomograms.wedge import WedgeEstimate
 
 CLASS_NUMBER, SCORE = "rlnClassNumber", "tomadaptScore"
 NO_CLASS = "none"
-FDR, UNKNOWN, SECOND, KIND = "tomadaptFDR", "tomadaptUnknown", "tomadaptSecond", "tomadaptKind"
+FDR, UNKNOWN, SECOND = "tomadaptFDR", "tomadaptUnknown", "tomadaptSecond"
 WORTH_NAMING = 0.1
 """The second class is named in a particle's reason from this probability on."""
 LEAST_PREFERENCE = 0.02

@@ -29,7 +29,7 @@ from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.verdicts import Verdicts
-from tomadapt.learn.calibration import calibration_error, fitted_temperature, tempered
+from tomadapt.learn.calibration import calibration_error, cross_fitted, fitted_temperature, tempered
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.student import (
     SoftLabelled,
@@ -185,7 +185,9 @@ class Taught:
     probabilities
         (n, classes) of all cubes, calibrated.
     temperature
-        What its logits were divided by, fitted on half of ``unseen``.
+        What its logits were divided by, fitted on ``unseen``.
+    calibration_error
+        Against the judge, on ``unseen``, each half by the temperature of the other.
     snr_range
         Of the simulated particles.
     cubes_per_second
@@ -197,6 +199,7 @@ class Taught:
     unseen: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     temperature: float
+    calibration_error: float
     snr_range: tuple[float, float]
     cubes_per_second: float
 
@@ -206,17 +209,12 @@ class Taught:
         says = self.probabilities[self.first.rows[self.unseen]].argmax(axis=1)
         return np.asarray(says == self.first.probabilities[self.unseen].argmax(axis=1))
 
-    def calibration_error(self) -> float:
-        """Against the judge, on the half of those held out that no temperature was fitted on."""
-        confidence = self.probabilities[self.first.rows[self.unseen]].max(axis=1)
-        return calibration_error(confidence[1::2], self.agrees[1::2])
-
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` says of it."""
         return {
             "agreement_with_likelihood": round(float(self.agrees.mean()), 4),
             "judged_cubes_never_seen": len(self.unseen),
-            "calibration_error": round(self.calibration_error(), 4),
+            "calibration_error": round(self.calibration_error, 4),
             "temperature": round(self.temperature, 3),
             "cubes_per_second": round(self.cubes_per_second, 1),
             "snr_range": [float(f"{snr:.3g}") for snr in self.snr_range],
@@ -274,15 +272,17 @@ def taught(
         begun = time.perf_counter()
         raw = over_half_turns(student, target.upright, fabric=fabric)
         rate = len(raw) / (time.perf_counter() - begun)
-        # Half of what was held out fits the temperature, the other half says how well it does.
-        fitted = unseen[::2]
-        temperature = fitted_temperature(raw[sample[fitted]], first.probabilities[fitted])
+        says, true = raw[sample[unseen]], first.probabilities[unseen]
+        temperature = fitted_temperature(says, true)
+        checked = cross_fitted(says, true)
+        agrees = checked.argmax(axis=1) == true.argmax(axis=1)
     return Taught(
         names=source.data.class_names,
         first=first,
         unseen=unseen,
         probabilities=tempered(raw, temperature),
         temperature=temperature,
+        calibration_error=calibration_error(checked.max(axis=1), agrees),
         snr_range=source.training.snr_range,
         cubes_per_second=rate,
     )

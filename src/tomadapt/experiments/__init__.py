@@ -17,6 +17,7 @@ EXPERIMENTS = {
     "third_party": "labels by likelihood on a tomogram, cubes and ribosomes that others made",
     "third_party_networks": "adapted networks on cubes that others made",
     "third_party_students": "the judge's student on cubes that others made",
+    "second_round": "a class that was not named: averaged from what is called other, then named",
     "spheres": "spheres of a protein's size among proteins, labelled by likelihood",
     "limits": "where labels by likelihood end: rivals, CTF, defocus, homologues, shifts, SNR",
     "planted": "a tomogram's planted particles found and named by the one command",

@@ -57,7 +57,7 @@ class Judged:
     probability, unknown
         (n,) as written.
     left_out
-        The class that was not named; its particles are right where they have no label.
+        Classes that were not named; their particles are right where they have no label.
     seconds
         CPU seconds.
     templates
@@ -70,7 +70,7 @@ class Judged:
     label: NDArray[np.str_]
     probability: NDArray[np.float64]
     unknown: NDArray[np.float64]
-    left_out: str | None
+    left_out: tuple[str, ...]
     seconds: float
     templates: int
     snr: float | None
@@ -78,7 +78,7 @@ class Judged:
     @property
     def right(self) -> NDArray[np.bool_]:
         """(n,) whether the label is the true one."""
-        wanted = np.where(self.truth == (self.left_out or ""), NULL_CLASS, self.truth)
+        wanted = np.where(np.isin(self.truth, self.left_out), NULL_CLASS, self.truth)
         return np.asarray(self.label == wanted)
 
     def calibration_error(self) -> float:
@@ -86,17 +86,17 @@ class Judged:
         return calibration_error(self.probability, self.right)
 
     def unknown_auroc(self) -> float | None:
-        """Area under the ROC curve of ``unknown`` for the class left out; None without one."""
-        if self.left_out is None:
+        """Area under the ROC curve of ``unknown`` for the classes left out; None without one."""
+        if not self.left_out:
             return None
-        return float(roc_auc_score(self.truth == self.left_out, self.unknown))
+        return float(roc_auc_score(np.isin(self.truth, self.left_out), self.unknown))
 
 
 def judge_set(
     folder: Path,
     data: Path,
     *,
-    left_out: str | None = None,
+    left_out: tuple[str, ...] = (),
     recording: StatedRecording = STATED,
     cubes: Path | None = None,
     instead: dict[str, str] | None = None,
@@ -111,7 +111,7 @@ def judge_set(
     data
         What ``classes.json`` names structures relative to.
     left_out
-        A class that is not named.
+        Classes that are not named.
     recording
         What is stated.
     cubes
@@ -125,7 +125,7 @@ def judge_set(
     structures = {
         name: str(data / path)
         for name, path in classes.items()
-        if path and name not in (NULL_CLASS, left_out)
+        if path and name not in (NULL_CLASS, *left_out)
     }
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)

@@ -1,11 +1,12 @@
 """Where labels by likelihood end, on cubes that cryoJAX made. The paper has no such experiment.
 
-One thing is wrong or missing at a time: rivals, the CTF, the stated defocus, a structure, the
-particles' centres, the SNR.
+One thing is wrong or missing at a time: rivals, the CTF, the stated defocus, a structure, its
+conformation, the particles' centres, the SNR.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from tomadapt.errors import InputError
+from tomadapt.experiments.altered import bent_maps, shifted_cubes
 from tomadapt.experiments.grid import commit
 from tomadapt.experiments.judged_sets import STATED, Judged, judge_set
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.io.atomic import output_folder, write_text
-from tomadapt.io.volumes import open_target
+from tomadapt.structures import read_atomic_model
 
 SET = "cryojax_snr0.05"
 FAINTER = ("cryojax_snr0.02", "cryojax_snr0.01")
@@ -31,6 +33,8 @@ HOMOLOGUES = {
     "80S for 70S": {"ribosome_70s": "ribosome_80s"},
     "50S for 70S": {"ribosome_70s": "ribosome_50s"},
 }
+BENDS_DEG = (10, 20, 30)
+BOTH_STATES_DEG = 20
 OTHER_STATE = "maps_10A/4v4r.mrc"
 COLUMNS = ("case", "n", "accuracy", "null right", "ece", "worst class", "worst recall")
 
@@ -47,7 +51,11 @@ def run(setting: Setting) -> list[Path]:
         )
     data, folder = setting.data, store / SET
     output_folder(setting.out)
-    cases = _cases(folder, data, store)
+    named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    structures = {name: data / path for name, path in named.items() if path}
+    by_mass = sorted((read_atomic_model(p).mass_kda, name) for name, p in structures.items())
+    masses = {name: kda for kda, name in by_mass}
+    cases = _cases(folder, data, store, structures)
     about = {"experiment": "limits", "scale": setting.scale.name, "commit": commit()}
     records, table = setting.file("limits.jsonl"), setting.file("limits.md")
     rows: list[Row] = []
@@ -55,11 +63,21 @@ def run(setting: Setting) -> list[Path]:
         rows.append(about | _row(title, label()))
         write_rows(records, rows)
         lines = [[_text(row[c]) for c in COLUMNS] for row in rows]
-        write_text(table, f"# Limits, on {SET}\n\n" + markdown(COLUMNS, lines))
+        recalls = [
+            [name, f"{kda:.0f}", *(_text(row["recalls"].get(name)) for row in rows)]
+            for name, kda in masses.items()
+        ]
+        write_text(
+            table,
+            f"# Limits, on {SET}\n\n{markdown(COLUMNS, lines)}\nRecall of each class:\n\n"
+            + markdown(("class", "kDa", *(row["case"] for row in rows)), recalls),
+        )
     return [records, table]
 
 
-def _cases(folder: Path, data: Path, store: Path) -> list[tuple[str, Callable[[], Judged]]]:
+def _cases(
+    folder: Path, data: Path, store: Path, structures: dict[str, Path]
+) -> list[tuple[str, Callable[[], Judged]]]:
     """What is wrong or missing, and how the set is labelled then."""
 
     def case(title: str, **options: Any) -> tuple[str, Callable[[], Judged]]:
@@ -74,6 +92,12 @@ def _cases(folder: Path, data: Path, store: Path) -> list[tuple[str, Callable[[]
     found += [case(title, instead=instead) for title, instead in HOMOLOGUES.items()]
     other = {"ribosome_70s": str(data / OTHER_STATE)}
     found.append(case("another 70S state (4v4r for 4v5d)", instead=other))
+    for degrees in BENDS_DEG:
+        states = bent_maps(structures, degrees, store / "bent")
+        found.append(case(f"all bent by {degrees}°", instead=states))
+        if degrees == BOTH_STATES_DEG:
+            beside = {f"{name}_bent": path for name, path in states.items()}
+            found.append(case(f"also named: all bent by {degrees}°", instead=beside))
     for name in FAINTER:
         if (store / name / "truth.csv").is_file():
             found.append((name, partial(judge_set, store / name, data)))
@@ -81,7 +105,7 @@ def _cases(folder: Path, data: Path, store: Path) -> list[tuple[str, Callable[[]
         wrong = replace(STATED, defocus_um=stated + change)
         found.append(case(f"defocus stated {change:+g} µm", recording=wrong))
     for shift in SHIFTS:
-        found.append(case(f"{shift} voxels off", cubes=_shifted(folder, shift)))
+        found.append(case(f"{shift} voxels off", cubes=shifted_cubes(folder, shift)))
     return found
 
 
@@ -101,20 +125,6 @@ def _row(case: str, found: Judged) -> Row:
         "recalls": recalls,
         "cpu_seconds": found.seconds,
     }
-
-
-def _shifted(folder: Path, voxels: int) -> Path:
-    """The set's cubes rolled by so many voxels along a random axis each."""
-    data = open_target(folder / "cubes.mrc")
-    cubes = data.source.read(range(len(data)))
-    rng = np.random.default_rng(voxels)
-    moved = [
-        np.roll(cube, int(rng.choice((-1, 1))) * voxels, axis=int(rng.integers(3)))
-        for cube in cubes.numpy()
-    ]
-    path = folder / f"shifted_{voxels}.npy"
-    np.save(path, np.stack(moved))
-    return path
 
 
 def _text(value: object) -> str:

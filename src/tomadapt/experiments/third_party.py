@@ -69,7 +69,7 @@ def run(setting: Setting) -> list[Path]:
     for name in there[: 1 if smoke else None]:
         add(_cubes_row(judge_set(store / name, data), name))
     for left_out in LEFT_OUT if there and not smoke else ():
-        add(_cubes_row(judge_set(store / there[0], data, left_out=left_out), there[0]))
+        add(_cubes_row(judge_set(store / there[0], data, left_out=(left_out,)), there[0]))
     return [records, table]
 
 
@@ -98,7 +98,7 @@ def _cubes_row(found: Judged, name: str) -> Row:
     return {
         "kind": "cubes",
         "set": name,
-        "left out": found.left_out or "",
+        "left out": " and ".join(found.left_out),
         "n": len(found.truth),
         "accuracy": float(np.mean(found.right)),
         "null right": float(np.mean(found.right[null])),

@@ -44,7 +44,9 @@ SURE_NATS = 10.0
 HAND_NATS, HAND_SIGMA = 25.0, 2.5
 """Summed evidence from which on mirror images are what the particles are, in nats and in standard
 deviations of votes at random; a particle's vote is at most :data:`SURE_NATS`."""
-_FEWEST_SURE = 8
+FEWEST_SURE = 8
+_Sure = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Particles, and the wanted structure that each surely is."""
 REFINED_WANTED, REFINED_RIVALS = (2, 8), 3
 CLOSE_NATS = 10.0
 """Of wanted structures the best two are refined, and up to eight that are so close to the best: the
@@ -117,7 +119,7 @@ def judge(
     told = _counter(progress, "screen", len(cubes) * (2 if options.rivals else 1))
     screened = search.screened(own, told)
     freedom = own.freedom
-    hand = search.hand(screened, hypotheses, freedom)
+    hand, sure_by_hand = search.hand(screened, hypotheses, freedom)
     if hand == -1:
         hypotheses, screened = _other_hand(hypotheses, screened, len(wanted))
     dropped: tuple[tuple[str, str], ...] = ()
@@ -132,6 +134,8 @@ def judge(
     competes = np.array([h.name not in names for h in hypotheses])
     evidence = screened.evidence(freedom)
     sure = _surest(evidence, np.where(competes, kinds, "dropped"))
+    if len(sure[0]) < FEWEST_SURE <= len(sure_by_hand[0]):
+        sure = sure_by_hand  # the screen sees little of faint particles
     optics = search.optics(screened, sure, hypotheses, acquisition)
     seen = search if optics is None else search.with_envelope(optics.b_factor_A2)
     pairs = _pairs(evidence, kinds, competes)
@@ -207,10 +211,18 @@ class _Search:
 
     def hand(
         self, screened: Screened, hypotheses: Sequence[Hypothesis], freedom: float
-    ) -> Literal[1, -1]:
+    ) -> tuple[Literal[1, -1], _Sure]:
         """Whether mirror images, the second half, explain particles better than structures do.
 
         Strangers among the particles vote at random, and none votes for more than it is sure of.
+
+        Returns
+        -------
+        hand
+            -1 for mirror images.
+        sure
+            The particles that tell it at full resolution: those that their structure, in that
+            hand, explains much better than noise and the other hand do.
         """
         evidence = screened.evidence(freedom)
         n, half = len(evidence), evidence.shape[1] // 2
@@ -222,10 +234,14 @@ class _Search:
         found = refined.gain() + screened.occam[rows]
         at = np.arange(len(rows))
         for_own, for_mirror = found[at, own[rows]], found[at, mirror[rows]]
-        sure = np.maximum(for_own, for_mirror) > SURE_NATS
-        votes = np.clip(for_mirror - for_own, -SURE_NATS, SURE_NATS)[sure]
+        counted = np.maximum(for_own, for_mirror) > SURE_NATS
+        votes = np.clip(for_mirror - for_own, -SURE_NATS, SURE_NATS)[counted]
         clear = votes.sum() > max(HAND_NATS, HAND_SIGMA * float(np.sqrt(np.square(votes).sum())))
-        return -1 if len(votes) >= _FEWEST_SURE and clear else 1
+        if len(votes) >= FEWEST_SURE and clear:
+            sure = for_mirror - np.maximum(for_own, 0) > SURE_NATS
+            return -1, (rows[sure], (mirror - half)[rows][sure])
+        sure = for_own - np.maximum(for_mirror, 0) > SURE_NATS
+        return 1, (rows[sure], own[rows][sure])
 
     def with_envelope(self, b_factor_A2: float) -> _Search:
         def damped(noise: Noise) -> Noise:
@@ -269,7 +285,7 @@ class _Search:
     def optics(
         self,
         screened: Screened,
-        sure: tuple[NDArray[np.int64], NDArray[np.int64]],
+        sure: _Sure,
         hypotheses: Sequence[Hypothesis],
         acquisition: Acquisition | None,
     ) -> MeasuredOptics | None:
@@ -363,9 +379,7 @@ def _pairs(
     return pairs
 
 
-def _surest(
-    evidence: NDArray[np.float64], kinds: NDArray[np.str_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _surest(evidence: NDArray[np.float64], kinds: NDArray[np.str_]) -> _Sure:
     """The particles that are most clearly a wanted structure, and which; none where few are."""
     wanted = np.flatnonzero(kinds == "wanted")
     rivals = np.flatnonzero(~np.isin(kinds, ("wanted", "mirror", "dropped")))
@@ -374,7 +388,7 @@ def _surest(
     if len(rivals):
         lead = np.minimum(lead, lead - evidence[:, rivals].max(axis=1) + SURE_NATS)
     sure = np.flatnonzero(lead > SURE_NATS)
-    if len(sure) < _FEWEST_SURE:
+    if len(sure) < FEWEST_SURE:
         return sure[:0], best[:0]
     rows = np.sort(sure[np.argsort(-lead[sure], kind="stable")][:SAMPLE])
     return rows, best[rows]

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 SEARCHED = (0.2, 10.0)
+PRIOR_SD = 0.25
+"""Standard deviation of the logarithm of the temperature before any particle was seen: ten
+particles alone would take it to either end of what is searched."""
 _SMALLEST = 1e-12
 
 
@@ -27,6 +30,9 @@ def fitted_temperature(
 ) -> float:
     """The temperature at which probabilities are nearest to soft labels, by cross-entropy.
 
+    The most probable one after n particles: its logarithm is normal about 0 before, see
+    :data:`PRIOR_SD`.
+
     Parameters
     ----------
     probabilities
@@ -42,10 +48,33 @@ def fitted_temperature(
 
     def loss(log_temperature: float) -> float:
         p = tempered(probabilities, float(np.exp(log_temperature)))
-        return float(-(labels * np.log(np.maximum(p, _SMALLEST))).sum(axis=1).mean())
+        entropy = -(labels * np.log(np.maximum(p, _SMALLEST))).sum()
+        return float(entropy + (log_temperature / PRIOR_SD) ** 2 / 2)
 
     bounds = (np.log(SEARCHED[0]), np.log(SEARCHED[1]))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def cross_fitted(
+    probabilities: NDArray[np.floating], soft_labels: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Probabilities of every second particle by the temperature that the others have.
+
+    They say how well calibrated other particles are at the temperature of all of these.
+
+    Parameters
+    ----------
+    probabilities, soft_labels
+        As for :func:`fitted_temperature`, at least two particles.
+    """
+    found = np.empty(probabilities.shape)
+    for part, others in (
+        (slice(0, None, 2), slice(1, None, 2)),
+        (slice(1, None, 2), slice(0, None, 2)),
+    ):
+        temperature = fitted_temperature(probabilities[others], soft_labels[others])
+        found[part] = tempered(probabilities[part], temperature)
+    return found
 
 
 def calibration_error(

@@ -11,14 +11,19 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tomadapt.errors import InputError, MismatchError
-from tomadapt.io.extracted import BLOCK, CLASS_NAME, CUBES_DIGEST, IMAGES, SUBTOMOGRAM
+from tomadapt.io.extracted import BLOCK, CLASS_NAME, CUBES_DIGEST, IMAGES, KIND, SUBTOMOGRAM
 from tomadapt.io.json_files import json_object
 from tomadapt.io.star import StarDocument, StarTable, read_star, read_text
+from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.subtomograms import Subtomograms, VolumeSource
 
 LABELS = "labels.csv"
 DIGEST_KEY = "cubes_digest"
 """Which cubes labels are of: a column of labels, the same in every row, and in ``summary.json``."""
+
+UNLISTED = ("other", "unknown")
+"""Kinds of particles without a label that are classes of their own here: proteins that were not
+named, and what a named structure explains only in part."""
 
 
 def key_of(source: VolumeSource) -> str:
@@ -64,7 +69,8 @@ def read_labels(path: Path, data: Subtomograms) -> list[str]:
     path
         A ``.csv`` with columns ``index`` and ``label`` and a row a cube, or an ``.npz``, both as
         ``tomadapt predict`` and ``classify`` write them; or a ``.star`` with ``tomadaptClassName``
-        and ``tomadaptSubtomogram``.
+        and ``tomadaptSubtomogram``. Particles of class ``null`` whose kind (``kind``,
+        ``tomadaptKind``) is one of :data:`UNLISTED` have that as their class.
     data
         The particles; their ``rows`` are the numbers of their cubes, from 0.
 
@@ -138,6 +144,16 @@ def _of_npz(path: Path) -> tuple[list[str], list[str], list[str]]:
     return names, files, digests
 
 
+def _with_kinds(labels: list[str], kinds: list[str] | None) -> list[str]:
+    """The labels; where there is none, the kind of a particle that nobody named."""
+    if kinds is None:
+        return labels
+    return [
+        kind if label == NULL_CLASS and kind in UNLISTED else label
+        for label, kind in zip(labels, kinds, strict=True)
+    ]
+
+
 def _of_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
     """Labels, files and digests, of rows that say themselves to be in the order of the cubes."""
     # Spreadsheets put a byte-order mark before the first name.
@@ -152,7 +168,8 @@ def _of_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
         raise _unusable(path, "rows in the order of the particles, index 0, 1, …", "another order")
     files = [str(row["file"]) for row in rows] if "file" in rows[0] else []
     digests = [str(row[DIGEST_KEY]) for row in rows] if DIGEST_KEY in rows[0] else []
-    return [str(row["label"]) for row in rows], files, digests
+    kinds = [str(row["kind"]) for row in rows] if "kind" in rows[0] else None
+    return _with_kinds([str(row["label"]) for row in rows], kinds), files, digests
 
 
 def _by_subtomogram(path: Path, data: Subtomograms) -> list[str]:
@@ -174,7 +191,7 @@ def _by_subtomogram(path: Path, data: Subtomograms) -> list[str]:
         for number, image in zip(numbers, table.column(IMAGES), strict=True):
             if 0 <= number < len(own) and own[number] != image:
                 raise _of_others(path, f"{own[number]} as cube {number + 1}", image)
-    named = dict(zip(numbers, table.column(CLASS_NAME), strict=True))
+    named = dict(zip(numbers, _names(table), strict=True))
     missing = [row for row in data.rows.tolist() if row not in named]
     if missing or max(cubes, default=0) >= len(data.source):
         raise _of_others(
@@ -220,7 +237,7 @@ def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
     """
     folder = star.parent / "subtomograms"
     document = read_star(star)
-    names = _star_table(document, star, CLASS_NAME).column(CLASS_NAME)
+    names = _names(_star_table(document, star, CLASS_NAME))
     rows = _numbers(star, _star_table(document, star, SUBTOMOGRAM))
     if not folder.is_dir():
         raise InputError(
@@ -228,7 +245,14 @@ def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
             expected=f"the folder {folder}",
             remedy="give the set of subtomograms, and this file as --labels",
         )
-    return folder, rows, list(names)
+    return folder, rows, names
+
+
+def _names(table: StarTable) -> list[str]:
+    """The class of each row, see :data:`UNLISTED`."""
+    return _with_kinds(
+        list(table.column(CLASS_NAME)), list(table.column(KIND)) if KIND in table else None
+    )
 
 
 def _numbers(path: Path, table: StarTable) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError
-from tomadapt.io.extracted import CLASS_NAME
+from tomadapt.io.extracted import CLASS_NAME, KIND
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.io.particle_lists.relion import ANGLES as RELION_ANGLES
 from tomadapt.io.particle_lists.relion import BOX_ANGLES, CENTERED, PIXELS
@@ -21,7 +21,7 @@ from tomadapt.tomograms.names import NamedRows, rows_of_tomogram
 from tomadapt.tomograms.scale import OFF_VOXELS
 
 _SAME_VOXELS = 0.5
-_CLASSES = (CLASS_NAME, "rlnClassNumber", "tomadaptSecond", "tomadaptKind")
+_CLASSES = (CLASS_NAME, "rlnClassNumber", "tomadaptSecond", KIND)
 NOT_NAMES = frozenset((*PIXELS, *CENTERED, *RELION_ANGLES, *BOX_ANGLES, *_CLASSES))
 """Columns that name no tomogram, though a class may be called as one."""
 
