@@ -27,7 +27,9 @@ from tomadapt.experiments import (
     ribosomes,
     second_round,
     spheres,
+    streaming,
     student,
+    student_scale,
     table1,
     table2,
     third_party,
@@ -56,7 +58,16 @@ def setting(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Setti
 def test_every_experiment_is_a_module_that_names_its_outputs():
     modules = (table1, table2, figure3, figure4, figure7, figure8, figure9, augmentation)
     modules += (alignment, recovery, student, third_party, third_party_networks)
-    modules += (third_party_students, second_round, spheres, limits, planted, ribosomes)
+    modules += (
+        third_party_students,
+        student_scale,
+        streaming,
+        second_round,
+        spheres,
+        limits,
+        planted,
+        ribosomes,
+    )
     assert [m.__name__.rpartition(".")[2] for m in modules] == list(EXPERIMENTS)
     assert all(callable(module.run) for module in modules)
 

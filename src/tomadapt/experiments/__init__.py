@@ -17,6 +17,8 @@ EXPERIMENTS = {
     "third_party": "labels by likelihood on a tomogram, cubes and ribosomes that others made",
     "third_party_networks": "adapted networks on cubes that others made",
     "third_party_students": "the judge's student on cubes that others made",
+    "student_scale": "time and memory of a student that labels ten thousand cubes",
+    "streaming": "a source that streams against a stored one, at equal CPU time",
     "second_round": "a class that was not named: averaged from what is called other, then named",
     "spheres": "spheres of a protein's size among proteins, labelled by likelihood",
     "limits": "where labels by likelihood end: rivals, CTF, defocus, homologues, shifts, SNR",

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.experiments.judged_sets import STATED, read_table
@@ -61,15 +62,42 @@ def run(setting: Setting) -> list[Path]:
     return [records, table]
 
 
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Cubes that others made: structures of the classes, true labels (n,), acquisition."""
+
+    data: Subtomograms
+    classes: dict[str, str]
+    truth: NDArray[np.int64]
+    acquisition: Acquisition
+
+    @classmethod
+    def of(cls, folder: Path, structures: Path) -> Target:
+        """Open a set; ``null`` is the last class."""
+        data = open_target(folder / "cubes.mrc", contrast="positive")
+        named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+        classes = {k: str(structures / v) for k, v in named.items() if v and k != NULL_CLASS}
+        classes[NULL_CLASS] = NULL_CLASS
+        labels = [list(classes).index(r["label"]) for r in read_table(folder / "truth.csv")]
+        return cls(data, classes, np.array(labels), recording_of(data, STATED).acquisition)
+
+    def measures(self, model: Model) -> Row:
+        """What a model makes of it."""
+        found = predict(model, self.data)
+        null, right = self.truth == len(self.classes) - 1, found.labels == self.truth
+        return {
+            "n": len(self.data),
+            "accuracy": float(right.mean()),
+            "ece": calibration_error(found.confidence, right),
+            "null right": float(right[null].mean()),
+        }
+
+
 def _of_set(folder: Path, setting: Setting) -> Iterator[Row]:
     assert setting.data is not None
-    data = open_target(folder / "cubes.mrc", contrast="positive")
-    named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-    classes = {k: str(setting.data / v) for k, v in named.items() if v and k != NULL_CLASS}
-    classes[NULL_CLASS] = NULL_CLASS
-    truth = np.array([list(classes).index(r["label"]) for r in read_table(folder / "truth.csv")])
-    acquisition = recording_of(data, STATED).acquisition
-    source_config = _source_config(classes, acquisition, data, setting)
+    target = Target.of(folder, setting.data)
+    data = target.data
+    source_config = simulated_like(target, setting)
     source = simulate_set(source_config, _store_of(source_config, setting) / "set")
     fabric = make_fabric()
     training = SourceTraining(
@@ -80,15 +108,15 @@ def _of_set(folder: Path, setting: Setting) -> Iterator[Row]:
     model = trained_model(path, source, training, fabric=fabric, title="train source")
     for name in COMPARED:
         adapted = METHODS[name](model, default_options(name, seed=0), fabric).fit(source, data)
-        yield {"method": name, **_measures(adapted.model, data, truth), "warning": adapted.warning}
+        yield {"method": name, **target.measures(adapted.model), "warning": adapted.warning}
 
 
-def _source_config(
-    classes: dict[str, str], acquisition: Acquisition, data: Subtomograms, setting: Setting
-) -> SimulationConfig:
+def simulated_like(target: Target, setting: Setting) -> SimulationConfig:
+    """A source of the target's classes, recorded as it was."""
+    data = target.data
     return SimulationConfig(
-        classes=classes,
-        acquisition=acquisition,
+        classes=target.classes,
+        acquisition=target.acquisition,
         per_class=setting.scale.experimental_per_class,
         snr=float(np.sqrt(np.prod(SNR_RANGE))),
         seed=777,
@@ -104,17 +132,6 @@ def _store_of(config: SimulationConfig, setting: Setting) -> Path:
     content = json.dumps(config.identity)
     digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
     return setting.store / f"third_party_source-{digest}"
-
-
-def _measures(model: Model, data: Subtomograms, truth: np.ndarray[Any, Any]) -> Row:
-    found = predict(model, data)
-    null = truth == found.class_names.index(NULL_CLASS)
-    return {
-        "n": len(data),
-        "accuracy": float((found.labels == truth).mean()),
-        "ece": calibration_error(found.confidence, found.labels == truth),
-        "null right": float((found.labels == truth)[null].mean()),
-    }
 
 
 def _text(value: object) -> str:

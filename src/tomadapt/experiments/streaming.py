@@ -1,0 +1,87 @@
+"""A source that streams against a stored one, at equal CPU time. Not in the paper.
+
+The same network learns from some stored particles whose noise is paired anew in every epoch, and
+from as many simulated ones of which none comes twice. Both are judged on cubes that others made.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tomadapt.experiments.grid import commit
+from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.scales import Setting
+from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.third_party import require_sets
+from tomadapt.experiments.third_party_networks import SNR_RANGE, Target, simulated_like
+from tomadapt.io.atomic import output_folder, write_text
+from tomadapt.learn.engine import make_fabric
+from tomadapt.learn.source import SourceTraining, train_source
+from tomadapt.simulate.dataset import simulate_set
+from tomadapt.simulate.stream import stream
+
+SETS = ("cryojax_many_snr0.1", "cryojax_many_snr0.05")
+EPOCHS = (5, 10, 20, 40)
+COLUMNS = ("source", "particles", "passes", "cpu_seconds", "null right")
+
+
+def run(setting: Setting) -> list[Path]:
+    """Train for longer and longer from both; rows as they come."""
+    records, table = setting.file("streaming.jsonl"), setting.file("streaming.md")
+    output_folder(setting.out)
+    folders = require_sets(setting, SETS)
+    assert setting.data is not None
+    targets = {folder.name: Target.of(folder, setting.data) for folder in folders}
+    rows: list[Row] = []
+    smoke = setting.scale.name == "smoke"
+    for epochs in EPOCHS[:1] if smoke else EPOCHS:
+        for kind in ("stored", "stream"):
+            rows.append(_row(kind, 1 if smoke else epochs, targets, setting))
+            write_rows(records, rows)
+            names = (*COLUMNS, *targets)
+            lines = [[_text(row[c]) for c in names] for row in rows]
+            title = "# A stored source and a stream: accuracy by CPU time\n\n"
+            write_text(table, title + markdown(names, lines))
+    return [records, table]
+
+
+def _row(kind: str, epochs: int, targets: dict[str, Target], setting: Setting) -> Row:
+    target = next(iter(targets.values()))
+    config = simulated_like(target, setting)
+    begun = time.process_time()
+    if kind == "stored":
+        made = simulate_set(config, setting.store / "streaming_stored")
+    else:
+        particles = {"per_class": config.per_class * epochs}
+        made = stream(config.model_copy(update=particles))
+    training = SourceTraining(
+        epochs=epochs if kind == "stored" else 1,
+        snr_range=SNR_RANGE,
+        repair_noise=kind == "stored",
+        augment=True,
+    )
+    model, _ = train_source(made, training, fabric=make_fabric())
+    seconds = time.process_time() - begun
+    measured = {name: one.measures(model) for name, one in targets.items()}
+    return {
+        "experiment": "streaming",
+        "scale": setting.scale.name,
+        "commit": commit(),
+        "source": kind,
+        "particles": len(made),
+        "passes": training.epochs,
+        "cpu_seconds": seconds,
+        "null right": measured[next(iter(targets))]["null right"],
+        **{name: row["accuracy"] for name, row in measured.items()},
+    }
+
+
+def _text(value: object) -> str:
+    return (
+        f"{value:.3f}"
+        if isinstance(value, float) and value < 2
+        else f"{value:.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )

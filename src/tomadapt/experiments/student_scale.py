@@ -1,0 +1,101 @@
+"""How long a student takes, and how much memory, for many cubes. Not in the paper.
+
+A student that ``third_party_students`` taught labels the cubes of its set over and over, from a
+file with as many as are wanted. Each size is a process of its own, so that the peak is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tomadapt.errors import InputError
+from tomadapt.experiments.grid import commit
+from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.scales import Setting
+from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.third_party import require_sets
+from tomadapt.io.atomic import atomic_path, output_folder, write_text
+from tomadapt.io.volumes import open_target
+
+SET = "cryojax_many_snr0.05"
+SIZES = (1000, 3000, 10_000)
+MILLION_BYTES = 1e6
+COLUMNS = ("cubes", "seconds", "cubes a second", "peak memory, MB")
+
+
+def run(setting: Setting) -> list[Path]:
+    """Label ever more cubes, and fit how time grows with their number."""
+    records, table = setting.file("student_scale.jsonl"), setting.file("student_scale.md")
+    (folder,) = require_sets(setting, (SET,))
+    student = setting.store / f"student-{SET}-all" / "student.safetensors"
+    if not student.is_file():
+        raise InputError(
+            "there is no student",
+            expected=str(student),
+            remedy="run the experiment third_party_students first, with the same --store",
+        )
+    output_folder(setting.out)
+    about = {"experiment": "student_scale", "scale": setting.scale.name, "commit": commit()}
+    data = open_target(folder / "cubes.mrc", contrast="positive")
+    smoke, rows = setting.scale.name == "smoke", list[Row]()
+    cubes = setting.store / "student_scale.npy"
+    for n in (len(data),) if smoke else SIZES:
+        _write(cubes, folder, n)
+        command = [sys.executable, "-m", __name__, student, cubes, str(data.voxel_size_A)]
+        done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        rate = n / found["seconds"]
+        row: Row = {"cubes": n, "cubes a second": rate, **found}
+        rows.append(about | row)
+        write_rows(records, rows)
+        text = ""
+        if len(rows) > 1:
+            counts, seconds = ([float(row[c]) for row in rows] for c in ("cubes", "seconds"))
+            exponent = np.polyfit(np.log(counts), np.log(seconds), 1)[0]
+            text = (
+                f"\nTime grows as the number to the power of {exponent:.3f}: "
+                f"100,000 cubes would take {1e5 / n * found['seconds'] / 60:.0f} minutes.\n"
+            )
+        lines = [[f"{row[c]:.0f}" for c in COLUMNS] for row in rows]
+        write_text(table, "# A student labels many cubes\n\n" + markdown(COLUMNS, lines) + text)
+    cubes.unlink()
+    return [records, table]
+
+
+def _write(path: Path, folder: Path, n: int) -> None:
+    """A file of n cubes: those of the set over and over."""
+    data = open_target(folder / "cubes.mrc", contrast="positive")
+    shape = (n, *(data.box,) * 3)
+    with atomic_path(path) as temporary:
+        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+        for first in range(0, n, len(data)):
+            count = min(len(data), n - first)
+            out[first : first + count] = data.read(range(count)).numpy()
+        out.flush()
+
+
+def _label(student: Path, cubes: Path, voxel_size_A: float) -> Row:
+    """Label a file of cubes; seconds, and the process's peak memory."""
+    import resource
+    import time
+
+    from tomadapt.learn.engine import make_fabric
+    from tomadapt.learn.model import Model
+    from tomadapt.learn.turned import over_half_turns
+
+    model = Model.load(student)
+    data = open_target(cubes, contrast="positive", voxel_size_A=voxel_size_A)
+    begun = time.perf_counter()
+    over_half_turns(model, data, fabric=make_fabric())
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MILLION_BYTES
+    return {"seconds": seconds, "peak memory, MB": peak}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_label(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))))
