@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -44,6 +45,7 @@ def main() -> None:
     """Entry point: errors that name a remedy are printed on one line, without a traceback."""
     from tomadapt.errors import TomadaptError
 
+    _let_waiting_threads_sleep()
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     try:
         app()
@@ -58,6 +60,19 @@ def main() -> None:
 
 
 INTERRUPTED = 130
+
+
+def _let_waiting_threads_sleep() -> None:
+    """Tell OpenMP's threads not to spin while they wait, unless the user said how they should.
+
+    Beside other work on the same cores spinning threads take the time of those that they wait for.
+    It counts only before torch is loaded, which commands do when they need it.
+    """
+    for name, value in WAITING.items():
+        os.environ.setdefault(name, value)
+
+
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def _exit_with(error: TomadaptError) -> NoReturn:
