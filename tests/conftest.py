@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +22,8 @@ def data_folder() -> Path:
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Use one thread, as other processes that a test starts: faster where cores are shared."""
+    import torch  # not above: tests that need none are collected sooner
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

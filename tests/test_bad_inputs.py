@@ -27,7 +27,6 @@ import torch
 from safetensors.torch import save_file
 
 from tomadapt.cli import main
-from tomadapt.config import RunConfig, load_config
 from tomadapt.errors import (
     ConfigError,
     InputError,
@@ -38,6 +37,7 @@ from tomadapt.errors import (
 )
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.workflows.config import RunConfig, load_config
 
 BOX, VOXEL_A = 24, 16.0
 SIMULATION = """\

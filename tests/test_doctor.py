@@ -22,18 +22,18 @@ from scipy import ndimage
 from typer.testing import CliRunner, Result
 
 from tomadapt.cli import app
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.doctor import Finding, Report, examine
 from tomadapt.doctor import machine as machine_module
 from tomadapt.doctor.cubes import _opened
 from tomadapt.doctor.density import measured, spread_blocks
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.inputs.tomogram import bare_name, open_tomogram
 from tomadapt.io.ome_zarr_writing import write_ome_zarr
-from tomadapt.io.tomogram_files import bare_name, open_tomogram
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.structures import map_template
 from tomadapt.tomograms import contrast as contrast_module
-from tomadapt.tomograms.tomogram import Tomogram
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("zarr")

@@ -15,8 +15,8 @@ from tomadapt.acquisition import BATCH_B
 from tomadapt.learn.engine import make_fabric, to_network
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.networks import EXTRACTORS
+from tomadapt.runs.versions import versions
 from tomadapt.simulate.batches import BATCH, Batch, simulate_beside
-from tomadapt.simulate.dataset import versions
 from tomadapt.simulate.phantom import GaussianPhantom
 from tomadapt.simulate.projection import central_slices
 from tomadapt.simulate.randomness import draw_noise, draw_poses

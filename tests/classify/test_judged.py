@@ -16,9 +16,9 @@ from classify.conftest import CLASSES, VOXEL_A
 from command_line import call
 from tomadapt.acquisition import Acquisition
 from tomadapt.cli.options import holds_cubes
+from tomadapt.inputs.particles import open_target
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
-from tomadapt.io.volumes import open_target
 from tomadapt.recover.labels import read_labels
 from tomadapt.recover.rotations import angular_distance_deg
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set

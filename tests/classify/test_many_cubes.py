@@ -11,8 +11,8 @@ import pytest
 
 from command_line import call
 from tomadapt.acquisition import Acquisition
+from tomadapt.inputs.particles import open_target
 from tomadapt.io.mrc_writing import write_mrc
-from tomadapt.io.volumes import open_target
 from tomadapt.learn.model import Model
 from tomadapt.recover.labels import read_labels
 from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set

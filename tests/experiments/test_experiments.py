@@ -10,6 +10,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
 from tomadapt.experiments import (
     EXPERIMENTS,
@@ -43,8 +44,7 @@ from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import LabelledFolder
 from tomadapt.experiments.records import read_rows
 from tomadapt.experiments.scales import REDUCED, SMOKE, Setting
-from tomadapt.io.volumes import ArrayVolumes
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.inputs.particles import ArrayVolumes
 
 NOTE = "proves the plumbing only"
 

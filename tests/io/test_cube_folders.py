@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomadapt.doctor import examine
+from tomadapt.inputs.labelled import open_labelled_folder
+from tomadapt.inputs.particles import open_target
 from tomadapt.io.cube_folders import cube_folder, is_mask, is_point_symmetric
-from tomadapt.io.labelled import open_labelled_folder
-from tomadapt.io.volumes import open_target
 
 BOX = 24
 AXIS = np.arange(BOX) - BOX // 2

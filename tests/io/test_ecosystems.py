@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tomadapt.doctor import examine
-from tomadapt.io.tomogram_files import open_tomogram
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.tomograms.extraction import extract
 from tomadapt.tomograms.positions import Positions, listed_positions
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.inputs.particles import open_target
 from tomadapt.io.extracted import CARD, CUBES, ExtractedCard, read_extracted, write_card
-from tomadapt.io.volumes import open_target
 
 
 @pytest.fixture

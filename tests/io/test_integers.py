@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomadapt.doctor import examine
+from tomadapt.inputs.particles import open_target
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io.integers import looks_wrapped
 from tomadapt.io.mrc import open_mrc
-from tomadapt.io.tomogram_files import open_tomogram
-from tomadapt.io.volumes import open_target
 from tomadapt.structures import read_map
 
 SHAPE = (40, 48, 64)

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, OutputError
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io import label_zarr
 from tomadapt.io.label_zarr import write_label_zarr
 from tomadapt.io.ome_zarr import open_ome_zarr
 from tomadapt.io.ome_zarr_writing import write_ome_zarr
-from tomadapt.io.tomogram_files import open_tomogram
 
 zarr = pytest.importorskip("zarr")
 

@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.doctor import examine
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_csv, write_star
 from tomadapt.tomograms.extracting import extract_to_folder
 from tomadapt.tomograms.positions import listed_positions
-from tomadapt.tomograms.tomogram import Tomogram
 
 AT = np.array([[4.0, 5.0, 6.0], [14.5, 20.25, 8.0], [30.0, 9.0, 11.0]])
 SHAPE = (21, 36, 41)

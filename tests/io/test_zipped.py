@@ -12,9 +12,9 @@ import pytest
 
 from tomadapt.doctor import examine
 from tomadapt.errors import InputError
+from tomadapt.inputs.particles import open_target
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io.ome_zarr_writing import write_ome_zarr
-from tomadapt.io.tomogram_files import open_tomogram
-from tomadapt.io.volumes import open_target
 from tomadapt.io.zipped import zipped_fault
 
 pytest.importorskip("zarr")

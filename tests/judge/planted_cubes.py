@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import Acquisition, tilt_range
+from tomadapt.data.subtomograms import Indices
 from tomadapt.judge.noise import Noise, window
 from tomadapt.judge.refine import Refined
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.subtomograms import Indices
 
 BOX, VOXEL_A = 20, 16.0
 STATED = Acquisition(defocus_um=4.0, tilt_angles_deg=tilt_range(-60, 60, 4))

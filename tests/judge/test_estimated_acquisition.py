@@ -7,10 +7,10 @@ import pytest
 import torch
 from planted_cubes import BOX, STATED, STRUCTURES, VOXEL_A, balls, measured, planted, white
 
-from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.inputs.particles import ArrayVolumes
 from tomadapt.judge.acquisition import estimated_acquisition
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.subtomograms import Subtomograms
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARP = {

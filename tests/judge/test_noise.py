@@ -7,9 +7,9 @@ import pytest
 import torch
 from planted_cubes import BOX, Held, measured, white
 
+from tomadapt.data.subtomograms import Indices
 from tomadapt.judge.noise import Noise, smoothed, window
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.subtomograms import Indices
 
 POINTS = measured()
 

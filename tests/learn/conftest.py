@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.data.subtomograms import LabelledSubtomograms
+from tomadapt.inputs.particles import ArrayVolumes
 from tomadapt.learn.engine import make_fabric
-from tomadapt.subtomograms import LabelledSubtomograms
 
 MakeDomain = Callable[..., LabelledSubtomograms]
 

@@ -18,9 +18,9 @@ from tomadapt.learn.adversarial import (
 from tomadapt.learn.engine import SOURCE_DRAWS
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.networks import EXTRACTORS
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.learn.statistics import TargetStatistics
-from tomadapt.prediction import predict
 
 
 def softmax(x):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tomadapt.learn.consistency import consistency, mutual_information
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.learn.statistics import (
     SHARES,
@@ -16,7 +17,6 @@ from tomadapt.learn.statistics import (
     norm_layers,
 )
 from tomadapt.metrics import accuracy
-from tomadapt.prediction import predict
 
 
 class TestMutualInformation:

@@ -12,9 +12,9 @@ import torch
 from tomadapt.learn.adversarial import DEFAULT_RECIPE, AdversarialAdaptation, AdversarialOptions
 from tomadapt.learn.guard import choose
 from tomadapt.learn.method import Adaptation
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.learn.statistics import TargetStatistics
-from tomadapt.prediction import predict
 
 LN2 = math.log(2)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, Subtomograms
 from tomadapt.errors import ConfigError, MismatchError
-from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.inputs.particles import ArrayVolumes
 from tomadapt.learn.recolouring import recoloured
-from tomadapt.subtomograms import Indices, LabelledSubtomograms, Subtomograms
 
 
 @dataclass(frozen=True)

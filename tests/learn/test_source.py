@@ -10,6 +10,7 @@ import torch
 
 from tomadapt.errors import ConfigError, InputError, OutputError
 from tomadapt.learn.engine import EpochPlan
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import (
     PAPER_TRAINING,
     SourceTraining,
@@ -18,7 +19,6 @@ from tomadapt.learn.source import (
     with_snr_range,
 )
 from tomadapt.metrics import accuracy
-from tomadapt.prediction import predict
 
 
 def test_learns_planted_classes(make_domain, fabric):
@@ -103,7 +103,7 @@ class Planted:
 
 
 def planted_training(fabric, **options):
-    from tomadapt.subtomograms import LabelledSubtomograms
+    from tomadapt.data.subtomograms import LabelledSubtomograms
 
     source = Planted(40)
     data = LabelledSubtomograms(source, labels=np.arange(40) % 2, class_names=("a", "b"))

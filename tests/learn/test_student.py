@@ -9,12 +9,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tomadapt.data.subtomograms import LabelledSubtomograms
 from tomadapt.errors import ConfigError, MismatchError
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.learn.student import SoftLabelled, StudentTraining, train_student
 from tomadapt.metrics import accuracy
-from tomadapt.prediction import predict
-from tomadapt.subtomograms import LabelledSubtomograms
 
 TRAINING = StudentTraining(epochs=12, batch_size=16, snr_range=(0.5, 2.0), seed=1)
 

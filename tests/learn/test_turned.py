@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.learn.model import Model, ModelCard
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.turned import over_half_turns, turned_probabilities
-from tomadapt.prediction import predict
-from tomadapt.subtomograms import Subtomograms
 
 
 def new_model() -> Model:

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import BATCH_A
+from tomadapt.data.subtomograms import LabelledSubtomograms
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.simulate.dataset import SimulationConfig, make_templates, simulate_set
-from tomadapt.subtomograms import LabelledSubtomograms
 
 BLOBS = ((5.0, 1.0, 2.0, 1.0), (-4.0, 3.0, -2.0, 0.7), (0.0, -5.0, 3.0, 0.9), (2.0, 2.0, -6.0, 0.5))
 """x, y, z in voxels from the centre, and weight."""

@@ -7,15 +7,15 @@ from scipy.spatial.transform import Rotation
 
 from recover.conftest import phantom
 from tomadapt.acquisition import BATCH_A
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, MismatchError
-from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.inputs.particles import ArrayVolumes
 from tomadapt.recover.align import Aligner, AlignmentOptions, align, shift_grid
 from tomadapt.recover.fourier import MeasuredPoints, shell_power
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import angular_distance_deg
 from tomadapt.recover.symmetry import rotate_volume
 from tomadapt.simulate.dataset import open_set
-from tomadapt.subtomograms import Subtomograms
 
 
 def of_class(planted, label, count=8, snr=0.1):

@@ -3,17 +3,13 @@
 import numpy as np
 import pytest
 
+from tomadapt.data.cube_keys import key_of
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import InputError, MismatchError
+from tomadapt.inputs.particles import ArrayVolumes
 from tomadapt.io.extracted import cubes_digest
-from tomadapt.io.volumes import ArrayVolumes
-from tomadapt.prediction import Prediction
-from tomadapt.recover.labels import (
-    classified_particles,
-    key_of,
-    read_labels,
-    require_same_cubes,
-)
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.learn.prediction import Prediction
+from tomadapt.recover.labels import classified_particles, read_labels, require_same_cubes
 
 NO_DIGEST = "ignore:.*does not say of which cubes its labels are"
 pytestmark = pytest.mark.filterwarnings(NO_DIGEST)

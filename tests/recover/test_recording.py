@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError
-from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.inputs.particles import ArrayVolumes
 from tomadapt.recover.recording import (
     StatedRecording,
     contradiction,
     measured_points,
     recording_of,
 )
-from tomadapt.subtomograms import Subtomograms
 
 
 @pytest.fixture

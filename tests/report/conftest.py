@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tomadapt.acquisition import BATCH_A, BATCH_B
-from tomadapt.prediction import Prediction
+from tomadapt.learn.prediction import Prediction
 from tomadapt.report.content import Domain, Evaluation, ReportContent
 
 EIGHT = (

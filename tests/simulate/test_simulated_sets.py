@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 import tomadapt.simulate.dataset.making as module
 from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
+from tomadapt.data.subtomograms import LabelledSubtomograms, standardise
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
 from tomadapt.simulate.dataset import (
     SimulatedVolumes,
@@ -29,7 +30,6 @@ from tomadapt.simulate.dataset import (
 )
 from tomadapt.simulate.randomness import draw_poses
 from tomadapt.simulate.simulator import Simulator
-from tomadapt.subtomograms import LabelledSubtomograms, standardise
 
 SETTINGS: dict[str, Any] = {
     "classes": ["apoferritin", "null", "tric"],

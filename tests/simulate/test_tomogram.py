@@ -17,9 +17,10 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 import tomadapt.simulate.tomogram as module
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, OutputError
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io.particle_lists import read_particles
-from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.simulate.dataset import make_templates
 from tomadapt.simulate.reconstruction import SlabInversion
 from tomadapt.simulate.tilt_series import image_particles
@@ -32,7 +33,6 @@ from tomadapt.simulate.tomogram import (
     write_planted,
 )
 from tomadapt.tomograms.extraction import extract
-from tomadapt.tomograms.tomogram import Tomogram
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

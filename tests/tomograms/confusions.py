@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.tomograms.tomogram import Tomogram
+from tomadapt.data.tomogram import Tomogram
 
 Doubles = NDArray[np.float64]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError
 from tomadapt.tomograms.contrast import (
     DECISIVE_ERRORS,
@@ -17,7 +18,6 @@ from tomadapt.tomograms.contrast import (
     contrast_at,
     decide_sign,
 )
-from tomadapt.tomograms.tomogram import Tomogram
 
 VOXEL_A = 10.0
 RADIUS_A = 80.0

@@ -10,11 +10,11 @@ from planted_tilt_series import Particle, Series, write_warp
 
 from command_line import call
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.inputs.particles import open_target
 from tomadapt.io.extracted import cubes_digest, read_card, write_card
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.star import read_star
-from tomadapt.io.volumes import open_target
 from tomadapt.tomograms import extracting
 
 

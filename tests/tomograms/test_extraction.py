@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, OutputError
 from tomadapt.tomograms.extraction import (
     BAD_VOXELS,
@@ -18,7 +19,6 @@ from tomadapt.tomograms.extraction import (
     REACHES_OUT,
     extract,
 )
-from tomadapt.tomograms.tomogram import Tomogram
 
 Floats = NDArray[np.float64]
 RNG = np.random.default_rng(0)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from confusions import RADIUS_A, world
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError
 from tomadapt.tomograms.listed import listed_with_sign, placed, with_density_notes
 from tomadapt.tomograms.positions import Positions, listed_positions
-from tomadapt.tomograms.tomogram import Tomogram
 
 
 def written(path: Path, places_A: np.ndarray) -> Path:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 import tomadapt.tomograms.matched_filter as module
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError
 from tomadapt.simulate.tomogram import (
     PlantedTomogram,
@@ -26,7 +27,6 @@ from tomadapt.tomograms.matched_filter import (
     noise_power,
     profile,
 )
-from tomadapt.tomograms.tomogram import Tomogram
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.tomogram_files import open_tomogram
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.tomograms.background import random_background
 from tomadapt.tomograms.picking import PickingConfig, Picks, pick, sigma_for_A
-from tomadapt.tomograms.tomogram import Tomogram
 
 VOXEL_A = 10.0
 SHAPE = (84, 91, 96)

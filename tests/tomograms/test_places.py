@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from confusions import RADIUS_A, world
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.tomograms.contrast import contrast_at
 from tomadapt.tomograms.places import density_at, disjoint
-from tomadapt.tomograms.tomogram import Tomogram
 
 R_A = 1.2 * RADIUS_A
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.tomograms.picking import Picks
@@ -16,7 +17,6 @@ from tomadapt.tomograms.positions import (
     picked_positions,
     write_positions,
 )
-from tomadapt.tomograms.tomogram import Tomogram
 
 TOMOGRAM = Tomogram(np.zeros((40, 50, 60), np.float32), 10.0, name="0012")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError
 from tomadapt.tomograms.spectrum import tomogram_power
-from tomadapt.tomograms.tomogram import Tomogram
 
 NOISE = np.random.default_rng(0).normal(size=(40, 72, 80)).astype(np.float32)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from planted_tilt_series import CENTRE_A, VOXEL_A, Particle, Series, write_relion5, write_warp
 
-from tomadapt.io.tilt_stacks import open_tilt_stacks
+from tomadapt.tomograms.relion_stacks import open_tilt_stacks
 from tomadapt.tomograms.tilt_geometry import MIRROR, TiltGeometry
 
 SERIES = Series(tilts_deg=tuple(np.arange(-66.0, 49.0, 3.0).tolist()), in_plane_deg=100.0)

@@ -16,12 +16,12 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import PSEUDO_EXPERIMENTAL, Acquisition, tilt_range
+from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram
-from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.spectrum import MeanPower, cubes_power, tomogram_power
-from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import (
     CLEAR,
     TOLERANCE_DEG,

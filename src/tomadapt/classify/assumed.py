@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.classify.options import ClassifyOptions
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.io.voxel_sizes import STATED_TAKEN
 from tomadapt.recover.recording import Recording
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.positions import Positions
-from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import WedgeEstimate
 
 

@@ -31,28 +31,28 @@ from tomadapt.classify.stacks import (
     stack_names,
     write_stack_labels,
 )
+from tomadapt.data.cube_keys import DIGEST_KEY, CubeKeys, key_of
+from tomadapt.data.subtomograms import Indices, Subtomograms
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.heard import heard
-from tomadapt.io.atomic import write_json
-from tomadapt.io.tilt_stacks import particle_file
-from tomadapt.io.volumes import Contrast, open_target
+from tomadapt.inputs.particles import Contrast, open_target
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.screen import Screen, least_shell, screen_all
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
-from tomadapt.pipeline import StageClock, require_own
-from tomadapt.progress import StageBars
-from tomadapt.recover.labels import DIGEST_KEY, CubeKeys, key_of
 from tomadapt.recover.recording import StatedRecording, recording_of
 from tomadapt.report.judged_page import write_judged_report
-from tomadapt.simulate.dataset import versions
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.heard import heard
+from tomadapt.runs.progress import StageBars
+from tomadapt.runs.stages import StageClock, require_own
+from tomadapt.runs.versions import versions
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.subtomograms import Indices, Subtomograms
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import reconstruct_to_folder
 from tomadapt.tomograms.positions import require_elsewhere
+from tomadapt.tomograms.relion_stacks import particle_file
 from tomadapt.tomograms.tilt_stacks import TiltStackExtraction
 
 _SIGN_SAMPLE = 64
@@ -66,8 +66,8 @@ class CubesOptions(BaseModel):
     Parameters
     ----------
     cubes
-        What :func:`~tomadapt.io.volumes.open_target` opens, or a STAR file of CTF-premultiplied 2D
-        tilt stacks.
+        What :func:`~tomadapt.inputs.particles.open_target` opens, or a STAR file of
+        CTF-premultiplied 2D tilt stacks.
     classes
         Label → structure; ``null`` needs none.
     folder

@@ -17,21 +17,21 @@ from scipy.spatial import cKDTree
 
 from tomadapt.classify.matched_source import Geometry
 from tomadapt.classify.options import ClassifyOptions
+from tomadapt.data.subtomograms import Indices
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.volumes import Contrast
+from tomadapt.inputs.particles import Contrast
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.screen import Screen, Screened, least_shell, screen_all
-from tomadapt.progress import progress_bar
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.subtomograms import Indices
+from tomadapt.runs.progress import progress_bar
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extraction import extract
 from tomadapt.tomograms.listed import placed, with_density_notes
 from tomadapt.tomograms.matched_filter import Candidates, Level, find_candidates
 from tomadapt.tomograms.picking import Picks
 from tomadapt.tomograms.positions import Positions, picked_positions
-from tomadapt.tomograms.tomogram import Tomogram
 
 LEAST_NATS = 5.0
 """A maximum of the matched filter is a pick from this evidence of a wanted structure on."""

@@ -14,24 +14,24 @@ from numpy.typing import NDArray
 from tomadapt.classify.find import CleanCubes, Finder, overlaps
 from tomadapt.classify.matched_source import Geometry, choose_geometry
 from tomadapt.classify.options import ClassifyOptions
-from tomadapt.heard import heard
-from tomadapt.io.atomic import write_json
+from tomadapt.data.tomogram import Tomogram
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
-from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.learn.engine import make_fabric
-from tomadapt.pipeline import StageClock, require_own
-from tomadapt.progress import StageBars
 from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.heard import heard
+from tomadapt.runs.progress import StageBars
+from tomadapt.runs.stages import StageClock, require_own
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import extract_to_folder
 from tomadapt.tomograms.matched_filter import Level
 from tomadapt.tomograms.positions import Positions, require_elsewhere
-from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import WedgeEstimate, compare_with_stated, tomogram_wedge
 
 

@@ -25,13 +25,13 @@ from tomadapt.classify.judged_summary import (
 from tomadapt.classify.results import (
     write_also,
 )
-from tomadapt.io.atomic import write_json
 from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, write_star
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.report.judged_content import JudgedContent, Marker, Slice
 from tomadapt.report.judged_page import write_judged_report
-from tomadapt.simulate.dataset import versions
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.versions import versions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.positions import REASON, write_rejected
 

@@ -14,12 +14,12 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import Acquisition, overfocus
 from tomadapt.classify.results import CLASS_NUMBER, FDR, NO_CLASS, SCORE, SECOND, UNKNOWN
-from tomadapt.io.atomic import atomic_path
+from tomadapt.data.cube_keys import CubeKeys
 from tomadapt.io.extracted import CLASS_NAME, KIND
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.verdicts import JUNK_KINDS, Verdicts
-from tomadapt.recover.labels import CubeKeys
 from tomadapt.report.judged_content import Example, JudgedContent
+from tomadapt.runs.atomic import atomic_path
 from tomadapt.simulate.simulator import NULL_CLASS
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")

@@ -20,14 +20,14 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from tomadapt.classify.options import SourceOptions
+from tomadapt.data.subtomograms import JoinedMixable, LabelledSubtomograms, Subtomograms
 from tomadapt.errors import ConfigError
-from tomadapt.io.atomic import locked, output_folder, write_json
-from tomadapt.io.json_files import json_object
 from tomadapt.learn.model import Model
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.source import SourceTraining
-from tomadapt.pipeline import trained_model
-from tomadapt.progress import progress_bar
+from tomadapt.runs.atomic import locked, output_folder, write_json
+from tomadapt.runs.json_files import json_object
+from tomadapt.runs.progress import progress_bar
 from tomadapt.simulate.dataset import (
     SimulatedVolumes,
     SimulationConfig,
@@ -38,7 +38,7 @@ from tomadapt.simulate.dataset import (
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.structures import template
 from tomadapt.structures.resampling import box_for_extent
-from tomadapt.subtomograms import JoinedMixable, LabelledSubtomograms, Subtomograms
+from tomadapt.workflows.models import trained_model
 
 VERSION = 1
 """Counted up when the same options come to give another model."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from tomadapt.classify.stacks import stacks_transfers
-from tomadapt.io.atomic import output_folder
-from tomadapt.io.volumes import CONTRADICTED, open_target
+from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.inputs.particles import CONTRADICTED, open_target
 from tomadapt.judge.groups import Transfers
 from tomadapt.judge.noise import Noise
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.recording import Recording, StatedRecording, contradiction, recording_of
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.runs.atomic import output_folder
 from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
 
 
@@ -44,7 +44,7 @@ class MeasuredCubes:
         Parameters
         ----------
         path
-            What :func:`~tomadapt.io.volumes.open_target` opens, or a STAR file.
+            What :func:`~tomadapt.inputs.particles.open_target` opens, or a STAR file.
         stated
             What the user says of tilts and optics.
         voxel_size_A

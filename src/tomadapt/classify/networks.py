@@ -10,15 +10,16 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from tomadapt.classify.matched_source import MatchedSource
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import MismatchError
-from tomadapt.io.volumes import inverted
+from tomadapt.inputs.particles import inverted
 from tomadapt.learn.adversarial import AdversarialAdaptation, AdversarialOptions
 from tomadapt.learn.model import Model
+from tomadapt.learn.prediction import Prediction, predict
 from tomadapt.learn.proportions import corrected, estimate_proportions, with_proportions
 from tomadapt.learn.statistics import TargetStatistics
-from tomadapt.pipeline import StageClock, adapted_model
-from tomadapt.prediction import Prediction, predict
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.runs.stages import StageClock
+from tomadapt.workflows.models import adapted_model
 
 
 @dataclass(frozen=True, eq=False)

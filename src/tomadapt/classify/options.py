@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.io.volumes import Contrast
+from tomadapt.inputs.particles import Contrast
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.picking import PickingConfig

@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from tomadapt.classify.assumed import tomogram_assumptions
 from tomadapt.classify.matched_source import Geometry, MatchedSource
 from tomadapt.classify.options import ClassifyOptions
-from tomadapt.io.atomic import write_json
+from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.io.extracted import CLASS_NAME, SUBTOMOGRAM
 from tomadapt.io.label_zarr import write_label_zarr
 from tomadapt.io.particle_lists import ParticleList, write_copick, write_csv, write_star
 from tomadapt.learn.model import Model
-from tomadapt.prediction import Prediction
+from tomadapt.learn.prediction import Prediction
 from tomadapt.report.collect import EXAMPLES, report_content
 from tomadapt.report.content import Domain, Evaluation
 from tomadapt.report.page import write_report
 from tomadapt.report.style import method_title
-from tomadapt.simulate.dataset import versions
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.versions import versions
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.positions import REASON, Positions, write_rejected
-from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import WedgeEstimate
 
 CLASS_NUMBER, SCORE = "rlnClassNumber", "tomadaptScore"

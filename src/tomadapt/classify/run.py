@@ -21,16 +21,17 @@ from tomadapt.classify.matched_source import (
 from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.results import Findings, write_results
+from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError
-from tomadapt.heard import heard
-from tomadapt.io.atomic import write_json
+from tomadapt.inputs.particles import ArrayVolumes
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
-from tomadapt.io.tomogram_files import open_tomogram
-from tomadapt.io.volumes import ArrayVolumes
 from tomadapt.learn.engine import make_fabric
-from tomadapt.pipeline import StageClock, require_own
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.heard import heard
+from tomadapt.runs.stages import StageClock, require_own
 from tomadapt.tomograms.background import random_background
 from tomadapt.tomograms.contrast import Sign, blob_contrast, decide_sign
 from tomadapt.tomograms.extracting import extract_to_folder
@@ -42,7 +43,6 @@ from tomadapt.tomograms.positions import (
     picked_positions,
     require_elsewhere,
 )
-from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import compare_with_stated, tomogram_wedge
 
 BACKGROUND_CUBES = 64

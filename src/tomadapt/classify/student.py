@@ -17,12 +17,12 @@ from tomadapt.classify.judged_summary import (
 )
 from tomadapt.classify.student_labels import StudentLabels
 from tomadapt.classify.teaching import FEWEST, JudgedTarget, Taught, taught
-from tomadapt.heard import heard
-from tomadapt.io.atomic import write_json
+from tomadapt.data.cube_keys import DIGEST_KEY, CubeKeys, key_of
 from tomadapt.learn.engine import make_fabric
-from tomadapt.pipeline import StageClock, require_own
-from tomadapt.recover.labels import DIGEST_KEY, CubeKeys, key_of
-from tomadapt.simulate.dataset import versions
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.heard import heard
+from tomadapt.runs.stages import StageClock, require_own
+from tomadapt.runs.versions import versions
 
 LEAST_AGREEMENT = 0.8
 UNSURE_SHARE = 0.25

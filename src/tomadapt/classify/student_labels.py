@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.classify.judged_summary import LABEL_COLUMNS
-from tomadapt.io.atomic import atomic_path
+from tomadapt.data.cube_keys import CubeKeys
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.mixture import false_discovery_rates
 from tomadapt.judge.verdicts import Verdicts
-from tomadapt.recover.labels import CubeKeys
+from tomadapt.runs.atomic import atomic_path
 from tomadapt.simulate.simulator import NULL_CLASS
 
 ABOVE = "above the rate"

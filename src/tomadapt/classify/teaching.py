@@ -22,8 +22,9 @@ from tomadapt.classify.matched_source import choose_geometry, defoci_um
 from tomadapt.classify.measured import MeasuredCubes
 from tomadapt.classify.options import SourceOptions
 from tomadapt.classify.student_labels import OTHER, JudgedCubes
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.errors import ConfigError
-from tomadapt.io.volumes import inverted
+from tomadapt.inputs.particles import inverted
 from tomadapt.judge.groups import Some
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
@@ -38,12 +39,11 @@ from tomadapt.learn.student import (
     train_student,
 )
 from tomadapt.learn.turned import over_half_turns
-from tomadapt.pipeline import StageClock
-from tomadapt.progress import StageBars
+from tomadapt.runs.progress import StageBars
+from tomadapt.runs.stages import StageClock
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.simulate.stream import stream
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.tomograms.contrast import Sign
 
 HELD_OUT = 0.2

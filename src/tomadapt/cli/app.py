@@ -83,11 +83,11 @@ def _exit_with(error: TomadaptError) -> NoReturn:
 def _of_the_system(error: OSError) -> TomadaptError:
     """What the operating system refused and no module has put into better words.
 
-    All outputs are written through :mod:`tomadapt.io.atomic`, so that what is left is a full disk
+    All outputs are written through :mod:`tomadapt.runs.atomic`, so that what is left is a full disk
     (temporary files, standard output) or an input.
     """
     from tomadapt.errors import InputError
-    from tomadapt.io.atomic import NO_SPACE, output_error
+    from tomadapt.runs.atomic import NO_SPACE, output_error
 
     name = error.filename or "standard output or a temporary file"
     if error.errno in NO_SPACE:

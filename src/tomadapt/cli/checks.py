@@ -35,8 +35,8 @@ def self_check(
     from rich.table import Table
 
     from tomadapt.acquisition import NAMED_ACQUISITIONS, Acquisition
-    from tomadapt.config import load_config
     from tomadapt.simulate.selfcheck import run_checks
+    from tomadapt.workflows.config import load_config
 
     recorded = NAMED_ACQUISITIONS.get(acquisition)
     if recorded is None and not Path(acquisition).suffix and not Path(acquisition).exists():
@@ -156,7 +156,7 @@ def benchmark(
     import json
 
     from tomadapt.benchmark import benchmark as measure
-    from tomadapt.io.atomic import write_json
+    from tomadapt.runs.atomic import write_json
 
     chosen = checked_device(device)
     if json_out is not None:

@@ -265,7 +265,7 @@ def _tomogram(
     from tomadapt.classify.judged import classify_by_likelihood
     from tomadapt.classify.options import ClassifyOptions
     from tomadapt.classify.run import classify as by_network
-    from tomadapt.config import parse
+    from tomadapt.workflows.config import parse
 
     listed = asked["--particles"] is not None
     idle = ("--sigma-nm", "--threshold", "--ratio") if listed else ("--pixel-size", "--tomograms")
@@ -280,7 +280,7 @@ def _tomogram(
 def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
     from tomadapt.classify.cubes import CubesOptions, classify_cubes, classify_cubes_by_network
     from tomadapt.classify.student import classify_cubes_by_student
-    from tomadapt.config import parse
+    from tomadapt.workflows.config import parse
 
     options = parse(values, CubesOptions, where="classify")
     if options.method == "likelihood":

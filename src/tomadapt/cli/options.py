@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tomadapt.subtomograms import LabelledSubtomograms
+    from tomadapt.data.subtomograms import LabelledSubtomograms
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)]
@@ -122,7 +122,7 @@ def open_labelled(path: Path, snr: float | None) -> LabelledSubtomograms:
 
 
 def open_unlabelled(path: Path, voxel_size: float | None, contrast: str, snr: float | None) -> Any:
-    from tomadapt.io.volumes import open_target
+    from tomadapt.inputs.particles import open_target
 
     chosen: Any = one_of("--contrast", contrast, ("measure", "positive", "negative"))
     return open_target(path, voxel_size_A=voxel_size, contrast=chosen, snr=snr)
@@ -131,7 +131,7 @@ def open_unlabelled(path: Path, voxel_size: float | None, contrast: str, snr: fl
 def require_writable(out: Path) -> None:
     """Find out before work starts that an output file can be written."""
     from tomadapt.errors import OutputError
-    from tomadapt.io.atomic import output_folder
+    from tomadapt.runs.atomic import output_folder
 
     if out.is_dir():
         raise OutputError(
@@ -150,7 +150,7 @@ def holds_cubes(path: Path) -> bool:
     never so small. Whatever cannot be read is for the reader of tomograms to refuse.
     """
     from tomadapt.errors import TomadaptError
-    from tomadapt.io.tomogram_files import volume_shape
+    from tomadapt.inputs.tomogram import volume_shape
 
     suffix = path.suffix.lower()
     if path.is_dir():

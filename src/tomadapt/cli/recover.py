@@ -33,9 +33,9 @@ from tomadapt.cli.recovery_inputs import (
 )
 
 if TYPE_CHECKING:
+    from tomadapt.data.subtomograms import Subtomograms
     from tomadapt.recover.average import AveragingOptions
     from tomadapt.recover.recording import Recording
-    from tomadapt.subtomograms import Subtomograms
 
 SetPath = Annotated[
     Path,
@@ -88,11 +88,11 @@ def align(
 ) -> None:
     """Find the rotation and shift of every particle against a reference map."""
     from tomadapt.learn.engine import make_fabric
-    from tomadapt.progress import progress_bar
     from tomadapt.recover.align import Aligner, AlignmentOptions
     from tomadapt.recover.align import align as run
     from tomadapt.recover.fourier import shell_power
     from tomadapt.recover.pose_files import require_pose_file, write_poses
+    from tomadapt.runs.progress import progress_bar
 
     require_one_process()
     require_pose_file(out)
@@ -151,13 +151,13 @@ def average(
 ) -> None:
     """Average each class into a map with half maps and FSC; run again after an interruption."""
     from tomadapt.learn.engine import make_fabric
-    from tomadapt.progress import progress_bar
     from tomadapt.recover.align import AlignmentOptions
     from tomadapt.recover.average import AveragingOptions
     from tomadapt.recover.averages import average_classes
     from tomadapt.recover.labels import read_labels
     from tomadapt.recover.rotations import symmetry_group
     from tomadapt.report.structures_page import write_structures_page
+    from tomadapt.runs.progress import progress_bar
 
     require_one_process()
     symmetry_group(symmetry)
@@ -237,11 +237,11 @@ def discover(
     """Cluster particles by features, average clusters, and find those that no class explains."""
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
-    from tomadapt.progress import progress_bar
     from tomadapt.recover.clusters import ClusterOptions, cluster, require_enough
     from tomadapt.recover.discover import CLUSTER_AVERAGING, DiscoveryOptions, describe
     from tomadapt.recover.discover import discover as run
     from tomadapt.report.structures_page import found_columns, write_structures_page
+    from tomadapt.runs.progress import progress_bar
     from tomadapt.simulate.dataset import SimulationConfig, make_templates
 
     require_one_process()
@@ -298,7 +298,7 @@ def discover(
 
 def _made(data: Subtomograms, recording: Recording, options: AveragingOptions) -> dict[str, str]:
     """How averages were made, for people."""
-    from tomadapt.simulate.dataset import versions
+    from tomadapt.runs.versions import versions
 
     return {
         "particles": f"{len(data)} of {data.box}³ voxels of {data.voxel_size_A:g} Å",

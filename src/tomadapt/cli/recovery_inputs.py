@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tomadapt.data.subtomograms import Subtomograms
     from tomadapt.recover.recording import Recording
-    from tomadapt.subtomograms import Subtomograms
 
 
 def read_particles(

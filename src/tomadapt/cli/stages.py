@@ -37,10 +37,10 @@ def simulate(
     device: Device = "auto",
 ) -> None:
     """Simulate a set of subtomograms; run again after an interruption to finish it."""
-    from tomadapt.config import load_config
     from tomadapt.learn.engine import make_fabric
-    from tomadapt.progress import progress_bar
+    from tomadapt.runs.progress import progress_bar
     from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+    from tomadapt.workflows.config import load_config
 
     require_one_process()
     settings = load_config(config, SimulationConfig)
@@ -82,7 +82,6 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a source model (F and C) on a labelled set."""
-    from tomadapt.config import parse
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.recolouring import own_snr, recoloured
     from tomadapt.learn.source import (
@@ -92,7 +91,8 @@ def train(
         train_source,
         with_snr_range,
     )
-    from tomadapt.progress import progress_bar
+    from tomadapt.runs.progress import progress_bar
+    from tomadapt.workflows.config import parse
 
     base = PAPER_TRAINING if one_of("--recipe", recipe, RECIPES) == "paper" else SourceTraining()
     data = open_labelled(source, snr)
@@ -168,7 +168,6 @@ def adapt(
     device: Device = "auto",
 ) -> None:
     """Adapt a source model to an unlabelled target, by 3D-ADA (Algorithm 1) or a baseline."""
-    from tomadapt.config import parse
     from tomadapt.errors import ConfigError
     from tomadapt.learn.adversarial import PAPER_RECIPE, AdversarialOptions
     from tomadapt.learn.catalogue import METHODS, default_options
@@ -177,8 +176,9 @@ def adapt(
     from tomadapt.learn.most_consistent import as_in_target
     from tomadapt.learn.recolouring import own_snr, recoloured
     from tomadapt.learn.statistics import PartialStatistics
-    from tomadapt.progress import progress_bar
+    from tomadapt.runs.progress import progress_bar
     from tomadapt.simulate.dataset import require_independent
+    from tomadapt.workflows.config import parse
 
     base = PAPER_RECIPE if one_of("--recipe", recipe, RECIPES) == "paper" else AdversarialOptions()
     chosen: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
@@ -242,8 +242,8 @@ def predict(
     """Label every particle of a target, in order."""
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
-    from tomadapt.prediction import predict as predict_all
-    from tomadapt.prediction import require_prediction_file
+    from tomadapt.learn.prediction import predict as predict_all
+    from tomadapt.learn.prediction import require_prediction_file
 
     require_prediction_file(out)
     loaded = Model.load(model)

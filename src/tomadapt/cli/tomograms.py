@@ -19,9 +19,9 @@ from tomadapt.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from tomadapt.data.tomogram import Tomogram
     from tomadapt.io.particle_lists import ParticleList
     from tomadapt.tomograms.picking import PickingConfig
-    from tomadapt.tomograms.tomogram import Tomogram
 
 TomogramFile = Annotated[
     Path, typer.Argument(metavar="TOMOGRAM", help=".mrc, .rec, .em, .hdf or OME-Zarr.")
@@ -232,8 +232,8 @@ def known_contrast(value: str) -> Any:
 def picking_config(
     sigma_nm: float | None, ratio: float, threshold: float | None, distance_nm: float | None
 ) -> PickingConfig:
-    from tomadapt.config import parse
     from tomadapt.tomograms.picking import PickingConfig
+    from tomadapt.workflows.config import parse
 
     values: dict[str, Any] = {"ratio": ratio, "threshold": threshold}
     if sigma_nm is not None:
@@ -244,7 +244,7 @@ def picking_config(
 
 
 def _open(path: Path, voxel_size: float | None) -> Tomogram:
-    from tomadapt.io.tomogram_files import open_tomogram
+    from tomadapt.inputs.tomogram import open_tomogram
 
     # Its sign as it is in the file: what it means is measured or stated next.
     return open_tomogram(path, contrast="positive", voxel_size_A=voxel_size)

@@ -25,7 +25,7 @@ def run(
     device: Device = "auto",
 ) -> None:
     """Do all of it, from structures to a report; run again to finish an interrupted run."""
-    from tomadapt.config import RunConfig, load_config
+    from tomadapt.workflows.config import RunConfig, load_config
 
     _run(load_config(config, RunConfig), out, device)
 
@@ -37,13 +37,13 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Run the main job on the built-in structures: a few minutes on two CPU cores."""
-    from tomadapt.pipeline import demo_config
+    from tomadapt.workflows.run import demo_config
 
     _run(demo_config(seed), out, device)
 
 
 def _run(config: Any, out: Path, device: str) -> None:
-    from tomadapt.pipeline import run as run_pipeline
+    from tomadapt.workflows.run import run as run_pipeline
 
     require_one_process()
     summary = run_pipeline(

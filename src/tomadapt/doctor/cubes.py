@@ -13,11 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.doctor.density import contrast_of, measured, sample_findings, spectrum_findings
 from tomadapt.doctor.findings import Finding, note, ok, problem, warning
 from tomadapt.doctor.kinds import Format
 from tomadapt.doctor.volumes import header_findings, shape_finding, voxel_size_finding
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.inputs.particles import (
+    CONTRADICTED,
+    ArrayVolumes,
+    measured_contrast,
+    open_target,
+    require_cubes,
+)
 from tomadapt.io.arrays import find_cubes, open_npy
 from tomadapt.io.cube_folders import cube_folder
 from tomadapt.io.em import open_em
@@ -25,16 +33,8 @@ from tomadapt.io.extracted import CUBES, read_extracted
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.particle_lists import read_particles
-from tomadapt.io.volumes import (
-    CONTRADICTED,
-    ArrayVolumes,
-    measured_contrast,
-    open_target,
-    require_cubes,
-)
 from tomadapt.io.voxel_sizes import NAMED_OTHERWISE
 from tomadapt.simulate.dataset import open_set
-from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.spectrum import cubes_power
 
 _MOST_CUBES, _MOST_VOXELS = 500, 2**24

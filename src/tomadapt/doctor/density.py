@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.doctor.findings import Finding, note, ok, problem, warning, words_of
 from tomadapt.errors import TomadaptError
-from tomadapt.tomograms.filling import FILLED, constant_cells
+from tomadapt.inputs.filling import FILLED, constant_cells
 from tomadapt.tomograms.spectrum import MeanPower
-from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge import CLEAR, WedgeEstimate, estimate_wedge, orientation_fault
 
 _TILE, _TILES = 32, 4

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from tomadapt.errors import ConfigError, InputError, TomadaptError
+from tomadapt.inputs.tomogram import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
 from tomadapt.io.em import read_em_header
 from tomadapt.io.extracted import is_extracted
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import read_header
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.star import read_text
-from tomadapt.io.tomogram_files import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
 from tomadapt.io.zipped import zipped_fault
 from tomadapt.structures.atoms import MODEL_SUFFIXES
 

@@ -11,11 +11,11 @@ import torch
 from pydantic import BaseModel
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.config import FileDomain, RunConfig, load_config, read_toml
 from tomadapt.doctor.findings import Finding, note, ok, problem
 from tomadapt.errors import TomadaptError
 from tomadapt.learn.model import Model
 from tomadapt.simulate.dataset import SimulationConfig
+from tomadapt.workflows.config import FileDomain, RunConfig, load_config, read_toml
 
 _CONFIGURATIONS: dict[type[BaseModel], str] = {
     RunConfig: "a whole run",
@@ -62,7 +62,7 @@ def configuration_findings(path: Path) -> Iterator[Finding]:
     Raises
     ------
     TomadaptError
-        As :func:`tomadapt.config.load_config`.
+        As :func:`tomadapt.workflows.config.load_config`.
     """
     kind = _configuration_of(path)
     config: Any = load_config(path, kind)

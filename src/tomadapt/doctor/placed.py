@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.doctor.findings import Finding, ok, problem, warning, words_of
 from tomadapt.errors import TomadaptError
-from tomadapt.io.tomogram_files import open_tomogram
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.tomograms.contrast import ContrastMeasure, unlike_particles
 from tomadapt.tomograms.listed import FEW, clearest, measured_at, placed, radii_of_any_A, too_few
 from tomadapt.tomograms.places import CHECK
 from tomadapt.tomograms.positions import Positions
-from tomadapt.tomograms.tomogram import Tomogram
 
 
 @dataclass(frozen=True)

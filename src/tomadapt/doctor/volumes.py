@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.doctor.density import (
     contrast_finding,
     measured,
@@ -18,17 +19,16 @@ from tomadapt.doctor.findings import Finding, note, ok, problem, warning
 from tomadapt.doctor.kinds import Format
 from tomadapt.doctor.structures import map_findings
 from tomadapt.errors import ConfigError
+from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io.em import read_em_header
 from tomadapt.io.hdf import open_hdf
 from tomadapt.io.mrc import MrcHeader, read_header
 from tomadapt.io.ome_zarr import FEW_MISSING, NOT_STORED, open_ome_zarr
-from tomadapt.io.tomogram_files import open_tomogram
 from tomadapt.io.voxel_sizes import LARGEST_A, NAMED_OTHERWISE, SMALLEST_A
 from tomadapt.structures.atoms import bare_name
 from tomadapt.structures.maps import MAP_SUFFIXES
 from tomadapt.tomograms.names import plain_name
 from tomadapt.tomograms.spectrum import tomogram_power
-from tomadapt.tomograms.tomogram import Tomogram
 
 STATE_VOXEL_SIZE = "give --voxel-size in Å to the commands that read it"
 _STANDS_FOR_UNKNOWN_A = 1.0

@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from tomadapt.acquisition import BATCH_A
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.experiments.other_software import Aligned, by_acryo, by_relion
 from tomadapt.experiments.particles import SimulateTask
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
-from tomadapt.io.atomic import write_text
 from tomadapt.learn.engine import make_fabric
 from tomadapt.recover.align import Aligner, AlignmentOptions, align
 from tomadapt.recover.fourier import shell_power
 from tomadapt.recover.recording import measured_points
 from tomadapt.recover.rotations import angular_distance_deg
+from tomadapt.runs.atomic import write_text
 from tomadapt.simulate.dataset import SimulationConfig, make_templates
-from tomadapt.subtomograms import Subtomograms
 
 STRUCTURES = ("ribosome_70s", "ribosome_30s", "spliceosome")
 PARTICLES = {"smoke": 2, "reduced": 8, "paper": 64}

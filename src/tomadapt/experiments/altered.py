@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from tomadapt.io.atomic import output_folder
+from tomadapt.inputs.particles import open_target
 from tomadapt.io.mrc_writing import write_mrc
-from tomadapt.io.volumes import open_target
+from tomadapt.runs.atomic import output_folder
 from tomadapt.structures import template
 
 _VOXEL_A, _BOX = 4.6, 96

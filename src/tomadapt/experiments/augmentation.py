@@ -13,8 +13,8 @@ from tomadapt.experiments.domains import Batches, Cell
 from tomadapt.experiments.records import Planned, collect, read_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import cell, footnotes, heading, markdown, select
-from tomadapt.io.atomic import write_text
 from tomadapt.metrics import binomial_interval
+from tomadapt.runs.atomic import write_text
 
 COMPARED = ("source_only", "target_statistics", "ada")
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.experiments.records import Row
 from tomadapt.experiments.scales import SCALES
 from tomadapt.experiments.tables import markdown
 from tomadapt.fsc import phases_randomised, shell_numbers
-from tomadapt.io.volumes import ArrayVolumes
+from tomadapt.inputs.particles import ArrayVolumes
 from tomadapt.learn.model import Model
+from tomadapt.learn.prediction import predict
 from tomadapt.metrics import binomial_interval
-from tomadapt.prediction import predict
-from tomadapt.subtomograms import Subtomograms
 
 
 @dataclass(frozen=True)

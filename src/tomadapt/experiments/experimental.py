@@ -9,7 +9,7 @@ from tomadapt.acquisition import PSEUDO_EXPERIMENTAL, Acquisition, tilt_range
 from tomadapt.experiments.complexes import Complex, structure_files
 from tomadapt.experiments.particles import LabelledFolder, Particles, SimulateTask
 from tomadapt.experiments.scales import Scale
-from tomadapt.io.volumes import Contrast
+from tomadapt.inputs.particles import Contrast
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.simulate.simulator import NULL_CLASS
 
@@ -88,7 +88,7 @@ class ExperimentalSet:
         voxel_size_A
             In Å, where the files do not say it.
         contrast
-            As for :func:`tomadapt.io.volumes.open_target`.
+            As for :func:`tomadapt.inputs.particles.open_target`.
         """
         if data is None or not (data / self.name).is_dir():
             return None

@@ -16,10 +16,10 @@ from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.recovered_figure import LABELS, draw_recovered, recovered_table
 from tomadapt.experiments.recovered_task import RecoveredTask
 from tomadapt.experiments.scales import Setting
-from tomadapt.io.atomic import write_text
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.compare import Comparison
 from tomadapt.report.style import write_figure
+from tomadapt.runs.atomic import write_text
 
 SOURCE_SNR = 0.05
 """Like the stand-in's: the paper advises a similar or slightly lower one."""

@@ -16,10 +16,10 @@ from sklearn.neighbors import NearestNeighbors
 from tomadapt.experiments.domains import Batches, Cell
 from tomadapt.experiments.novel_figure import draw_novel
 from tomadapt.experiments.scales import Setting
-from tomadapt.io.atomic import atomic_path, write_text
-from tomadapt.prediction import predict
+from tomadapt.learn.prediction import predict
 from tomadapt.report.embedding import embed
 from tomadapt.report.style import write_figure
+from tomadapt.runs.atomic import atomic_path, write_text
 
 NOVEL = ("2gho", "1f4a")
 """The paper's, and what stands in for it."""

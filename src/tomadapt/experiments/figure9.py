@@ -16,9 +16,9 @@ from tomadapt.experiments.novel_table import novel_table
 from tomadapt.experiments.novel_task import NovelTask
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
-from tomadapt.io.atomic import write_text
 from tomadapt.recover.clusters import ClusterOptions
 from tomadapt.recover.discover import DiscoveryOptions
+from tomadapt.runs.atomic import write_text
 
 CLUSTERS = 100
 """As in the paper; a quarter of the particles where they are few."""

@@ -19,9 +19,9 @@ import torch
 
 from tomadapt.errors import InputError
 from tomadapt.experiments.task import Task
-from tomadapt.io.atomic import locked, output_folder, write_json
-from tomadapt.io.json_files import json_object
-from tomadapt.simulate.dataset import versions
+from tomadapt.runs.atomic import locked, output_folder, write_json
+from tomadapt.runs.json_files import json_object
+from tomadapt.runs.versions import versions
 
 if TYPE_CHECKING:
     from distributed import Client

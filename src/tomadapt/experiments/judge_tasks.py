@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import LabelledSubtomograms
 from tomadapt.experiments.grid import read_record
 from tomadapt.experiments.models import CHECKPOINT, MODEL, ModelTask
 from tomadapt.experiments.particles import Particles
@@ -28,7 +29,6 @@ from tomadapt.learn.student import (
 from tomadapt.learn.turned import over_half_turns
 from tomadapt.metrics import accuracy
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.subtomograms import LabelledSubtomograms
 
 PROBABILITIES, RECORD = "probabilities.npz", "record.json"
 

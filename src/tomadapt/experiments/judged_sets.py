@@ -20,17 +20,17 @@ from tomadapt.classify.cubes import CubesOptions, classify_cubes
 from tomadapt.classify.judged import classify_by_likelihood
 from tomadapt.classify.options import ClassifyOptions, SourceOptions
 from tomadapt.classify.stacks import stacks_transfers
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import InputError
 from tomadapt.experiments.decoys import phase_randomised
 from tomadapt.experiments.records import Row
-from tomadapt.io.volumes import ArrayVolumes, open_target
+from tomadapt.inputs.particles import ArrayVolumes, open_target
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import wanted_structures
 from tomadapt.learn.calibration import calibration_error
 from tomadapt.recover.recording import StatedRecording
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.tilt_stacks import reconstruct_tilt_stacks
 
 HOMOLOGUE = "5mrc"

@@ -22,7 +22,7 @@ from tomadapt.experiments.judged_sets import STATED, Judged, judge_set
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
-from tomadapt.io.atomic import output_folder, write_text
+from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.structures import read_atomic_model
 
 SET = "cryojax_snr0.05"

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import model_validator
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, same_voxel_size
 from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.experiments.particles import (
     LabelledFolder,
@@ -20,10 +21,9 @@ from tomadapt.experiments.task import Task
 from tomadapt.learn.catalogue import METHODS, MethodOptions, default_options
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.metrics import accuracy, effective_classes
-from tomadapt.prediction import predict
-from tomadapt.subtomograms import LabelledSubtomograms, same_voxel_size
 
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.pt"
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import LabelledSubtomograms
 from tomadapt.errors import ConfigError
 from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.task import Task
 from tomadapt.learn.engine import make_fabric
-from tomadapt.prediction import predict
+from tomadapt.learn.prediction import predict
 from tomadapt.recover.averages import AveragedClass
 from tomadapt.recover.clusters import ClusterOptions, best_cluster_f1, cluster
 from tomadapt.recover.compare import MapComparison
@@ -28,7 +29,6 @@ from tomadapt.recover.discover import (
 from tomadapt.recover.recording import measured_points
 from tomadapt.recover.unknown import auroc, unknown_scores
 from tomadapt.simulate.dataset import make_templates
-from tomadapt.subtomograms import LabelledSubtomograms
 
 
 class NovelTask(Task):

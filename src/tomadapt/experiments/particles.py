@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from tomadapt.data.subtomograms import LabelledSubtomograms
 from tomadapt.experiments.task import Description, Task
-from tomadapt.io.labelled import open_labelled_folder
-from tomadapt.io.volumes import Contrast, open_target
+from tomadapt.inputs.labelled import open_labelled_folder
+from tomadapt.inputs.particles import Contrast, open_target
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.simulate.dataset import SimulationConfig, make_templates, open_set, simulate_set
-from tomadapt.subtomograms import LabelledSubtomograms
 
 Parts = tuple[LabelledSubtomograms, LabelledSubtomograms | None]
 """Particles to train on or adapt to, and those held out."""
@@ -135,7 +135,7 @@ class RecordedParticles(Description):
     stated_voxel_size_A
         Å, where the files do not say it.
     contrast
-        As for :func:`tomadapt.io.volumes.open_target`.
+        As for :func:`tomadapt.inputs.particles.open_target`.
     content
         A digest of voxels and labels.
     size
@@ -171,7 +171,7 @@ class RecordedParticles(Description):
 
 
 class LabelledFolder(RecordedParticles):
-    """Particles of several classes, see :func:`tomadapt.io.labelled.open_labelled_folder`."""
+    """Particles of several classes, see :func:`tomadapt.inputs.labelled.open_labelled_folder`."""
 
     def open(self, store: Path) -> Parts:
         """All particles, and nothing held out."""
@@ -185,7 +185,7 @@ class LabelledFolder(RecordedParticles):
 
 
 class OneClassFile(RecordedParticles):
-    """Particles that are all of one known class, see :func:`tomadapt.io.volumes.open_target`.
+    """Particles that are all of one known class, see :func:`tomadapt.inputs.particles.open_target`.
 
     Parameters
     ----------

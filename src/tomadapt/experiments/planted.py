@@ -19,9 +19,9 @@ from tomadapt.experiments.grid import commit
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
-from tomadapt.io.atomic import output_folder, write_text
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.metrics import f1_score, match_positions
+from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
 
 CLASSES = ("ribosome_80s", "tric", "spliceosome", "apoferritin")

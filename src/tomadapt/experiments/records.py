@@ -11,8 +11,8 @@ from tomadapt.errors import InputError, OutputError
 from tomadapt.experiments.grid import Record
 from tomadapt.experiments.models import AdaptTask, TrainTask
 from tomadapt.experiments.scales import Setting
-from tomadapt.io.atomic import write_text
-from tomadapt.io.json_files import json_object
+from tomadapt.runs.atomic import write_text
+from tomadapt.runs.json_files import json_object
 
 Row = dict[str, Any]
 Planned = tuple[AdaptTask | TrainTask, Row]

@@ -13,7 +13,7 @@ from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.task import Task
 from tomadapt.learn.engine import make_fabric
-from tomadapt.prediction import predict
+from tomadapt.learn.prediction import predict
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.averages import AveragedClass, average_classes
 from tomadapt.recover.compare import Comparison, MapComparison

@@ -16,12 +16,12 @@ from tomadapt.experiments.particles import SimulateTask
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
-from tomadapt.io.atomic import write_text
 from tomadapt.learn.engine import make_fabric
-from tomadapt.pipeline import peak_memory_mb
 from tomadapt.recover.average import AveragingOptions, average
 from tomadapt.recover.compare import MapComparison
 from tomadapt.recover.recording import measured_points
+from tomadapt.runs.atomic import write_text
+from tomadapt.runs.stages import peak_memory_mb
 from tomadapt.simulate.dataset import SimulationConfig, make_templates
 
 PARTICLES = {"smoke": 8, "reduced": 200, "paper": 200}

@@ -20,7 +20,7 @@ from tomadapt.experiments.models import AdaptTask, TrainTask
 from tomadapt.experiments.particles import OneClassFile, RecolouredParticles, SimulateTask
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
-from tomadapt.io.atomic import output_folder, write_text
+from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.tilt_stacks import reconstruct_tilt_stacks

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from tomadapt.experiments.complexes import TWENTY_TWO, structure_files
 from tomadapt.experiments.grid import Record, check_tasks, ordered, run_checked
 from tomadapt.experiments.task import Task
-from tomadapt.io.atomic import output_folder
-from tomadapt.io.volumes import Contrast
+from tomadapt.inputs.particles import Contrast
 from tomadapt.learn.adversarial import DEFAULT_RECIPE, PAPER_RECIPE, AdversarialOptions
 from tomadapt.learn.source import PAPER_TRAINING, SourceTraining
-from tomadapt.progress import progress_bar
+from tomadapt.runs.atomic import output_folder
+from tomadapt.runs.progress import progress_bar
 from tomadapt.simulate.simulator import NULL_CLASS
 
 if TYPE_CHECKING:

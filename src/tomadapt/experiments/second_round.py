@@ -18,12 +18,12 @@ from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.third_party import require_sets
-from tomadapt.io.atomic import output_folder, write_text
-from tomadapt.io.volumes import open_target
+from tomadapt.inputs.particles import open_target
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.averages import average_classes
 from tomadapt.recover.labels import read_labels
 from tomadapt.recover.recording import recording_of
+from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.simulator import NULL_CLASS
 
 SETS = ("cryojax_many_snr0.1", "cryojax_many_snr0.05")

@@ -21,12 +21,12 @@ from tomadapt.experiments.judged_sets import STATED, judge_set
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
-from tomadapt.io.atomic import output_folder, write_text
+from tomadapt.inputs.particles import open_target
 from tomadapt.io.mrc_writing import write_mrc
-from tomadapt.io.volumes import open_target
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import wanted_structures
 from tomadapt.recover.recording import recording_of
+from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.simulator import NULL_CLASS
 
 SETS = {"9.2 Å": "cryojax_snr0.05", "13 Å": "cryojax_13A"}

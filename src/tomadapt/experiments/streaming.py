@@ -15,9 +15,9 @@ from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.third_party import require_sets
 from tomadapt.experiments.third_party_networks import SNR_RANGE, Target, simulated_like
-from tomadapt.io.atomic import output_folder, write_text
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.source import SourceTraining, train_source
+from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.dataset import simulate_set
 from tomadapt.simulate.stream import stream
 

@@ -17,8 +17,8 @@ from tomadapt.experiments.records import Row, read_rows, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.task import Task
-from tomadapt.io.atomic import write_text
 from tomadapt.learn.student import StudentTraining, snr_range_about
+from tomadapt.runs.atomic import write_text
 
 SEED = 1000
 """Of the simulated particles that students learn from: no target has it."""

@@ -19,8 +19,8 @@ from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.third_party import require_sets
-from tomadapt.io.atomic import atomic_path, output_folder, write_text
-from tomadapt.io.volumes import open_target
+from tomadapt.inputs.particles import open_target
+from tomadapt.runs.atomic import atomic_path, output_folder, write_text
 
 SET = "cryojax_many_snr0.05"
 SIZES = (1000, 3000, 10_000)

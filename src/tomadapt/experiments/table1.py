@@ -14,8 +14,8 @@ from tomadapt.experiments.domains import ORACLE, Batches, Cell, require_methods
 from tomadapt.experiments.grid_table import grid_table
 from tomadapt.experiments.records import Planned, collect, read_rows
 from tomadapt.experiments.scales import Scale, Setting
-from tomadapt.io.atomic import write_text
 from tomadapt.learn.catalogue import METHODS
+from tomadapt.runs.atomic import write_text
 
 
 def cells(scale: Scale) -> Iterator[Cell]:

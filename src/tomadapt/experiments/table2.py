@@ -24,7 +24,7 @@ from tomadapt.experiments.tables import (
     quotes_paper,
     select,
 )
-from tomadapt.io.atomic import write_text
+from tomadapt.runs.atomic import write_text
 
 COMPARED = ("source_only", "target_statistics", "ada")
 REAL, STAND_IN = "table2", "table2_stand_in"

@@ -17,7 +17,7 @@ from tomadapt.experiments.judged_sets import Judged, judge_ribosomes, judge_set,
 from tomadapt.experiments.records import Row, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
-from tomadapt.io.atomic import output_folder, write_text
+from tomadapt.runs.atomic import output_folder, write_text
 
 SETS = tuple(f"cryojax_{kind}snr{snr}" for kind in ("", "imbalanced_") for snr in ("0.1", "0.05"))
 SETS += tuple(f"relion_snr{snr}" for snr in ("0.1", "0.05"))

@@ -16,24 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.experiments.judged_sets import STATED, read_table
 from tomadapt.experiments.records import Row, read_rows, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.third_party import SETS, require_sets
-from tomadapt.io.atomic import output_folder, write_text
-from tomadapt.io.volumes import open_target
+from tomadapt.inputs.particles import open_target
 from tomadapt.learn.calibration import calibration_error
 from tomadapt.learn.catalogue import METHODS, default_options
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.model import Model
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining
-from tomadapt.pipeline import trained_model
-from tomadapt.prediction import predict
 from tomadapt.recover.recording import recording_of
+from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.subtomograms import Subtomograms
+from tomadapt.workflows.models import trained_model
 
 COMPARED = ("source_only", "target_statistics", "partial_statistics", "ada", "most_consistent")
 SNR_RANGE = (0.003, 0.03)

@@ -23,10 +23,10 @@ from tomadapt.experiments.records import Row, read_rows, write_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.third_party import LEFT_OUT, SETS, require_sets
-from tomadapt.io.atomic import output_folder, write_text
 from tomadapt.learn.calibration import calibration_error
 from tomadapt.learn.engine import make_fabric
-from tomadapt.pipeline import StageClock
+from tomadapt.runs.atomic import output_folder, write_text
+from tomadapt.runs.stages import StageClock
 from tomadapt.simulate.simulator import NULL_CLASS
 
 MANY = tuple(f"cryojax_many_snr{snr}" for snr in ("0.05", "0.1"))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.atomic import output_error
+from tomadapt.runs.atomic import output_error
 
 HEADER_BYTES = 512
 KINDS = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import InputError
 from tomadapt.io.arrays import open_npy
-from tomadapt.io.atomic import write_json
-from tomadapt.io.json_files import json_object
 from tomadapt.io.star import read_star, read_text
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.json_files import json_object
 
 FORMAT = "tomadapt-extracted-1"
 CARD, CUBES = "extracted.json", "subtomograms.npy"

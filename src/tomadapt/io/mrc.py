@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.atomic import output_error
 from tomadapt.io.integers import header_unsigned, looks_wrapped
 from tomadapt.io.voxel_sizes import SAME_SPACING, Sizes, cubic_voxel_size_A, says_a_size
+from tomadapt.runs.atomic import output_error
 
 HEADER_BYTES = 1024
 KINDS = {0: "i1", 1: "i2", 2: "f4", 3: "complex int16", 4: "complex64", 6: "u2", 12: "f2"}

@@ -20,7 +20,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError
-from tomadapt.io.atomic import atomic_path
+from tomadapt.runs.atomic import atomic_path
 
 Kind = Literal["float32", "float16", "int16"]
 

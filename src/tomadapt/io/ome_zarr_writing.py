@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError, OutputError
-from tomadapt.io.atomic import output_error
 from tomadapt.io.ome_zarr import require_zarr
+from tomadapt.runs.atomic import output_error
 
 FACTORS = (1, 2, 4)
 """The levels that are written."""

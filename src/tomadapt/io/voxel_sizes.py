@@ -212,7 +212,7 @@ def require_stated(path: Path, known_A: float, stated_A: float | None) -> None:
     MismatchError
         When they differ by more than 1 %.
     """
-    from tomadapt.subtomograms import same_voxel_size  # local: torch comes with it
+    from tomadapt.data.subtomograms import same_voxel_size  # local: torch comes with it
 
     if stated_A is not None and not same_voxel_size(known_A, stated_A):
         raise MismatchError(

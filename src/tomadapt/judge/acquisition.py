@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.subtomograms import Subtomograms
 
 SAMPLE = 160
 ROUNDS = 3

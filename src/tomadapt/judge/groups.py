@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import Indices
 from tomadapt.errors import ConfigError
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.refine import Refined
-from tomadapt.subtomograms import Indices
 
 
 @dataclass(frozen=True, eq=False)

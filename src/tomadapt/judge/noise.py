@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomadapt.data.subtomograms import Indices
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.subtomograms import Indices
 
 EDGE_VOXELS = 4.0
 SMOOTHING = 1.0

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import Indices
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.refine import refine
 from tomadapt.judge.screen import Screen, screen_all
-from tomadapt.subtomograms import Indices
 
 _NOISE_CUBES = 32
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.learn.engine import (
     SOURCE_DRAWS,
     WEIGHTS_OF_D,
@@ -30,11 +31,10 @@ from tomadapt.learn.guard import choose
 from tomadapt.learn.method import Adaptation, adapted_training
 from tomadapt.learn.model import Model
 from tomadapt.learn.networks import discriminator
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import EpochReport
 from tomadapt.learn.statistics import norm_layers, re_estimate_statistics
 from tomadapt.metrics import effective_classes
-from tomadapt.prediction import predict
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 SOURCE, TARGET = 0, 1
 """Domain labels, and the indices of D's two outputs."""

@@ -13,8 +13,8 @@ from tomadapt.learn.adversarial import (
     AdversarialAdaptation,
     AdversarialOptions,
 )
-from tomadapt.learn.correspondence import CorrespondenceOptions, StructuralCorrespondence
-from tomadapt.learn.importance import ImportanceEstimation, ImportanceOptions
+from tomadapt.learn.baselines.correspondence import CorrespondenceOptions, StructuralCorrespondence
+from tomadapt.learn.baselines.importance import ImportanceEstimation, ImportanceOptions
 from tomadapt.learn.method import AdaptationMethod, SourceOnly
 from tomadapt.learn.model import Model
 from tomadapt.learn.most_consistent import MostConsistent

@@ -14,10 +14,10 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.learn.augmentation import half_turns
 from tomadapt.learn.model import Model
 from tomadapt.learn.turned import turned_probabilities
-from tomadapt.subtomograms import Subtomograms
 
 MOST_PARTICLES = 600
 _TURNS = ((1, 0), (0, 1), (1, 1))

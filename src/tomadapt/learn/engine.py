@@ -15,9 +15,9 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.errors import InputError
-from tomadapt.io.atomic import atomic_path
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.runs.atomic import atomic_path
 
 
 def make_fabric(device: str = "auto") -> Fabric:

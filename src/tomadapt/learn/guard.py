@@ -14,11 +14,11 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.learn.model import Model
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.statistics import TargetStatistics, re_estimate_statistics
 from tomadapt.metrics import effective_classes, kappa, recall_per_class
-from tomadapt.prediction import predict
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 Candidate = Literal["ada", "target_statistics", "source_only"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.learn.model import Model
 from tomadapt.learn.source import EpochReport
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 
 @dataclass(frozen=True)

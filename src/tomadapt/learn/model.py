@@ -16,10 +16,10 @@ from safetensors.torch import save as serialise
 from torch import nn
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms, same_voxel_size
 from tomadapt.errors import InputError, MismatchError
-from tomadapt.io.atomic import atomic_path
 from tomadapt.learn.networks import EXTRACTORS, Extractor, classifier
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms, same_voxel_size
+from tomadapt.runs.atomic import atomic_path
 
 FORMAT = "tomadapt-model-1"
 

@@ -14,16 +14,16 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.learn.adversarial import AdversarialAdaptation, AdversarialOptions
 from tomadapt.learn.consistency import consistency
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.method import Adaptation
 from tomadapt.learn.model import Model
+from tomadapt.learn.prediction import predict
 from tomadapt.learn.proportions import estimate_proportions, with_proportions
 from tomadapt.learn.source import EpochReport
 from tomadapt.learn.statistics import PartialStatistics
-from tomadapt.prediction import predict
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 
 def as_in_target(

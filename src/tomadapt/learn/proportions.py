@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.subtomograms import LabelledSubtomograms
+from tomadapt.data.subtomograms import LabelledSubtomograms
 
 LEAST_PROPORTION = 0.01
 

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, MixableSource, Subtomograms
 from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.fsc import shell_numbers
-from tomadapt.subtomograms import Indices, LabelledSubtomograms, MixableSource, Subtomograms
 
 _PARTICLES = 400
 _BATCH = 32
@@ -67,7 +67,7 @@ class RecolouredVolumes:
         return f"{self.inner.identity} {self.amplitudes[0, 0].tolist()} {self.snr}"
 
     def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
-        """As :class:`~tomadapt.subtomograms.MixableSource` says, the noise recoloured."""
+        """As :class:`~tomadapt.data.subtomograms.MixableSource` says, the noise recoloured."""
         signal = self.inner.mix(indices, indices, torch.full_like(snr, torch.inf))
         noise = self.inner.mix(indices, noise_indices, torch.ones_like(snr)).sub_(signal)
         spectrum = torch.fft.rfftn(noise, dim=(1, 2, 3)).mul_(self.amplitudes)

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.nn.functional import cross_entropy
 
+from tomadapt.data.subtomograms import LabelledSubtomograms
 from tomadapt.errors import ConfigError
 from tomadapt.learn.augmentation import half_turns, turn_and_shift
 from tomadapt.learn.engine import (
@@ -25,9 +26,8 @@ from tomadapt.learn.engine import (
     to_network,
 )
 from tomadapt.learn.model import Model, ModelCard
+from tomadapt.learn.prediction import predict
 from tomadapt.metrics import accuracy
-from tomadapt.prediction import predict
-from tomadapt.subtomograms import LabelledSubtomograms
 
 EpochReport = Callable[[dict[str, float]], None]
 """Called after each epoch with its record."""

@@ -19,12 +19,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.learn.consistency import consistency
 from tomadapt.learn.engine import make_fabric, to_network
 from tomadapt.learn.method import Adaptation, adapted_training
 from tomadapt.learn.model import Model
 from tomadapt.learn.source import EpochReport
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 BATCH = 64
 Norm = nn.modules.batchnorm._BatchNorm

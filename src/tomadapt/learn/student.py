@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.nn.functional import cross_entropy
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.errors import ConfigError
 from tomadapt.learn.augmentation import half_turns, turn_and_shift
 from tomadapt.learn.engine import (
@@ -35,7 +36,6 @@ from tomadapt.learn.engine import (
 )
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.source import EpochReport
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
 
 PASSES = 2
 """Over the judged particles in an epoch, where their share of a batch is not stated."""

@@ -13,11 +13,11 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.learn.augmentation import half_turns, turn_and_shift
 from tomadapt.learn.calibration import normalised
 from tomadapt.learn.engine import to_network
 from tomadapt.learn.model import Model
-from tomadapt.subtomograms import Subtomograms
 
 _BATCH = 64
 _SMALLEST = 1e-12

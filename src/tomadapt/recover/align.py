@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.recover.climb import Found, best_of, climb
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.poses import GridPoses, Poses
 from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
-from tomadapt.subtomograms import Subtomograms
 
 
 class AlignmentOptions(BaseModel):

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import InputError
 from tomadapt.fsc import half_map_fsc
 from tomadapt.recover.align import Aligner, AlignmentOptions, align
@@ -26,7 +27,6 @@ from tomadapt.recover.mask import particle_mask, whole_box_mask
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import symmetry_group
 from tomadapt.recover.symmetry import rotate_volume, symmetry_axes
-from tomadapt.subtomograms import Subtomograms
 
 Volume = NDArray[np.float32]
 

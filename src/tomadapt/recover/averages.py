@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.io.atomic import write_json
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.io.mrc_writing import write_mrc
-from tomadapt.pipeline import peak_memory_mb, require_own
 from tomadapt.recover.average import FEWEST, AveragingOptions, average
 from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.pose_files import write_poses
-from tomadapt.simulate.dataset import versions
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.stages import peak_memory_mb, require_own
+from tomadapt.runs.versions import versions
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.subtomograms import Subtomograms
 
 Volume = NDArray[np.float32]
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
 from tomadapt.fsc import HalfMapFsc, resolution_A
-from tomadapt.io.atomic import atomic_path
 from tomadapt.recover.fourier_sum import FourierSum
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import angular_distance_deg
+from tomadapt.runs.atomic import atomic_path
 from tomadapt.simulate.dataset import DAMAGE
 
 Volume = NDArray[np.float32]

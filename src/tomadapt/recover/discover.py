@@ -17,10 +17,10 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tomadapt.io.atomic import atomic_path, output_folder, write_json
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.learn.model import Model
-from tomadapt.prediction import predict
+from tomadapt.learn.prediction import predict
 from tomadapt.recover.align import AlignmentOptions
 from tomadapt.recover.average import AveragingOptions, shared_shell
 from tomadapt.recover.averages import AveragedClass, average_classes
@@ -28,8 +28,8 @@ from tomadapt.recover.clusters import ClusterOptions
 from tomadapt.recover.compare import MapComparison
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.unknown import UnknownKind, unknown_scores
-from tomadapt.simulate.dataset import versions
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.runs.atomic import atomic_path, output_folder, write_json
+from tomadapt.runs.versions import versions
 
 Volume = NDArray[np.float32]
 

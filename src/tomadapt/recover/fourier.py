@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.simulate.projection import SliceGrid
 from tomadapt.simulate.radiation import tilt_transfer
 from tomadapt.simulate.reconstruction import DirectFourierInversion
-from tomadapt.subtomograms import Subtomograms
 
 
 @dataclass(frozen=True)

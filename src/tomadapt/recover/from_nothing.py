@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.fsc import soft_sphere
 from tomadapt.recover.align import Aligner, AlignmentOptions
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.fourier_sum import FourierSum
 from tomadapt.recover.poses import GridPoses
-from tomadapt.subtomograms import Subtomograms
 
 AT_MOST = 400
 """Particles a first reference is made of: more would not sharpen it, and cost time."""

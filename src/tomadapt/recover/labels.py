@@ -4,56 +4,24 @@ from __future__ import annotations
 
 import csv
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
+from tomadapt.data.cube_keys import DIGEST_KEY, key_of
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.extracted import BLOCK, CLASS_NAME, CUBES_DIGEST, IMAGES, KIND, SUBTOMOGRAM
-from tomadapt.io.json_files import json_object
 from tomadapt.io.star import StarDocument, StarTable, read_star, read_text
+from tomadapt.runs.json_files import json_object
 from tomadapt.simulate.simulator import NULL_CLASS
-from tomadapt.subtomograms import Subtomograms, VolumeSource
 
 LABELS = "labels.csv"
-DIGEST_KEY = "cubes_digest"
-"""Which cubes labels are of: a column of labels, the same in every row, and in ``summary.json``."""
 
 UNLISTED = ("other", "unknown")
 """Kinds of particles without a label that are classes of their own here: proteins that were not
 named, and what a named structure explains only in part."""
-
-
-def key_of(source: VolumeSource) -> str:
-    """A digest that tells cubes from others, whatever sign or SNR they are read with."""
-    return str(getattr(source, "voxels", ""))
-
-
-@dataclass(frozen=True)
-class CubeKeys:
-    """The last columns of a table with a row a cube: which cubes they are.
-
-    Attributes
-    ----------
-    digest
-        Of all cubes, see :func:`key_of`; empty where there is none.
-    files
-        The name of each cube's file; empty where they have none of their own.
-    """
-
-    digest: str
-    files: tuple[str, ...]
-
-    @property
-    def columns(self) -> list[str]:
-        """Their names."""
-        return [*([DIGEST_KEY] if self.digest else []), *(["file"] if self.files else [])]
-
-    def of(self, index: int) -> list[str]:
-        """The cells of a cube."""
-        return [*([self.digest] if self.digest else []), *self.files[index : index + 1]]
 
 
 def read_labels(path: Path, data: Subtomograms) -> list[str]:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError
-from tomadapt.io.atomic import atomic_path
 from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.io.star import StarDocument, loop_of, write_star_document
 from tomadapt.recover.poses import Poses
+from tomadapt.runs.atomic import atomic_path
 
 SUFFIXES = (".csv", ".npz", ".star")
 _MATRIX = [f"r{row}{column}" for row in (1, 2, 3) for column in (1, 2, 3)]

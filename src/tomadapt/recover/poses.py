@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tomadapt.subtomograms import Indices
+from tomadapt.data.subtomograms import Indices
 
 
 @dataclass(frozen=True)

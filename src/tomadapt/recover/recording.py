@@ -9,9 +9,9 @@ import torch
 from pydantic import ValidationError
 
 from tomadapt.acquisition import Acquisition, tilt_range
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.spectrum import cubes_power
 from tomadapt.tomograms.wedge import compare_with_stated, estimate_wedge
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.learn.model import Model
-from tomadapt.prediction import Prediction, predict
+from tomadapt.learn.prediction import Prediction, predict
 from tomadapt.report.content import Domain, Evaluation, ReportContent
-from tomadapt.simulate.dataset import SimulatedVolumes, versions
-from tomadapt.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.runs.versions import versions
+from tomadapt.simulate.dataset import SimulatedVolumes
 
 EXAMPLES, UNLABELLED_EXAMPLES = 3, 16
 """Slices shown of each class, and of a target without classes."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.prediction import Prediction
+from tomadapt.learn.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.io.atomic import write_text
 from tomadapt.report.judged_content import Example, JudgedContent
 from tomadapt.report.judged_figures import classes_shown, marked_slice, score_curves, tile_uri
 from tomadapt.report.page import duration_text, page_template
 from tomadapt.report.style import class_style, png_uri, svg_uri
+from tomadapt.runs.atomic import write_text
 
 CAVEAT = (
     "Scores are posterior probabilities under the models compared; they were checked on simulated "

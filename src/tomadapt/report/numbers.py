@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.learn.prediction import Prediction
 from tomadapt.metrics import accuracy, binomial_interval, effective_classes
-from tomadapt.prediction import Prediction
 from tomadapt.report.content import Evaluation, ReportContent
 from tomadapt.report.style import (
     SOURCE_ONLY,

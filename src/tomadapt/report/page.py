@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.io.atomic import write_text
 from tomadapt.metrics import recall_per_class
 from tomadapt.report import figures, result_figures
 from tomadapt.report.content import Domain, ReportContent
@@ -25,6 +24,7 @@ from tomadapt.report.style import (
     png_uri,
     svg_uri,
 )
+from tomadapt.runs.atomic import write_text
 
 
 def write_report(content: ReportContent, path: Path) -> None:

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from tomadapt.errors import InputError
-from tomadapt.io.atomic import write_text
 from tomadapt.recover.averages import AveragedClass
 from tomadapt.recover.discover import FoundCluster
 from tomadapt.report.isosurfaces import Mesh, draw_isosurfaces, interactive_view, isosurface
 from tomadapt.report.style import png_uri, shorten, styled, svg_uri
+from tomadapt.runs.atomic import write_text
 
 PICTURED = 24
 """Structures with pictures; all are in the table."""

@@ -15,7 +15,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tomadapt.io.atomic import atomic_path
+from tomadapt.runs.atomic import atomic_path
 
 INK = "#1b2733"
 MUTED = "#5d6b78"

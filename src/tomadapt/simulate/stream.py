@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import Indices, LabelledSubtomograms
 from tomadapt.errors import ConfigError
 from tomadapt.simulate.batches import BATCH, Batch, simulate_beside
 from tomadapt.simulate.dataset import (
@@ -23,7 +24,6 @@ from tomadapt.simulate.dataset import (
     template_digest,
 )
 from tomadapt.simulate.simulator import SimulatedParticles, Simulator
-from tomadapt.subtomograms import Indices, LabelledSubtomograms
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class StreamedVolumes:
         return self.mix(indices, indices, torch.full((len(indices),), self.config.snr))
 
     def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
-        """Signal and noise as in :class:`~tomadapt.subtomograms.MixableSource`.
+        """Signal and noise as in :class:`~tomadapt.data.subtomograms.MixableSource`.
 
         Of a particle whose noise is another's both are simulated: it takes twice as long.
         """

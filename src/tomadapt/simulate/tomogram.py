@@ -21,9 +21,9 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError
-from tomadapt.io.atomic import output_folder
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, write_star
+from tomadapt.runs.atomic import output_folder
 from tomadapt.simulate.crowding import place_apart
 from tomadapt.simulate.dataset import Progress, SimulationConfig, make_templates
 from tomadapt.simulate.randomness import POSE, particle_generator

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError
 from tomadapt.tomograms.picking import Picks, thinned
-from tomadapt.tomograms.tomogram import Tomogram
 
 _ROUNDS = 200
 

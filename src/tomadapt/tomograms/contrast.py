@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError
-from tomadapt.io.volumes import Contrast
+from tomadapt.inputs.particles import Contrast
 from tomadapt.tomograms.picking import PickingConfig, pick
 from tomadapt.tomograms.places import (
     CORE,
@@ -25,7 +26,6 @@ from tomadapt.tomograms.places import (
     spread,
     standing_out,
 )
-from tomadapt.tomograms.tomogram import Tomogram
 
 DECISIVE = 3.0
 """So many times as much must speak for one sign as for the other. White noise has too

@@ -14,8 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.io.atomic import output_folder
+from tomadapt.inputs.filling import filling_note
+from tomadapt.inputs.particles import Contrast
 from tomadapt.io.extracted import (
     CARD,
     CUBES,
@@ -25,15 +27,13 @@ from tomadapt.io.extracted import (
     read_card,
     write_card,
 )
-from tomadapt.io.own_folder import CONTENT, require_same
-from tomadapt.io.tilt_stacks import particle_files
-from tomadapt.io.volumes import Contrast
-from tomadapt.simulate.dataset import versions
+from tomadapt.runs.atomic import output_folder
+from tomadapt.runs.own_folder import CONTENT, require_same
+from tomadapt.runs.versions import versions
 from tomadapt.tomograms.extraction import extract
-from tomadapt.tomograms.filling import filling_note
 from tomadapt.tomograms.positions import POSITIONS, Positions, write_positions
+from tomadapt.tomograms.relion_stacks import particle_files
 from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
-from tomadapt.tomograms.tomogram import Tomogram
 
 
 def extract_to_folder(

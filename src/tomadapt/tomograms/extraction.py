@@ -18,16 +18,16 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError
-from tomadapt.io.atomic import atomic_path
+from tomadapt.inputs.filling import filled_part
+from tomadapt.runs.atomic import atomic_path
 from tomadapt.structures.resampling import (
     apply_matrices,
     interpolation_matrix,
     require_box,
     require_positive,
 )
-from tomadapt.tomograms.filling import filled_part
-from tomadapt.tomograms.tomogram import Tomogram
 
 Array = NDArray[np.floating[Any]]
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError, MismatchError
-from tomadapt.io.volumes import Contrast
+from tomadapt.inputs.particles import Contrast
 from tomadapt.io.voxel_sizes import STATED_TAKEN
 from tomadapt.tomograms.contrast import (
     ContrastMeasure,
@@ -21,7 +22,6 @@ from tomadapt.tomograms.contrast import (
 )
 from tomadapt.tomograms.picking import sigma_for_A
 from tomadapt.tomograms.positions import Positions, listed_positions
-from tomadapt.tomograms.tomogram import Tomogram
 
 RADII_A, LEAST_VOXELS = (40.0, 75.0, 140.0), 2.0
 """Radii of apoferritin's kind, of a proteasome's and of a ribosome's; smaller balls are too few

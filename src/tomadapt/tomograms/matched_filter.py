@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError
 from tomadapt.simulate.optics import contrast_transfer_curve
 from tomadapt.tomograms.picking import Box, Index, blocks_of, require_finite, thinned
-from tomadapt.tomograms.tomogram import Tomogram
 
 Volume = NDArray[np.float32]
 

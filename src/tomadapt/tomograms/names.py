@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tomadapt.errors import InputError
-from tomadapt.io.tomogram_files import bare_name
+from tomadapt.inputs.tomogram import bare_name
 
 _OF_PROGRAMS = re.compile(r"^rec_|_\d+(\.\d+)?Apx$|_half[12]$")
 

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.tomograms.tomogram import Tomogram
 
 Floats = NDArray[np.floating]
 Index = tuple[int, int, int]

@@ -16,7 +16,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from tomadapt.tomograms.tomogram import Tomogram
+from tomadapt.data.tomogram import Tomogram
 
 Doubles = NDArray[np.float64]
 

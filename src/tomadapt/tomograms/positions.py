@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, write_star
@@ -24,7 +25,6 @@ from tomadapt.tomograms.scale import (
     placement_notes,
     scale_of,
 )
-from tomadapt.tomograms.tomogram import Tomogram
 
 REASON = "tomadaptReason"
 """The column that says what became of a row."""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError
-from tomadapt.subtomograms import Subtomograms
-from tomadapt.tomograms.tomogram import Tomogram
 
 Doubles = NDArray[np.float64]
 Direction = Literal["z", "y", "x"]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, InputError, TomadaptError
+from tomadapt.inputs.particles import ArrayVolumes, Contrast, check_contrast
 from tomadapt.io.particle_lists.model import ParticleList
-from tomadapt.io.tilt_stacks import TiltStacks, open_tilt_stacks
-from tomadapt.io.volumes import ArrayVolumes, Contrast, check_contrast
 from tomadapt.structures.resampling import require_box
-from tomadapt.subtomograms import Subtomograms
 from tomadapt.tomograms.extraction import Extraction, _written
+from tomadapt.tomograms.relion_stacks import TiltStacks, open_tilt_stacks
 from tomadapt.tomograms.tilt_geometry import MIRROR, TiltGeometry
 from tomadapt.tomograms.tilt_inversion import SliceInversion
 

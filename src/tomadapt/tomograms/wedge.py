@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError
 from tomadapt.tomograms.spectrum import Direction, MeanPower, tomogram_power
-from tomadapt.tomograms.tomogram import Tomogram
 from tomadapt.tomograms.wedge_fit import AXES, Axis, fitted
 
 BEAMS: tuple[Direction, ...] = get_args(Direction)

@@ -17,7 +17,6 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.atomic import output_folder, write_json
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
@@ -27,6 +26,7 @@ from tomadapt.io.particle_lists.model import (
     rotation_matrix,
 )
 from tomadapt.io.particle_lists.results import checked_rows
+from tomadapt.runs.atomic import output_folder, write_json
 
 REMEDY = "export the picks from copick again"
 

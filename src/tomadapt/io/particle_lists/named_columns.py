@@ -13,7 +13,6 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.atomic import atomic_path
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
@@ -33,6 +32,7 @@ from tomadapt.io.particle_lists.results import (
     value_text,
 )
 from tomadapt.io.star import MAX_COLUMNS
+from tomadapt.runs.atomic import atomic_path
 
 IN_ANGSTROM = ("x_A", "y_A", "z_A")
 IN_VOXELS = ("x", "y", "z")

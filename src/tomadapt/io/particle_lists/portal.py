@@ -13,7 +13,6 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import InputError
-from tomadapt.io.json_files import json_object
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
@@ -22,6 +21,7 @@ from tomadapt.io.particle_lists.model import (
     find_problems,
     rotation_matrix,
 )
+from tomadapt.runs.json_files import json_object
 
 TYPES = ("point", "orientedPoint", "instancePoint")
 MATRIX = "xyz_rotation_matrix"

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from tomadapt.errors import ConfigError, InputError
-from tomadapt.io.json_files import json_object
 from tomadapt.io.particle_lists.copick import particles_from_copick
 from tomadapt.io.particle_lists.cryolo import cryolo_table, particles_from_cryolo
 from tomadapt.io.particle_lists.dynamo import looks_like_dynamo, particles_from_dynamo
@@ -21,6 +20,7 @@ from tomadapt.io.particle_lists.points import looks_like_points, particles_from_
 from tomadapt.io.particle_lists.portal import looks_like_portal, particles_from_portal
 from tomadapt.io.particle_lists.relion import particles_from_star
 from tomadapt.io.star import parse_star, read_text
+from tomadapt.runs.json_files import json_object
 
 MAX_CHARACTERS = 20_000_000
 """Larger files other than STAR are refused: JSON takes some thirty times as much memory."""

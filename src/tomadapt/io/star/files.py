@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 from tomadapt.errors import InputError
-from tomadapt.io.atomic import atomic_path, output_error
 from tomadapt.io.star.parsing import parse_star
 from tomadapt.io.star.tables import StarDocument
+from tomadapt.runs.atomic import atomic_path, output_error
 
 MAX_BYTES = 150_000_000
 """Larger text files are refused, so that reading one stays under 1 GB of memory."""

@@ -13,7 +13,6 @@ from tomadapt.simulate.dataset.making import (
     make_templates,
     simulate_set,
     template_digest,
-    versions,
 )
 from tomadapt.simulate.dataset.reading import (
     DAMAGE,
@@ -33,5 +32,4 @@ __all__ = [
     "require_independent",
     "simulate_set",
     "template_digest",
-    "versions",
 ]

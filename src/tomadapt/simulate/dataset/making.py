@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tomadapt.data.subtomograms import LabelledSubtomograms
 from tomadapt.errors import MismatchError
-from tomadapt.io.atomic import atomic_path, output_folder, write_json
+from tomadapt.runs.atomic import atomic_path, output_folder, write_json
+from tomadapt.runs.versions import versions
 from tomadapt.simulate.batches import BATCH, Batch
 from tomadapt.simulate.dataset.config import SimulationConfig
 from tomadapt.simulate.dataset.reading import FORMAT, column_of, open_set, read_record
 from tomadapt.simulate.simulator import NULL_CLASS, Simulator
 from tomadapt.structures import template
-from tomadapt.subtomograms import LabelledSubtomograms
 
 SHARD = 64
 """Particles a shard: what a kill can lose, and small enough that a batch fits a core's cache."""
@@ -169,12 +168,6 @@ def _finished(config: SimulationConfig, out: Path, progress: Progress) -> Labell
 def template_digest(density: NDArray[np.float32]) -> str:
     """A digest of a template, indifferent to rounding."""
     return hashlib.blake2b(np.round(density, 3).tobytes(), digest_size=8).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions that results depend on, for provenance."""
-    names = ("tomadapt", "torch", "numpy", "scipy", "gemmi")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def _blocks(config: SimulationConfig) -> Iterator[tuple[int, str, range]]:

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, Subtomograms
 from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.subtomograms import Indices, LabelledSubtomograms, Subtomograms
 
 FORMAT = "tomadapt-set-1"
 

@@ -1,0 +1,1 @@
+"""What opens particles, labelled sets and tomograms, whatever program wrote them."""

@@ -1,0 +1,1 @@
+"""What the paper compares 3D-ADA with: importance estimation and structural correspondence."""

@@ -1,0 +1,173 @@
+"""C(F(x)) for every particle, in order."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from tomadapt.data.cube_keys import DIGEST_KEY, CubeKeys, key_of
+from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.errors import ConfigError, InputError
+from tomadapt.learn.engine import evaluation_batches, make_fabric
+from tomadapt.learn.model import Model
+from tomadapt.runs.atomic import atomic_path
+
+FEWEST, ONE_SIDED = 20, 0.95
+"""Of so many particles, at least, so large a part of one class is worth a warning."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of some particles.
+
+    Attributes
+    ----------
+    class_names
+        The classes.
+    probabilities
+        (n, classes) float32, rows sum to 1.
+    features
+        (n, f) float32: F(x).
+    names
+        File names of the particles, where each has its own.
+    cubes
+        A digest of all cubes of the source that they are from; empty where there is none.
+    """
+
+    class_names: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    features: NDArray[np.float32]
+    names: tuple[str, ...] = ()
+    cubes: str = ""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) most probable classes."""
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """(n,) probability of the predicted class."""
+        return np.asarray(self.probabilities.max(axis=1))
+
+    @property
+    def one_sided(self) -> str | None:
+        """What to say where nearly all particles are called one class; None elsewhere."""
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        best = int(counts.argmax())
+        if len(self.labels) < FEWEST or counts[best] <= ONE_SIDED * len(self.labels):
+            return None
+        return (
+            f"{counts[best]} of {len(self.labels)} particles are called {self.class_names[best]}, "
+            f"with a mean probability of {float(self.confidence.mean()):.2f}: SNR, noise or "
+            "contrast of the target may be far from the source's"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write a ``.csv`` (labels and probabilities) or an ``.npz`` (features too).
+
+        Raises
+        ------
+        ConfigError
+            For another extension.
+        OutputError
+            When the file cannot be written.
+        """
+        require_prediction_file(path)
+        if path.suffix == ".csv":
+            self.write_csv(path)
+            return
+        arrays: dict[str, Any] = {
+            "class_names": np.array(self.class_names),
+            "labels": self.labels,
+            "probabilities": self.probabilities,
+            "features": self.features,
+        }
+        if self.names:
+            arrays["files"] = np.array(self.names)
+        if self.cubes:
+            arrays[DIGEST_KEY] = np.array(self.cubes)
+        with atomic_path(path) as temporary:
+            np.savez(temporary, **arrays)
+
+    def write_csv(self, path: Path) -> None:
+        """One row a particle, in order: index, label, probability, one column a class.
+
+        A column ``cubes_digest`` says of which cubes the labels are; a last column ``file``
+        names the files of particles that came from files of their own.
+        """
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file)
+            keys = CubeKeys(self.cubes, self.names)
+            writer.writerow(["index", "label", "probability", *self.class_names, *keys.columns])
+            for index, row in enumerate(self.probabilities):
+                best = int(row.argmax())
+                cells = [index, self.class_names[best], *(f"{p:.4f}" for p in (row[best], *row))]
+                writer.writerow([*cells, *keys.of(index)])
+
+
+def require_prediction_file(path: Path) -> None:
+    """Refuse a file name that says neither ``.csv`` nor ``.npz``."""
+    if path.suffix not in (".csv", ".npz"):
+        raise ConfigError(
+            f"cannot tell the format of {path}",
+            expected=".csv or .npz",
+            got=path.suffix or "no extension",
+            remedy="name the output with one of these",
+        )
+
+
+def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -> Prediction:
+    """Predict every particle.
+
+    Parameters
+    ----------
+    model
+        F and C.
+    data
+        Particles of the model's box and voxel size.
+    fabric
+        Device and precision; chosen automatically when None.
+
+    Raises
+    ------
+    MismatchError
+        When the data do not fit the model.
+    InputError
+        When the model's weights are damaged: it gives no numbers.
+    """
+    model.require_matching(data, "the target")
+    fabric = fabric or make_fabric()
+    extractor = model.extractor.to(fabric.device).eval()
+    head = model.classifier.to(fabric.device).eval()
+    probabilities, features = [], []
+    with torch.inference_mode(), fabric.autocast():
+        for x in evaluation_batches(data, fabric):
+            f = extractor(x)
+            probabilities.append(head(f).float().softmax(dim=1).cpu())
+            features.append(f.float().cpu())
+    of_all = torch.cat(probabilities).numpy()
+    if not np.isfinite(of_all).all():
+        raise InputError(
+            "the model gives no probabilities",
+            expected="finite weights",
+            got="NaN or infinite ones",
+            remedy="train it again, or copy the model file again",
+        )
+    return Prediction(
+        model.card.class_names,
+        of_all,
+        torch.cat(features).numpy(),
+        data.names,
+        key_of(data.source),
+    )

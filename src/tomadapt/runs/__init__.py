@@ -1,0 +1,1 @@
+"""What every run needs: atomic files, folders that are its own, stages, progress, versions."""

@@ -1,0 +1,71 @@
+"""A run's folder and its stages: what was done, how long it took, how much memory it had."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tomadapt.runs.atomic import output_folder, write_json
+from tomadapt.runs.json_files import json_object
+from tomadapt.runs.own_folder import require_same
+
+
+def require_own(out: Path, wanted: dict[str, Any], *, needed_bytes: int) -> None:
+    """Refuse the folder of another run; check that there is room where there is none yet.
+
+    Raises
+    ------
+    MismatchError
+        Naming the keys in which they differ.
+    OutputError
+        When the folder cannot be written or the disk is too small.
+    """
+    mark = out / "config.json"
+    if not mark.exists():
+        output_folder(out, needed_bytes=needed_bytes)
+        return
+    require_same(out, _read_record(mark), wanted)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read one of the run's own JSON files."""
+    return json_object(
+        path.read_text(encoding="utf-8"),
+        what=str(path),
+        remedy="delete that folder, or choose another --out",
+    )
+
+
+class StageClock:
+    """Wall time and peak memory of each stage, kept in a file so that a resumed run knows them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: dict[str, dict[str, float]] = {}
+        if path.exists():
+            self.records = _read_record(path)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; one that was already done keeps its first, longer, time.
+
+        ``peak_memory_mb`` is the process's peak until the end of the stage, memory-mapped pages
+        included.
+        """
+        started = time.perf_counter()
+        yield
+        seconds = round(time.perf_counter() - started, 2)
+        if seconds > self.records.get(name, {}).get("seconds", 0.0):
+            self.records[name] = {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
+            write_json(self.path, self.records)
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if platform.system() == "Darwin" else 1e3), 1)
