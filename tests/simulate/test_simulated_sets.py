@@ -391,7 +391,7 @@ def test_kill_9_in_mid_run_and_the_same_command_again(
 
 def test_another_configuration(made: Made) -> None:
     before = shards(made.path)
-    with pytest.raises(MismatchError, match=r"differs in .*seed.*choose another --out"):
+    with pytest.raises(MismatchError, match=r"a difference in seed.*choose another --out"):
         simulate_set(config(seed=4), made.path)
     assert shards(made.path) == before
 
@@ -418,11 +418,11 @@ def test_later_fields_make_another_configuration_both_ways(
     made: Made, tmp_path: Path, change: dict[str, Any], name: str
 ) -> None:
     # What is left out at its default stands in one of the two files alone.
-    with pytest.raises(MismatchError, match=rf"differs in {name}\)"):
+    with pytest.raises(MismatchError, match=rf"a difference in {name}"):
         simulate_set(config(**change), made.path)
     small: dict[str, Any] = {"classes": ["apoferritin"], "per_class": 1}
     simulate_set(config(**small, **change), tmp_path / "other")
-    with pytest.raises(MismatchError, match=rf"differs in {name}\)"):
+    with pytest.raises(MismatchError, match=rf"a difference in {name}"):
         simulate_set(config(**small), tmp_path / "other")
 
 
@@ -465,8 +465,8 @@ def test_an_unfinished_set(made: Made) -> None:
     [
         ('{"format": "tomadapt-set-99"}', "another format; expected tomadapt-set-1; got tomadapt"),
         ("{}", "another format"),
-        ("[]", "another format"),
-        ("{", "is not JSON"),
+        ("[]", "is damaged"),
+        ("{", "is damaged"),
     ],
 )
 def test_another_format(made: Made, content: str, message: str) -> None:
@@ -477,7 +477,7 @@ def test_another_format(made: Made, content: str, message: str) -> None:
 
 def test_a_damaged_config_is_no_traceback(made: Made) -> None:
     (made.path / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"config.json is not JSON.*delete the folder"):
+    with pytest.raises(InputError, match=r"config.json is damaged.*delete that folder"):
         simulate_set(config(), made.path)
 
 

@@ -45,8 +45,9 @@ from tomadapt.recover.recording import StatedRecording, recording_of
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.runs.atomic import write_json
 from tomadapt.runs.heard import heard
+from tomadapt.runs.own_folder import make_own, require_own
 from tomadapt.runs.progress import StageBars
-from tomadapt.runs.stages import StageClock, require_own
+from tomadapt.runs.stages import StageClock
 from tomadapt.runs.versions import versions
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.contrast import Sign
@@ -166,7 +167,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     wanted = options.model_dump(mode="json", exclude={"fdr", "source", "adapt", "judged"})
     if options.cubes.suffix == ".star":
         require_elsewhere(particle_file(options.cubes), out)
-    require_own(out, wanted, needed_bytes=0)
+    require_own(out, wanted)
     clock = StageClock(out / "stages.json")
     where = make_fabric(device).device
     opened: list[str] = []
@@ -206,7 +207,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     )
     with clock.stage("contrast"):
         sign = cubes_sign(data, structures, noise, settings, options)
-    write_json(out / "config.json", wanted)
+    make_own(out, wanted)
     contradiction = measured.contradiction(options.recording)
     told = [text for text in (*opened, sign.warning, contradiction) if text]
     acquisition = None if recording.flat_transfer else recording.acquisition
@@ -319,7 +320,7 @@ def classify_cubes_by_network(
         When voxel sizes differ, or the folder holds another run.
     """
     wanted = options.model_dump(mode="json", exclude={"fdr"})
-    require_own(out, wanted, needed_bytes=0)
+    require_own(out, wanted)
     clock = StageClock(out / "stages.json")
     fabric = make_fabric(device)
     opened: list[str] = []
@@ -348,7 +349,7 @@ def classify_cubes_by_network(
             }
         )
         geometry = choose_geometry(settings, data.voxel_size_A)
-    write_json(out / "config.json", wanted)
+    make_own(out, wanted)
     with clock.stage("source"):
         source = matched_source(settings, geometry, cache, fabric=fabric)
     adapt = options.adapt.model_copy(update={"seed": settings.seed})

@@ -24,10 +24,10 @@ from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.learn.engine import make_fabric
 from tomadapt.recover.fourier import MeasuredPoints
-from tomadapt.runs.atomic import write_json
 from tomadapt.runs.heard import heard
+from tomadapt.runs.own_folder import make_own, require_own
 from tomadapt.runs.progress import StageBars
-from tomadapt.runs.stages import StageClock, require_own
+from tomadapt.runs.stages import StageClock
 from tomadapt.tomograms.contrast import Sign
 from tomadapt.tomograms.extracting import extract_to_folder
 from tomadapt.tomograms.matched_filter import Level
@@ -109,7 +109,7 @@ def classify_by_likelihood(
     from tomadapt.classify.judged_results import write_judged
 
     wanted = options.model_dump(mode="json", exclude={"also", "fdr"})  # may be changed afterwards
-    require_own(out, wanted, needed_bytes=0)
+    require_own(out, wanted)
     require_elsewhere(options.particles, out)
     if "ome-zarr" in options.also:
         require_zarr(out / "particles.zarr")
@@ -151,7 +151,7 @@ def classify_by_likelihood(
             ),
             border=options.border,
         )
-    write_json(out / "config.json", wanted)
+    make_own(out, wanted)
     early = [text for text in (found.sign.warning, wedge_warning, *positions.notes) if text]
     for text in early:
         warnings.warn(text, stacklevel=2)

@@ -7,13 +7,10 @@ hold models of several trainings.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -25,8 +22,8 @@ from tomadapt.errors import ConfigError
 from tomadapt.learn.model import Model
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.source import SourceTraining
-from tomadapt.runs.atomic import locked, output_folder, write_json
-from tomadapt.runs.json_files import json_object
+from tomadapt.runs.atomic import locked, output_folder
+from tomadapt.runs.digest import digest
 from tomadapt.runs.progress import progress_bar
 from tomadapt.simulate.dataset import (
     SimulatedVolumes,
@@ -173,8 +170,6 @@ def matched_source(
     folder = cache / f"source-{_digest_of_sets(options, simulations[0])}"
     output_folder(folder, needed_bytes=sum(s.stored_bytes for s in simulations))
     with locked(folder / "lock"):
-        for number, simulation in enumerate(simulations):
-            _rename_structures(folder / f"set-{number}" / "config.json", simulation)
         total = sum(s.n_particles for s in simulations)
         with progress_bar("simulate source", total, unit="subtomograms") as advance:
             sets = [
@@ -218,21 +213,6 @@ def _simulation(options: SourceOptions, geometry: Geometry, number: int) -> Simu
     )
 
 
-def _rename_structures(begun: Path, simulation: SimulationConfig) -> None:
-    """Let a set that was begun know its structures by the paths that they have now.
-
-    The folder's name says that their densities are the same; files may lie elsewhere since.
-    """
-    if not begun.exists():
-        return
-    found = json_object(
-        begun.read_text(encoding="utf-8"), what=str(begun), remedy=f"delete {begun.parent}"
-    )
-    named = {key: simulation.identity[key] for key in ("classes", "folder")}
-    if found != found | named:
-        write_json(begun, found | named)
-
-
 def _training(options: SourceOptions) -> SourceTraining:
     return SourceTraining(
         epochs=options.epochs,
@@ -255,7 +235,7 @@ def _digest_of_sets(options: SourceOptions, first: SimulationConfig) -> str:
         "simulation": first.model_dump(mode="json", exclude={"classes", "folder", "snr"}),
         "defoci": defoci_um(options),
     }
-    return _digest(content)
+    return digest(content)
 
 
 def _digest_of_training(options: SourceOptions, amplitudes: NDArray[np.float64] | None) -> str:
@@ -263,11 +243,7 @@ def _digest_of_training(options: SourceOptions, amplitudes: NDArray[np.float64] 
         "training": _training(options).model_dump(mode="json"),
         "noise": None if amplitudes is None else np.round(amplitudes, 3).tolist(),
     }
-    return _digest(content)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+    return digest(content)
 
 
 def _joined(sets: list[LabelledSubtomograms]) -> LabelledSubtomograms:

@@ -29,9 +29,9 @@ from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
 from tomadapt.learn.engine import make_fabric
-from tomadapt.runs.atomic import write_json
 from tomadapt.runs.heard import heard
-from tomadapt.runs.stages import StageClock, require_own
+from tomadapt.runs.own_folder import make_own, require_own
+from tomadapt.runs.stages import StageClock
 from tomadapt.tomograms.background import random_background
 from tomadapt.tomograms.contrast import Sign, blob_contrast, decide_sign
 from tomadapt.tomograms.extracting import extract_to_folder
@@ -86,7 +86,7 @@ def classify(
         When voxel sizes differ, or the folder holds another run.
     """
     wanted = options.model_dump(mode="json", exclude={"also", "fdr", "method"})  # may be changed
-    require_own(out, wanted, needed_bytes=0)
+    require_own(out, wanted)
     require_elsewhere(options.particles, out)
     if "ome-zarr" in options.also:
         require_zarr(out / "particles.zarr")
@@ -120,7 +120,7 @@ def classify(
         )
         cubes = ArrayVolumes(volumes, geometry.voxel_size_A, 1, acquisition)
         target = Subtomograms(cubes)
-    write_json(out / "config.json", wanted)
+    make_own(out, wanted)
     # Before hours may be spent on what is doubtful.
     early = [text for text in (contrast.warning, wedge_warning, *positions.notes) if text]
     for text in early:

@@ -21,7 +21,8 @@ from tomadapt.data.cube_keys import DIGEST_KEY, CubeKeys, key_of
 from tomadapt.learn.engine import make_fabric
 from tomadapt.runs.atomic import write_json
 from tomadapt.runs.heard import heard
-from tomadapt.runs.stages import StageClock, require_own
+from tomadapt.runs.own_folder import make_own, require_own
+from tomadapt.runs.stages import StageClock
 from tomadapt.runs.versions import versions
 
 LEAST_AGREEMENT = 0.8
@@ -61,12 +62,12 @@ def classify_cubes_by_student(
         When voxel sizes differ, or the folder holds another run.
     """
     wanted = options.model_dump(mode="json", exclude={"fdr", "adapt"})
-    require_own(out, wanted, needed_bytes=0)
+    require_own(out, wanted)
     clock, fabric = StageClock(out / "stages.json"), make_fabric(device)
     opened: list[str] = []
     with clock.stage("cubes"), heard(opened):
         target = JudgedTarget.of(options, out, fabric.device)
-    write_json(out / "config.json", wanted)
+    make_own(out, wanted)
     rng = np.random.default_rng(options.seed)
     sample = np.sort(rng.permutation(len(target.data))[: options.judged])
     student = taught(options, target, sample, out=out, fabric=fabric, clock=clock)

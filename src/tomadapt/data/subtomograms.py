@@ -6,7 +6,6 @@ evaluation see :class:`LabelledSubtomograms`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.runs.digest import digest
 
 SPLIT = 1
 """What random numbers of a split are keyed by, beside the seed."""
@@ -93,7 +93,7 @@ class JoinedVolumes:
     def identity(self) -> str:
         """A digest of the parts' identities, so of all voxels and of how they are divided."""
         text = "\n".join(part.identity for part in self.parts)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest(text, size=16)
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -207,9 +207,7 @@ class Subtomograms:
     @property
     def fingerprint(self) -> str:
         """A digest of which voxels these are, by which resumed work knows its input again."""
-        digest = hashlib.blake2b(self.source.identity.encode(), digest_size=16)
-        digest.update(self.rows.tobytes())
-        return digest.hexdigest()
+        return digest(self.source.identity, self.rows, size=16)
 
     def __len__(self) -> int:
         """Give the number of particles."""

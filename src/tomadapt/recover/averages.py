@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.pose_files import write_poses
 from tomadapt.runs.atomic import write_json
-from tomadapt.runs.stages import peak_memory_mb, require_own
+from tomadapt.runs.digest import digest
+from tomadapt.runs.own_folder import make_own, require_own
+from tomadapt.runs.stages import peak_memory_mb
 from tomadapt.runs.versions import versions
 from tomadapt.simulate.simulator import NULL_CLASS
 
@@ -116,17 +117,14 @@ def average_classes(
     """
     wanted = {
         "particles": data.fingerprint,
-        "labels": hashlib.blake2b("\n".join(names).encode(), digest_size=16).hexdigest(),
-        "points": hashlib.blake2b(
-            points.transfer.cpu().numpy().tobytes() + points.k.cpu().numpy().tobytes(),
-            digest_size=16,
-        ).hexdigest(),
-        "template": _digest(template),
-        "mask": _digest(mask),
+        "labels": digest("\n".join(names), size=16),
+        "points": digest(points.transfer.cpu().numpy(), points.k.cpu().numpy(), size=16),
+        "template": None if template is None else digest(template, size=16),
+        "mask": None if mask is None else digest(mask, size=16),
         "options": options.model_dump(mode="json"),
     }
-    require_own(out, wanted, needed_bytes=0)
-    write_json(out / "config.json", wanted)
+    require_own(out, wanted)
+    make_own(out, wanted)
     about = {
         "box": data.box,
         "voxel_size_A": data.voxel_size_A,
@@ -202,12 +200,6 @@ def _reason(name: str, particles: int, *, of: int) -> str | None:
     if name == NULL_CLASS and of > 1:
         return "the class of noise; averaged only by itself"
     return None
-
-
-def _digest(volume: Volume | None) -> str | None:
-    if volume is None:
-        return None
-    return hashlib.blake2b(volume.tobytes(), digest_size=16).hexdigest()
 
 
 def _curve(values: NDArray[np.float64]) -> list[float | None]:

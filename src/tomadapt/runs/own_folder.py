@@ -1,4 +1,8 @@
-"""Folders that commands write: one that holds another run's results is refused."""
+"""Folders that commands write, and what says of which run they are.
+
+``config.json`` describes all that the results in a folder depend on. The same description goes on
+with what is there, another is refused with what differs, a damaged one is named.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,62 @@ from pathlib import Path
 from typing import Any
 
 from tomadapt.errors import MismatchError
+from tomadapt.runs.atomic import output_folder, write_json
+from tomadapt.runs.json_files import json_object
 
+CONFIG = "config.json"
 _SHORT, _SHOWN = 60, 6
 CONTENT = ", content"
 """How the names of digests end, which tell a reader nothing."""
+
+
+def require_own(
+    out: Path, wanted: Mapping[str, Any], *, what: str = "run", needed_bytes: int = 0
+) -> None:
+    """Refuse the folder of another run; check that there is room where there is none yet.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    wanted
+        All that its results depend on, as JSON writes it.
+    what
+        What the folder holds.
+    needed_bytes
+        Of disk, where nothing is there yet.
+
+    Raises
+    ------
+    InputError
+        When the description in the folder is damaged.
+    MismatchError
+        Naming the keys in which they differ.
+    OutputError
+        When the folder cannot be written or the disk is too small.
+    """
+    found = description(out)
+    if found is None:
+        output_folder(out, needed_bytes=needed_bytes)
+    else:
+        require_same(out, found, wanted, what=what)
+
+
+def make_own(out: Path, wanted: Mapping[str, Any]) -> None:
+    """Write what a folder's results depend on, once all inputs are known to be usable."""
+    write_json(out / CONFIG, dict(wanted))
+
+
+def description(out: Path) -> dict[str, Any] | None:
+    """What a folder's results depend on, as it says; None where nothing was begun."""
+    path = out / CONFIG
+    if not path.exists():
+        return None
+    return json_object(
+        path.read_text(encoding="utf-8"),
+        what=str(path),
+        remedy="delete that folder, or choose another --out",
+    )
 
 
 def require_same(

@@ -1,4 +1,4 @@
-"""A run's folder and its stages: what was done, how long it took, how much memory it had."""
+"""The stages of a run: how long each took, and how much memory it had."""
 
 from __future__ import annotations
 
@@ -10,26 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tomadapt.runs.atomic import output_folder, write_json
+from tomadapt.runs.atomic import write_json
 from tomadapt.runs.json_files import json_object
-from tomadapt.runs.own_folder import require_same
-
-
-def require_own(out: Path, wanted: dict[str, Any], *, needed_bytes: int) -> None:
-    """Refuse the folder of another run; check that there is room where there is none yet.
-
-    Raises
-    ------
-    MismatchError
-        Naming the keys in which they differ.
-    OutputError
-        When the folder cannot be written or the disk is too small.
-    """
-    mark = out / "config.json"
-    if not mark.exists():
-        output_folder(out, needed_bytes=needed_bytes)
-        return
-    require_same(out, _read_record(mark), wanted)
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -32,8 +32,9 @@ from tomadapt.metrics import accuracy, binomial_interval, recall_per_class
 from tomadapt.report.collect import report_content
 from tomadapt.report.content import Evaluation
 from tomadapt.runs.atomic import write_json
+from tomadapt.runs.own_folder import make_own, require_own
 from tomadapt.runs.progress import progress_bar
-from tomadapt.runs.stages import StageClock, require_own
+from tomadapt.runs.stages import StageClock
 from tomadapt.runs.versions import versions
 from tomadapt.simulate.dataset import simulate_set
 from tomadapt.workflows.config import FileDomain, RunConfig, load_config
@@ -109,7 +110,7 @@ def run(
     with clock.stage("simulate"):
         domains = _simulate(config, out, fabric)
     # Only now: until there are particles a mistake in the configuration can still be mended.
-    write_json(out / "config.json", config.model_dump(mode="json"))
+    make_own(out, config.model_dump(mode="json"))
     with clock.stage("train"):
         source_model = _train(config, out, domains, fabric, say)
     with clock.stage("adapt"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.data.subtomograms import LabelledSubtomograms
-from tomadapt.errors import MismatchError
 from tomadapt.runs.atomic import atomic_path, output_folder, write_json
+from tomadapt.runs.digest import digest
+from tomadapt.runs.own_folder import CONTENT, description, make_own, require_same
 from tomadapt.runs.versions import versions
 from tomadapt.simulate.batches import BATCH, Batch
 from tomadapt.simulate.dataset.config import SimulationConfig
@@ -79,24 +79,22 @@ def simulate_set(
     OutputError
         When the folder cannot be written or the disk is too small.
     """
-    started = out / "config.json"
-    if started.exists():
-        found = {k: v for k, v in read_record(started).items() if k != "templates"}
-        _require_same(out, config.identity, found)
-        if (out / "set.json").exists() and all(map(_is_whole, _stems(config, out))):
+    begun, whole = description(out), False
+    if begun is not None:
+        require_same(out, _without_paths(begun), _without_paths(config.identity), what="set")
+        whole = (out / "set.json").exists() and all(map(_is_whole, _stems(config, out)))
+        if whole and all(begun.get(key) == config.identity[key] for key in PATHS):
             return _finished(config, out, progress)
     templates = make_templates(config)
     digests = {label: template_digest(density) for label, density in templates.items()}
-    if started.exists():
-        found = read_record(started).get("templates", digests)
-        _require_same(
-            out,
-            {f"structure {k}": v for k, v in digests.items()},
-            {f"structure {k}": v for k, v in found.items()},
-        )
+    if begun is not None:
+        kept = begun.get("templates", digests)
+        require_same(out, _as_structures(kept), _as_structures(digests), what="set")
+        if whole:
+            return _finished(config, out, progress)
     else:
         output_folder(out, needed_bytes=config.stored_bytes)
-        write_json(started, config.identity | {"templates": digests})
+        make_own(out, config.identity | {"templates": digests})
     simulator = Simulator(
         templates,
         config.acquisition,
@@ -143,16 +141,19 @@ def _is_whole(stem: Path) -> bool:
     return all(stem.with_suffix(suffix).exists() for suffix in (".npy", ".npz"))
 
 
-def _require_same(out: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
-    # Keys of both: what is left out at its default may stand in the other alone.
-    differing = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
-    if differing:
-        raise MismatchError(
-            f"{out} holds a set of another configuration (differs in {', '.join(differing)})",
-            expected="the configuration it was begun with",
-            got="another",
-            remedy="choose another --out or delete that folder",
-        )
+PATHS = ("classes", "folder")
+"""Where structures lie. Of a set their densities count, so that files may be moved."""
+
+
+def _without_paths(identity: dict[str, Any]) -> dict[str, Any]:
+    """What a set depends on beside the densities; of classes the names, in their order."""
+    others = {k: v for k, v in identity.items() if k not in (*PATHS, "templates")}
+    return others | {"classes": list(identity.get("classes", ()))}
+
+
+def _as_structures(digests: dict[str, str]) -> dict[str, str]:
+    """The same with names that end as those of digests do, which are not shown."""
+    return {f"structure {label}{CONTENT}": value for label, value in digests.items()}
 
 
 def _finished(config: SimulationConfig, out: Path, progress: Progress) -> LabelledSubtomograms:
@@ -167,7 +168,7 @@ def _finished(config: SimulationConfig, out: Path, progress: Progress) -> Labell
 
 def template_digest(density: NDArray[np.float32]) -> str:
     """A digest of a template, indifferent to rounding."""
-    return hashlib.blake2b(np.round(density, 3).tobytes(), digest_size=8).hexdigest()
+    return digest(np.round(density, 3))
 
 
 def _blocks(config: SimulationConfig) -> Iterator[tuple[int, str, range]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, Subtomograms
 from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.runs.digest import digest
+from tomadapt.runs.json_files import json_object
 
 FORMAT = "tomadapt-set-1"
 
@@ -43,20 +44,12 @@ def column_of(path: Path, name: str, *, shards: int) -> NDArray[Any]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """One of a set's own JSON files.
-
-    Raises
-    ------
-    InputError
-        When it is no JSON.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not JSON", got=str(error), remedy="delete the folder and simulate it again"
-        ) from error
-    return content if isinstance(content, dict) else {}
+    """What a set says of itself, in ``set.json``."""
+    return json_object(
+        path.read_text(encoding="utf-8"),
+        what=str(path),
+        remedy="delete the folder and simulate it again",
+    )
 
 
 @dataclass(frozen=True)
@@ -99,8 +92,7 @@ class SimulatedVolumes:
     @property
     def voxels(self) -> str:
         """A digest of what was simulated, whatever SNR it is read at."""
-        text = json.dumps([self.meta["config"], self.meta.get("templates")])
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest([self.meta["config"], self.meta.get("templates")], size=16)
 
     @cached_property
     def acquisition(self) -> Acquisition:
