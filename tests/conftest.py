@@ -9,6 +9,15 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by where they are: those of the experiments, and those of damaged files."""
+    for item in items:
+        if item.path.parent.name == "experiments":
+            item.add_marker("experiments")
+        elif item.path.name == "test_corrupt_inputs.py":
+            item.add_marker("corrupt")
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Give the reference data folder (``TOMADAPT_DATA``), or skip where there is none."""
