@@ -29,7 +29,7 @@ from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.runs.stages import StageClock
 from tomadapt.simulate.simulator import NULL_CLASS
 
-MANY = tuple(f"cryojax_many_snr{snr}" for snr in ("0.05", "0.1"))
+MANY = ("cryojax_many_snr0.05", "cryojax_many_snr0.1", "relion_many_snr0.1")
 COLUMNS: tuple[str, ...] = (
     "set",
     "left out",
