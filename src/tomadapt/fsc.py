@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-TRUSTED = 0.8
+RANDOMISE_BELOW_FSC = 0.8
 """Half maps' phases are randomised from where their unmasked FSC falls below this (RELION)."""
 
 
 FIRST_SHELLS = 3
 """Shells in which a curve may begin below a threshold."""
-DRAWS = 8
+PHASE_DRAWS = 8
 """Of random phases: the mean of their curves is taken, since one scatters by a tenth and more."""
 
 
@@ -114,11 +114,11 @@ def half_map_fsc(
     """
     unmasked = fourier_shell_correlation(one, other)
     masked = fourier_shell_correlation(one * mask, other * mask)
-    low = np.flatnonzero(np.nan_to_num(unmasked[1:]) < TRUSTED)
+    low = np.flatnonzero(np.nan_to_num(unmasked[1:]) < RANDOMISE_BELOW_FSC)
     first = 1 + int(low[0]) if len(low) else len(unmasked)
     rng = np.random.default_rng([seed, 13])
     curves = []
-    for _ in range(DRAWS):
+    for _ in range(PHASE_DRAWS):
         pair = [phases_randomised(half, from_shell=first, rng=rng) * mask for half in (one, other)]
         curves.append(fourier_shell_correlation(*pair))
     randomised = np.asarray(np.mean(curves, axis=0))

@@ -66,7 +66,7 @@ def of_classes(
     return data.subset(rows), [names[row] for row in rows]
 
 
-def told_recording(
+def resolve_acquisition(
     data: Subtomograms,
     tilt_range: tuple[float, float] | None,
     tilt_step: float | None,

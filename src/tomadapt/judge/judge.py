@@ -26,8 +26,8 @@ from tomadapt.judge.optics import (
     SAMPLE,
     MeasuredOptics,
     Sample,
-    optics_gains,
-    scale_gains,
+    optics_log_likelihoods,
+    scale_log_likelihoods,
     signal_to_noise,
     with_envelope,
 )
@@ -36,15 +36,15 @@ from tomadapt.judge.rivals import Hypothesis, mirror_image, mirrors, proteins, s
 from tomadapt.judge.screen import Screen, Screened, screen_all, search_shell
 from tomadapt.judge.verdicts import Verdicts, verdicts
 
-SAME_PROTEIN, SAME_SHAPE = 0.9, 0.97
+MAX_PROTEIN_CORRELATION, MAX_SHAPE_CORRELATION = 0.9, 0.97
 """A rival whose correlation with a wanted structure is higher does not compete: a protein is then a
 homologue or the structure itself, a shape cannot be told from it at this resolution."""
 SURE_NATS = 10.0
 """Evidence over noise from which on a particle measures the optics, if no rival explains it."""
-HAND_NATS, HAND_SIGMA = 25.0, 2.5
+HANDEDNESS_NATS, HANDEDNESS_SIGMA = 25.0, 2.5
 """Summed evidence from which on mirror images are what the particles are, in nats and in standard
 deviations of votes at random; a particle's vote is at most :data:`SURE_NATS`."""
-FEWEST_SURE = 8
+MIN_SURE_PARTICLES = 8
 _Sure = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Particles, and the wanted structure that each surely is."""
 REFINED_WANTED, REFINED_RIVALS = (2, 8), 3
@@ -134,28 +134,28 @@ def judge(
     competes = np.array([h.name not in names for h in hypotheses])
     evidence = screened.evidence(freedom)
     sure = _surest(evidence, np.where(competes, kinds, "dropped"))
-    if len(sure[0]) < FEWEST_SURE <= len(sure_by_hand[0]):
+    if len(sure[0]) < MIN_SURE_PARTICLES <= len(sure_by_hand[0]):
         sure = sure_by_hand  # the screen sees little of faint particles
     optics = search.optics(screened, sure, hypotheses, acquisition)
     seen = search if optics is None else search.with_envelope(optics.b_factor_A2)
     pairs = _pairs(evidence, kinds, competes)
     refined = seen.refined(screened, pairs, hypotheses)
-    spare = evidence_in_noise(
+    null_evidence = evidence_in_noise(
         own,
         (noise, seen.pooled),
         reach_voxels=options.reach(search.box),
         seed=options.seed,
     )
-    evidence = refined.gain() + screened.occam
+    evidence = refined.log_likelihood_ratio() + screened.occam
     # Structures that find more in noise than others are worth that much less.
-    evidence[:, : 2 * len(wanted)] -= np.tile(spare - spare.mean(), 2)
+    evidence[:, : 2 * len(wanted)] -= np.tile(null_evidence - null_evidence.mean(), 2)
     best = evidence[:, : len(wanted)].argmax(axis=1)
     found = verdicts(
         hypotheses,
         evidence,
         refined,
-        leftover=seen.leftover(best, refined, hypotheses),
-        spare=float(spare.mean()),
+        residual_ratio=seen.residual_ratio(best, refined, hypotheses),
+        null_evidence=float(null_evidence.mean()),
         optics=optics,
         dropped=dropped,
     )
@@ -231,13 +231,15 @@ class _Search:
         pairs = np.zeros(evidence.shape, dtype=bool)
         pairs[np.arange(n), own] = pairs[np.arange(n), mirror] = True
         refined = self.sample(rows).refined(screened.take(rows), pairs[rows], hypotheses)
-        found = refined.gain() + screened.occam[rows]
+        found = refined.log_likelihood_ratio() + screened.occam[rows]
         at = np.arange(len(rows))
         for_own, for_mirror = found[at, own[rows]], found[at, mirror[rows]]
         counted = np.maximum(for_own, for_mirror) > SURE_NATS
         votes = np.clip(for_mirror - for_own, -SURE_NATS, SURE_NATS)[counted]
-        clear = votes.sum() > max(HAND_NATS, HAND_SIGMA * float(np.sqrt(np.square(votes).sum())))
-        if len(votes) >= FEWEST_SURE and clear:
+        clear = votes.sum() > max(
+            HANDEDNESS_NATS, HANDEDNESS_SIGMA * float(np.sqrt(np.square(votes).sum()))
+        )
+        if len(votes) >= MIN_SURE_PARTICLES and clear:
             sure = for_mirror - np.maximum(for_own, 0) > SURE_NATS
             return -1, (rows[sure], (mirror - half)[rows][sure])
         sure = for_own - np.maximum(for_mirror, 0) > SURE_NATS
@@ -271,7 +273,7 @@ class _Search:
             ),
         )
 
-    def leftover(
+    def residual_ratio(
         self, best: NDArray[np.integer], refined: Refined, hypotheses: Sequence[Hypothesis]
     ) -> NDArray[np.float64]:
         """(n,) what the best wanted structure leaves unexplained."""
@@ -308,9 +310,13 @@ class _Search:
             )
             for g in sample.groups
         ]
-        gains = torch.stack([optics_gains(part, acquisition) for part in parts]).sum(dim=0)
-        scales = torch.stack([scale_gains(part, acquisition) for part in parts]).sum(dim=0)
-        found = MeasuredOptics.of(gains, acquisition, len(rows)).with_scale(scales)
+        log_likelihoods = torch.stack(
+            [optics_log_likelihoods(part, acquisition) for part in parts]
+        ).sum(dim=0)
+        scales = torch.stack([scale_log_likelihoods(part, acquisition) for part in parts]).sum(
+            dim=0
+        )
+        found = MeasuredOptics.of(log_likelihoods, acquisition, len(rows)).with_scale(scales)
         if self.whitened:
             return found
         ratios = [signal_to_noise(part, found.b_factor_A2) for part in parts]
@@ -340,7 +346,9 @@ def _indistinguishable(
     of_hand = slice(len(wanted)) if hand == 1 else slice(len(wanted), 2 * len(wanted))
     for rival in rivals:
         alike = screen.similarity(rival)[of_hand]
-        if alike.max() > (SAME_PROTEIN if rival.kind == "protein" else SAME_SHAPE):
+        if alike.max() > (
+            MAX_PROTEIN_CORRELATION if rival.kind == "protein" else MAX_SHAPE_CORRELATION
+        ):
             found.append((rival.name, wanted[int(alike.argmax())].name))
     return tuple(found)
 
@@ -388,7 +396,7 @@ def _surest(evidence: NDArray[np.float64], kinds: NDArray[np.str_]) -> _Sure:
     if len(rivals):
         lead = np.minimum(lead, lead - evidence[:, rivals].max(axis=1) + SURE_NATS)
     sure = np.flatnonzero(lead > SURE_NATS)
-    if len(sure) < FEWEST_SURE:
+    if len(sure) < MIN_SURE_PARTICLES:
         return sure[:0], best[:0]
     rows = np.sort(sure[np.argsort(-lead[sure], kind="stable")][:SAMPLE])
     return rows, best[rows]

@@ -21,18 +21,18 @@ from tomadapt.recover.reference import Reference
 from tomadapt.structures.resampling import radius_A
 
 MARGIN_VOXELS = 2.0
-LEAST_SPREAD = 0.08
+MIN_RELATIVE_SPREAD = 0.08
 """Contrasts of a class, and residuals, scatter at least so much, relative to their medians."""
-LEAST_LEFTOVER = 0.5
+MIN_RESIDUAL_RATIO = 0.5
 """Of the noise's power: where less is left, nothing is unexplained, however much it is. Particles
 with next to no noise leave what poses and interpolation leave, which scatters widely."""
-AMPLITUDE_RANGE, LEFTOVER_RANGE = 1.3, 3.0
+AMPLITUDE_RANGE, RESIDUAL_RANGE = 1.3, 3.0
 """Widths of the uniform distributions of what a structure explains in part."""
-EMPTY_PARTICLES = 5.0
+MIN_NOISE_PARTICLES = 5.0
 """How many of a set's particles are noise at least, with as many more in the whole: even a clean
 list is not believed to hold none."""
 _ROUNDS = 4
-_FEWEST = 8
+_MIN_PARTICLES = 8
 _CLEAR = 3.0  # nats over noise and rivals, tempered
 _BATCH = 16
 
@@ -40,7 +40,7 @@ _BATCH = 16
 def fit_with_fits(
     evidence: NDArray[np.float64],
     amplitude: NDArray[np.float64],
-    leftover: NDArray[np.float64],
+    residual_ratio: NDArray[np.float64],
     decoys: NDArray[np.bool_],
 ) -> tuple[Mixture, NDArray[np.float64]]:
     """EM in which each wanted structure competes with particles that it explains only in part.
@@ -62,7 +62,7 @@ def fit_with_fits(
         (n, w + r) nats of the w wanted structures and r others, noise alone the last.
     amplitude
         (n, w) of each wanted structure; NaN where it was not compared.
-    leftover
+    residual_ratio
         (n,) residual power, of the wanted structure with the largest evidence.
     decoys
         (r,) which of the others are proteins or globular shapes that nobody named.
@@ -75,11 +75,11 @@ def fit_with_fits(
         (n, w) amplitudes over their class's median; 1 where that is not known.
     """
     w = amplitude.shape[1]
-    leftover = np.maximum(leftover, LEAST_LEFTOVER)
+    residual_ratio = np.maximum(residual_ratio, MIN_RESIDUAL_RATIO)
     of_wanted, others = evidence[:, :w], evidence[:, w:]
-    uniform = np.log(AMPLITUDE_RANGE * LEFTOVER_RANGE)
+    uniform = np.log(AMPLITUDE_RANGE * RESIDUAL_RANGE)
     best = of_wanted.argmax(axis=1)
-    empty = EMPTY_PARTICLES / (len(evidence) + EMPTY_PARTICLES)
+    empty = MIN_NOISE_PARTICLES / (len(evidence) + MIN_NOISE_PARTICLES)
     least = np.zeros(evidence.shape[1])
     least[-1] = empty
     mixture = fit_mixture(evidence, least=least)
@@ -94,14 +94,14 @@ def fit_with_fits(
             clear = of_wanted[known, column] - others[known].max(axis=1) > _CLEAR
             weights = mixture.posterior[known, column] * clear
             in_part[:, column], relative[:, column] = -np.inf, 1.0
-            if (weights * (best[known] == column)).sum() < _FEWEST:
+            if (weights * (best[known] == column)).sum() < _MIN_PARTICLES:
                 continue
             middle, spread = _median_and_spread(amplitude[known, column], weights)
             relative[known, column] = amplitude[known, column] / middle
             fits = stats.norm.logpdf(relative[known, column], 1, spread)
             own = best[known] == column
-            left, scatter = _median_and_spread(leftover[known], weights * own)
-            residual = stats.t.logpdf(leftover[known] / left, 2, 1, scatter)
+            left, scatter = _median_and_spread(residual_ratio[known], weights * own)
+            residual = stats.t.logpdf(residual_ratio[known] / left, 2, 1, scatter)
             # Of another structure's fit the residual says nothing here.
             fits += np.where(own, residual, np.average(residual, weights=weights * own))
             usual_fit = float(np.average(fits, weights=weights))
@@ -122,7 +122,7 @@ def _median_and_spread(
     """Weighted median, and the robust standard deviation relative to it."""
     middle = _weighted_median(values, weights)
     deviation = 1.4826 * _weighted_median(np.abs(values / middle - 1), weights)
-    return middle, max(deviation, LEAST_SPREAD)
+    return middle, max(deviation, MIN_RELATIVE_SPREAD)
 
 
 def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:

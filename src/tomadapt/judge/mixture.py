@@ -15,11 +15,11 @@ from scipy.special import logsumexp
 
 PSEUDOCOUNT = 0.1
 """Particles that each component has beside those that are seen; no proportion is zero."""
-LEAST_TEMPER = 0.1
-USUAL_SCATTER, USUAL_PARTICLES = 2.0, 20
+MIN_TEMPER = 0.1
+PRIOR_SCATTER, PRIOR_PARTICLES = 2.0, 20
 """Of evidence, in units of what exact models have, and how many particles that is worth."""
 _ROUNDS = 300
-_FEWEST = 4
+_MIN_PARTICLES = 4
 _DISTINCT = 0.95  # a rival that explains nothing says nothing either
 
 
@@ -87,7 +87,7 @@ def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     :math:`c = 1 - ρ^2`, and scatters about that with the variance :math:`2 E c (1 - c)`.
     Structures and optics are never exact, and D scatters s times more; evidence is then worth 1/s
     of what it says. Particles of all structures are taken together, robustly, with as many that
-    scatter as usual as :data:`USUAL_PARTICLES` says: short lists alone say little.
+    scatter as usual as :data:`PRIOR_PARTICLES` says: short lists alone say little.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     Returns
     -------
     float
-        From 0.1 to 1; 1 / :data:`USUAL_SCATTER` where no particle says anything.
+        From 0.1 to 1; 1 / :data:`PRIOR_SCATTER` where no particle says anything.
     """
     found = [np.zeros(0)]
     for label in np.unique(labels[labels >= 0]):
@@ -109,17 +109,17 @@ def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
         gaps[:, label] = np.inf
         nearest = gaps.min(axis=1)
         usable = np.isfinite(nearest) & (own > 0)
-        if usable.sum() < _FEWEST:
+        if usable.sum() < _MIN_PARTICLES:
             continue
         nearest, own = nearest[usable], own[usable]
         c = float(np.median(nearest / own))
         if 0 < c < _DISTINCT:
             found.append((nearest - c * own) / np.sqrt(2 * own * c * (1 - c)))
     scatter = np.concatenate(found)
-    own_scatter = (1.4826 * np.median(np.abs(scatter))) ** 2 if len(scatter) else USUAL_SCATTER
+    own_scatter = (1.4826 * np.median(np.abs(scatter))) ** 2 if len(scatter) else PRIOR_SCATTER
     count = len(scatter)
-    total = count * own_scatter + USUAL_PARTICLES * USUAL_SCATTER
-    return float(np.clip((count + USUAL_PARTICLES) / total, LEAST_TEMPER, 1.0))
+    total = count * own_scatter + PRIOR_PARTICLES * PRIOR_SCATTER
+    return float(np.clip((count + PRIOR_PARTICLES) / total, MIN_TEMPER, 1.0))
 
 
 def tempered(evidence: NDArray[np.float64], trust: float, *, nothing: float) -> NDArray[np.float64]:

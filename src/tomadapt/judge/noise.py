@@ -21,7 +21,7 @@ from tomadapt.recover.fourier import MeasuredPoints
 EDGE_VOXELS = 4.0
 SMOOTHING = 1.0
 """σ in Fourier voxels of the smoothing of the power: few cubes make a rough estimate."""
-AT_MOST = 400
+MAX_CUBES = 400
 _BATCH = 32
 
 
@@ -97,7 +97,7 @@ class Noise:
         points: MeasuredPoints,
         *,
         measured: torch.Tensor | None = None,
-        at_most: int = AT_MOST,
+        at_most: int = MAX_CUBES,
     ) -> Noise:
         """Measure the noise in cubes that hold little else.
 

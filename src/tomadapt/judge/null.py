@@ -66,5 +66,5 @@ def evidence_in_noise(
         shell=screen.shell,
         reach_voxels=reach_voxels,
     )
-    found = (refined.gain() + screened.occam)[:, :n_wanted]
+    found = (refined.log_likelihood_ratio() + screened.occam)[:, :n_wanted]
     return np.asarray(found.mean(axis=0) + found.var(axis=0) / 2)

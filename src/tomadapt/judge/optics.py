@@ -26,7 +26,7 @@ SEARCHED_DEFOCUS_UM = (
 SEARCHED_SCALE = tuple(round(1.08**step, 4) for step in range(-8, 9))
 """How much larger than the structures particles may be, 0.54 to 1.85."""
 SAMPLE = 32
-LEAST_ENVELOPE = 0.1
+MIN_ENVELOPE = 0.1
 """What the envelope lets through of the highest shell that is used."""
 _SCALED_B_A2 = SEARCHED_B_A2[::4]
 
@@ -67,26 +67,26 @@ class MeasuredOptics:
 
     @classmethod
     def of(
-        cls, gains: torch.Tensor, acquisition: Acquisition | None, particles: int
+        cls, log_likelihoods: torch.Tensor, acquisition: Acquisition | None, particles: int
     ) -> MeasuredOptics:
-        """Read them off the gains (d, b) of :func:`optics_gains`.
+        """Read them off the log_likelihoods (d, b) of :func:`optics_log_likelihoods`.
 
         The B-factor is the best at the stated defocus, which is the one that is used.
         """
         defoci = _searched_defoci(acquisition)
         stated = defoci.index(0.0)
-        best = int(gains.amax(dim=1).argmax())
+        best = int(log_likelihoods.amax(dim=1).argmax())
         return cls(
-            SEARCHED_B_A2[int(gains[stated].argmax())],
+            SEARCHED_B_A2[int(log_likelihoods[stated].argmax())],
             None if acquisition is None else acquisition.defocus_um + defoci[best],
-            float(gains[best].max() - gains[stated].max()),
+            float(log_likelihoods[best].max() - log_likelihoods[stated].max()),
             particles,
         )
 
-    def with_scale(self, gains: torch.Tensor) -> MeasuredOptics:
-        """The same with what the gains (s,) of :func:`scale_gains` say."""
-        best = int(gains.argmax())
-        nats = float(gains[best] - gains[SEARCHED_SCALE.index(1.0)])
+    def with_scale(self, log_likelihoods: torch.Tensor) -> MeasuredOptics:
+        """The same with what the log_likelihoods (s,) of :func:`scale_log_likelihoods` say."""
+        best = int(log_likelihoods.argmax())
+        nats = float(log_likelihoods[best] - log_likelihoods[SEARCHED_SCALE.index(1.0)])
         return replace(self, scale=SEARCHED_SCALE[best], scale_nats=nats)
 
     def with_snr(self, ratios: NDArray[np.float64]) -> MeasuredOptics:
@@ -134,7 +134,7 @@ class Sample:
             yield x, prepared[column], R, self.noise.points.phases(s)
 
 
-def optics_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
+def optics_log_likelihoods(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
     """Summed log-likelihood at fixed poses of each defocus and B-factor that is searched.
 
     Parameters
@@ -160,17 +160,17 @@ def optics_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tenso
                 for d in _searched_defoci(acquisition)
             ]
         )
-    gains = torch.zeros(len(transfers), len(envelopes))
+    log_likelihoods = torch.zeros(len(transfers), len(envelopes))
     with torch.inference_mode():
         for x, reference, R, phases in sample.particles():
             seen = reference.at(R, _flat(points))[0] * phases * root
             product, power = (x * seen.conj()).real, seen.abs().square()
             for number, transfer in enumerate(transfers):
-                gains[number] += _gains(envelopes * transfer, product, power)
-    return gains
+                log_likelihoods[number] += _log_likelihoods(envelopes * transfer, product, power)
+    return log_likelihoods
 
 
-def scale_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
+def scale_log_likelihoods(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
     """Summed log-likelihood at fixed poses were the particles larger or smaller than stated.
 
     A voxel size that is wrong makes particles too large or too small, and moves the CTF with them:
@@ -199,14 +199,14 @@ def scale_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor
             transfer = _transfer(acquisition, points, sample.voxel_size_A / scale)
         scaled.append(replace(_flat(points), k=k.clamp(-0.5, 0.5)))
         curves.append(envelopes * transfer * inside)
-    gains = torch.zeros(len(scaled), len(envelopes))
+    log_likelihoods = torch.zeros(len(scaled), len(envelopes))
     with torch.inference_mode():
         for x, reference, R, phases in sample.particles():
             for number, there in enumerate(scaled):
                 seen = reference.at(R, there)[0] * phases * root
                 product, power = (x * seen.conj()).real, seen.abs().square()
-                gains[number] += _gains(curves[number], product, power)
-    return gains.amax(dim=1)
+                log_likelihoods[number] += _log_likelihoods(curves[number], product, power)
+    return log_likelihoods.amax(dim=1)
 
 
 def signal_to_noise(sample: Sample, b_factor_A2: float) -> NDArray[np.float64]:
@@ -240,7 +240,9 @@ def signal_to_noise(sample: Sample, b_factor_A2: float) -> NDArray[np.float64]:
     return np.array(found).reshape(-1, 2)
 
 
-def _gains(curves: torch.Tensor, product: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
+def _log_likelihoods(
+    curves: torch.Tensor, product: torch.Tensor, power: torch.Tensor
+) -> torch.Tensor:
     """(b,) log-likelihood with each of the transfers (b, p) of one particle's structure."""
     z = (curves @ product) / (curves.square() @ power).sqrt().clamp_min(1e-20)
     return z.clamp_min(0).square().cpu() / 2
@@ -285,6 +287,6 @@ def with_envelope(noise: Noise, b_factor_A2: float, voxel_size_A: float, *, at_l
     damped = replace(points, transfer=points.transfer * torch.exp(-b_factor_A2 * k2 / 4))
     highest = int(points.shell.max())
     if b_factor_A2 > 0:
-        k = math.sqrt(4 * math.log(1 / LEAST_ENVELOPE) / b_factor_A2)
+        k = math.sqrt(4 * math.log(1 / MIN_ENVELOPE) / b_factor_A2)
         highest = min(highest, max(at_least, round(k * voxel_size_A * points.n)))
     return replace(noise, points=damped).up_to(highest)

@@ -13,7 +13,7 @@ from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.screen import Screened
-from tomadapt.recover.climb import best_of, climb
+from tomadapt.recover.local_refinement import best_of, refine_locally
 from tomadapt.recover.reference import Reference
 
 _BATCH = 16
@@ -52,7 +52,7 @@ class Refined:
         names = ("z", "amplitude", "rotations", "shifts", "energy")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
-    def gain(self) -> NDArray[np.float64]:
+    def log_likelihood_ratio(self) -> NDArray[np.float64]:
         """(n, h) log-likelihood ratio against noise at the best pose; −inf where not compared."""
         ratio = log_likelihood_ratio(np.nan_to_num(self.z), self.energy[:, None], self.freedom)
         return np.where(np.isnan(self.z), -np.inf, ratio)
@@ -106,7 +106,7 @@ def refine(
             reference = Reference.of(hypotheses[column].windowed, device)
             for at in _batches(np.flatnonzero(wanted[:, column])):
                 x = noise.transforms(cubes.read(at))
-                begun = climb(
+                begun = refine_locally(
                     reference,
                     x[:, low],
                     torch.from_numpy(screened.rotations[at, column]).to(device),  # (b, c, 3, 3)
@@ -116,7 +116,7 @@ def refine(
                     reach=reach_voxels,
                     iterations=_STEPS,
                 )
-                found = climb(
+                found = refine_locally(
                     reference,
                     x,
                     *best_of(begun, FINALISTS)[:2],

@@ -20,18 +20,18 @@ from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.recover.align import shift_grid
-from tomadapt.recover.climb import climb
+from tomadapt.recover.local_refinement import refine_locally
 from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
 from tomadapt.structures.resampling import radius_A
 
-KEPT_POWER = 0.97
+MIN_KEPT_POWER_RATIO = 0.97
 """Of each structure's power in all its rotations, by the common basis."""
-MOST_POINTS = 3000
+MAX_POINTS = 3000
 """Of a screen that goes further than a first look: its memory grows with their square."""
-KEPT_INFORMATION = 0.75
+KEPT_POWER_RATIO_OF_SHELLS = 0.75
 """Of the whitened power of structures, by the screen's shells."""
-ALIKE = 0.98
+MIN_SAME_CORRELATION = 0.98
 """Rotations whose whitened structures correlate more than this are kept once."""
 CANDIDATES = 16
 """Poses of each structure that are kept of the grid."""
@@ -39,17 +39,17 @@ SHIFT_STEP_VOXELS = 2.0
 STEP_HALF_PERIODS, COARSEST_DEG, FINEST_DEG = 1.8, 30.0, 18.0
 """A step of the grid of rotations moves a structure's edge by so many half periods of the screen's
 highest frequency; it is between these. Finer grids with fewer candidates lose more particles."""
-_WORTH_REFINING = 0.5
+_MIN_REFINED_CORRELATION = 0.5
 _SOME_ROTATIONS = 1000
 _COARSE_DEG = 90.0
 _CHUNK = 256
 _BATCH = 8
 _ITERATIONS = 3
-LARGEST_BASIS = 800
+MAX_COMPONENTS = 800
 """Components that are looked for; few structures need half of them."""
 
 
-def least_shell(box: int) -> int:
+def min_search_shell(box: int) -> int:
     """The highest shell of a first look, in Fourier voxels."""
     return round(box / 5)
 
@@ -75,10 +75,10 @@ def search_shell(noise: Noise, hypotheses: Sequence[Hypothesis]) -> int:
             power = (seen.abs().square() * noise.weight).mean(dim=0)
             by_shell = torch.zeros_like(held).index_add_(0, points.shell, power)
             held += by_shell.cumsum(0) / by_shell.sum().clamp_min(1e-30)
-    enough = int((held < KEPT_INFORMATION * len(hypotheses)).sum())
+    enough = int((held < KEPT_POWER_RATIO_OF_SHELLS * len(hypotheses)).sum())
     points_up_to = np.bincount(points.shell.cpu().numpy(), minlength=n // 2).cumsum()
-    affordable = int((points_up_to <= MOST_POINTS).sum()) - 1
-    return max(least_shell(n), min(enough, round(n / 3), affordable))
+    affordable = int((points_up_to <= MAX_POINTS).sum()) - 1
+    return max(min_search_shell(n), min(enough, round(n / 3), affordable))
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +237,7 @@ class Screen:
             covariance.addmm_(rows.T, rows, alpha=1 / len(rows))
         # The leading principal components, by subspace iteration from a fixed random start (Halko
         # et al. 2011, SIAM Rev. 53, 217): all of them would take ten times as long.
-        count = min(LARGEST_BASIS, len(covariance))
+        count = min(MAX_COMPONENTS, len(covariance))
         start = torch.randn(len(covariance), count, generator=torch.Generator().manual_seed(0))
         space = start.to(covariance)
         for _ in range(_ITERATIONS):
@@ -248,7 +248,7 @@ class Screen:
         for reference, rotations in zip(references, some, strict=True):
             parts = (self._unit_rows(reference, rotations) @ basis).square().mean(dim=0)
             kept = torch.minimum(kept, parts.cumsum(dim=0))
-        used = min(int((kept < KEPT_POWER).sum()) + 1, count)
+        used = min(int((kept < MIN_KEPT_POWER_RATIO).sum()) + 1, count)
         leading: torch.Tensor = basis[:, :used].contiguous()
         return leading
 
@@ -262,7 +262,7 @@ class Screen:
         """One structure in those rotations that differ, and how many look like each."""
         bank = self._unit_rows(reference, rotations) @ self.basis  # (m, k)
         unit = bank / bank.norm(dim=1, keepdim=True).clamp_min(1e-20)
-        alike = (unit @ unit.T > ALIKE).cpu().numpy()
+        alike = (unit @ unit.T > MIN_SAME_CORRELATION).cpu().numpy()
         left = np.ones(len(bank), dtype=bool)
         kept, counts = [], []
         for i in range(len(bank)):
@@ -333,8 +333,8 @@ class Screen:
             full[:, self.inside] = seen / (seen * self.root).norm().clamp_min(1e-20)
             found = self(full)
             alike = found.z[0].copy()
-            for column in np.flatnonzero(alike > _WORTH_REFINING):
-                _, _, scores, _ = climb(
+            for column in np.flatnonzero(alike > _MIN_REFINED_CORRELATION):
+                _, _, scores, _ = refine_locally(
                     self._reference(int(column)),
                     seen,
                     torch.from_numpy(found.rotations[:1, column]).to(seen.device),

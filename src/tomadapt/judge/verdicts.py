@@ -123,8 +123,8 @@ def verdicts(
     evidence: NDArray[np.float64],
     refined: Refined,
     *,
-    leftover: NDArray[np.float64],
-    spare: float,
+    residual_ratio: NDArray[np.float64],
+    null_evidence: float,
     optics: MeasuredOptics | None,
     dropped: tuple[tuple[str, str], ...] = (),
 ) -> Verdicts:
@@ -138,9 +138,9 @@ def verdicts(
         (n, h) nats; −inf where a particle was not compared with a structure.
     refined
         Poses and amplitudes.
-    leftover
+    residual_ratio
         (n,) from :func:`~tomadapt.judge.misfit.residual_power`, of the best wanted structure.
-    spare
+    null_evidence
         What noise alone has of evidence.
     optics, dropped
         To be handed on.
@@ -150,17 +150,17 @@ def verdicts(
     n, w = len(evidence), len(wanted)
     # A set of particles has one hand: its mirror images do not compete particle by particle.
     components = np.flatnonzero(kinds != "mirror")
-    table = np.concatenate([evidence[:, components], np.full((n, 1), spare)], axis=1)
+    table = np.concatenate([evidence[:, components], np.full((n, 1), null_evidence)], axis=1)
     first = table.argmax(axis=1)
-    lead = table[np.arange(n), first] - spare
+    lead = table[np.arange(n), first] - null_evidence
     # What scatters is the likelihood at the best poses; averaging over poses only takes from it.
-    gains = refined.gain()[:, components]
+    gains = refined.log_likelihood_ratio()[:, components]
     trust = temper(gains, np.where((first < w) & (lead > CLEAR_NATS), first, -1))
     decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED)
-    trusted = tempered(table, trust, nothing=spare)
+    trusted = tempered(table, trust, nothing=null_evidence)
     # What explains a particle no better than noise does is no name for it, however frequent.
-    trusted[:, :w] = np.where(table[:, :w] > spare, trusted[:, :w], -np.inf)
-    mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], leftover, decoys)
+    trusted[:, :w] = np.where(table[:, :w] > null_evidence, trusted[:, :w], -np.inf)
+    mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], residual_ratio, decoys)
     posterior = mixture.posterior  # wanted, the same in part, rivals, noise
     names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
     order = np.argsort(-posterior, axis=1, kind="stable")

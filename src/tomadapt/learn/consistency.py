@@ -19,7 +19,7 @@ from tomadapt.learn.augmentation import half_turns
 from tomadapt.learn.model import Model
 from tomadapt.learn.turned import turned_probabilities
 
-MOST_PARTICLES = 600
+MAX_PARTICLES = 600
 _TURNS = ((1, 0), (0, 1), (1, 1))
 _SMALLEST = 1e-12
 
@@ -43,7 +43,7 @@ def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int
     float
         In nats, 0 where nothing is told and at most the entropy of the predicted classes.
     """
-    rows = np.arange(0, len(target), math.ceil(len(target) / MOST_PARTICLES))
+    rows = np.arange(0, len(target), math.ceil(len(target) / MAX_PARTICLES))
     some = target.subset(rows)
     turns = half_turns(target.acquisition or model.card.acquisition)
     rng = np.random.default_rng(np.random.SeedSequence(seed))

@@ -22,19 +22,19 @@ from tomadapt.metrics import effective_classes, kappa, recall_per_class
 
 Candidate = Literal["ada", "target_statistics", "source_only"]
 
-FEWEST_CLASSES = 0.5
+MIN_EFFECTIVE_CLASS_RATIO = 0.5
 """Of the effective classes beyond one that the safer model predicts, at least this fraction."""
-LEAST_AGREEMENT = 0.1
+MIN_KAPPA = 0.1
 """Cohen's kappa with the safer model: 0 is what two unrelated labellings reach."""
-LEAST_SOURCE_ACCURACY = 0.5
+MIN_SOURCE_ACCURACY_RATIO = 0.5
 """Of the source model's accuracy above chance, at least this fraction must be left."""
-LEAST_TAKEN_FOR_SOURCE = 0.25
+MIN_SOURCE_PROBABILITY = 0.25
 """Probability that D gives a target of being a source (geometric mean); 0.5 when it must guess."""
-MOST_CHANGED_IN_VAIN = 0.7
+MIN_KAPPA_IF_D_NOT_FOOLED = 0.7
 """Where D is not deceived that far, training went astray if kappa with the safer model is lower. A
 short adaptation that has hardly changed any label is merely unfinished."""
 
-SOURCE_SAMPLE = 1000
+MAX_SOURCE_PARTICLES = 1000
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def choose(
 
 def _sample(source: LabelledSubtomograms) -> LabelledSubtomograms:
     """At most some hundreds of source particles, spread over the whole set."""
-    step = max(1, math.ceil(len(source) / SOURCE_SAMPLE))
+    step = max(1, math.ceil(len(source) / MAX_SOURCE_PARTICLES))
     return source.subset(np.arange(0, len(source), step))
 
 
@@ -185,25 +185,25 @@ def _mean_recall(model: Model, source: LabelledSubtomograms, fabric: Fabric) -> 
 def _objections(signs: Signs, safer: Signs, before: Signs, chance: float) -> tuple[str, ...]:
     """What speaks against a model, next to the safer one and the source model."""
     against = []
-    if signs.effective_classes - 1 < FEWEST_CLASSES * (safer.effective_classes - 1):
+    if signs.effective_classes - 1 < MIN_EFFECTIVE_CLASS_RATIO * (safer.effective_classes - 1):
         against.append(
             f"its predictions use {signs.effective_classes:.1f} effective classes, "
             f"those of the safer model {safer.effective_classes:.1f}"
         )
     # The statistics' own agreement with the source model may be as low in an honest gap.
-    if signs.taken_for_source is not None and signs.agreement < LEAST_AGREEMENT:
+    if signs.taken_for_source is not None and signs.agreement < MIN_KAPPA:
         against.append(
             "its labels agree with those after re-estimated statistics hardly better than by "
             f"chance (kappa {signs.agreement:.2f})"
         )
-    kept = LEAST_SOURCE_ACCURACY * (before.source_accuracy - chance)
+    kept = MIN_SOURCE_ACCURACY_RATIO * (before.source_accuracy - chance)
     if signs.source_accuracy - chance < kept:
         against.append(
             f"it names {signs.source_accuracy:.0%} of source particles right, "
             f"the source model {before.source_accuracy:.0%}"
         )
-    apart = signs.taken_for_source is not None and signs.taken_for_source < LEAST_TAKEN_FOR_SOURCE
-    if apart and signs.agreement < MOST_CHANGED_IN_VAIN:
+    apart = signs.taken_for_source is not None and signs.taken_for_source < MIN_SOURCE_PROBABILITY
+    if apart and signs.agreement < MIN_KAPPA_IF_D_NOT_FOOLED:
         against.append(
             "many labels changed though the discriminator still tells its target features from "
             f"source features (taken for source with probability {signs.taken_for_source:.2f}, "

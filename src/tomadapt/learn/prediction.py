@@ -19,7 +19,7 @@ from tomadapt.learn.engine import evaluation_batches, make_fabric
 from tomadapt.learn.model import Model
 from tomadapt.runs.atomic import atomic_path
 
-FEWEST, ONE_SIDED = 20, 0.95
+MIN_PARTICLES_FOR_WARNING, ONE_SIDED_RATIO = 20, 0.95
 """Of so many particles, at least, so large a part of one class is worth a warning."""
 
 
@@ -62,7 +62,9 @@ class Prediction:
         """What to say where nearly all particles are called one class; None elsewhere."""
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         best = int(counts.argmax())
-        if len(self.labels) < FEWEST or counts[best] <= ONE_SIDED * len(self.labels):
+        if len(self.labels) < MIN_PARTICLES_FOR_WARNING or counts[best] <= ONE_SIDED_RATIO * len(
+            self.labels
+        ):
             return None
         return (
             f"{counts[best]} of {len(self.labels)} particles are called {self.class_names[best]}, "

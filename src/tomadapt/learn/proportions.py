@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomadapt.data.subtomograms import LabelledSubtomograms
 
-LEAST_PROPORTION = 0.01
+MIN_PROPORTION = 0.01
 
 _ROUNDS = 200
 _SETTLED = 1e-6
@@ -58,14 +58,14 @@ def corrected(
     probabilities
         (n, classes) see :func:`estimate_proportions`.
     proportions
-        (classes,); a class counts as at least :data:`LEAST_PROPORTION`, so that a rare one is not
+        (classes,); a class counts as at least :data:`MIN_PROPORTION`, so that a rare one is not
         ruled out by an estimate.
 
     Notes
     -----
     Saerens et al. 2002, Eq. 2.4.
     """
-    weights = np.maximum(np.asarray(proportions, dtype=np.float64), LEAST_PROPORTION)
+    weights = np.maximum(np.asarray(proportions, dtype=np.float64), MIN_PROPORTION)
     weighted = np.asarray(probabilities, dtype=np.float64) * weights
     total = np.maximum(weighted.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     return np.asarray(weighted / total, dtype=np.float32)

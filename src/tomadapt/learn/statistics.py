@@ -99,7 +99,7 @@ class TargetStatistics:
         return Adaptation(model.copy(method=self.name, training=training))
 
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+TARGET_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the target's statistics that are tried."""
 
 
@@ -149,9 +149,9 @@ class PartialStatistics:
         self.source_model.require_matching(target, "the target")
         fabric = self.fabric or make_fabric()
         whole = with_statistics(self.source_model, "target", target, fabric)
-        tried = {share: blended(self.source_model, whole, share) for share in SHARES}
+        tried = {share: blended(self.source_model, whole, share) for share in TARGET_SHARES}
         signs = {share: consistency(m, target, fabric=fabric) for share, m in tried.items()}
-        best = max(SHARES, key=lambda share: signs[share])
+        best = max(TARGET_SHARES, key=lambda share: signs[share])
         options = {"share": best, "consistency": {f"{k:g}": round(v, 4) for k, v in signs.items()}}
         training = adapted_training(self.source_model, target, options=options, history=[])
         return Adaptation(tried[best].copy(method=self.name, training=training))

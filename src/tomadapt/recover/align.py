@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, MismatchError
-from tomadapt.recover.climb import Found, best_of, climb
 from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.local_refinement import PoseCandidates, best_of, refine_locally
 from tomadapt.recover.poses import GridPoses, Poses
 from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
@@ -169,23 +169,25 @@ class Aligner:
         x = self.fine.transforms(cubes.to(self.fine.k.device))
         at_coarse = x[:, self.fine.shell <= self.search_shell]
         if begin is None:
-            found = self._climb(at_coarse, *self.search(at_coarse), self.coarse, self.coarse_weight)
+            found = self._refine(
+                at_coarse, *self.search(at_coarse), self.coarse, self.coarse_weight
+            )
             rotations, shifts = found[:2]
         else:
             rotations = torch.from_numpy(begin.rotations).to(x.device)
             shifts = torch.from_numpy(begin.shifts).to(x.device)
-        found = self._climb(x, rotations, shifts, self.fine, self.fine_weight)
+        found = self._refine(x, rotations, shifts, self.fine, self.fine_weight)
         return Poses(*(t.cpu().numpy() for t in found))
 
-    def _climb(
+    def _refine(
         self,
         x: torch.Tensor,
         rotations: torch.Tensor,
         shifts: torch.Tensor,
         points: MeasuredPoints,
         weight: torch.Tensor,
-    ) -> Found:
-        found = climb(
+    ) -> PoseCandidates:
+        found = refine_locally(
             self.reference, x, rotations, shifts, points=points, weight=weight, reach=self.reach
         )
         return best_of(found, self.options.finalists)
@@ -221,10 +223,13 @@ class Aligner:
         """
         scores = self._grid_scores(x).transpose(0, 1).flatten(1)  # (b, m s)
         best, at = scores.topk(min(count, scores.shape[1]), dim=1)
-        gains = best.clamp_min(0).square() / 2
+        log_likelihood_ratios = best.clamp_min(0).square() / 2
         s = len(self.shifts)
         return GridPoses(
-            self.rotations[at // s], self.shifts[at % s], gains.softmax(dim=1), gains[:, 0]
+            self.rotations[at // s],
+            self.shifts[at % s],
+            log_likelihood_ratios.softmax(dim=1),
+            log_likelihood_ratios[:, 0],
         )
 
     def _grid_scores(self, x: torch.Tensor) -> torch.Tensor:

@@ -19,10 +19,10 @@ from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import InputError
 from tomadapt.fsc import half_map_fsc
 from tomadapt.recover.align import Aligner, AlignmentOptions, align
-from tomadapt.recover.averaging_state import Average, State, spectral_snr
+from tomadapt.recover.averaging_state import Average, RefinementState, spectral_snr
 from tomadapt.recover.fourier import MeasuredPoints, shell_power
 from tomadapt.recover.fourier_sum import FourierSum
-from tomadapt.recover.from_nothing import first_reference
+from tomadapt.recover.initial_model import initial_model
 from tomadapt.recover.mask import particle_mask, whole_box_mask
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import symmetry_group
@@ -30,7 +30,7 @@ from tomadapt.recover.symmetry import rotate_volume, symmetry_axes
 
 Volume = NDArray[np.float32]
 
-FEWEST = 4
+MIN_PARTICLES = 4
 """Particles: two in each half."""
 
 
@@ -101,20 +101,20 @@ def average(
     ConfigError
         When the symmetry has an unknown name.
     """
-    if len(data) < FEWEST:
+    if len(data) < MIN_PARTICLES:
         raise InputError(
-            "too few particles to average", expected=f"at least {FEWEST}", got=len(data)
+            "too few particles to average", expected=f"at least {MIN_PARTICLES}", got=len(data)
         )
     group = symmetry_group(options.symmetry)
     power = shell_power(data, points)
     members = _halves(len(data), options.seed)
-    state = State.read(checkpoint)
+    state = RefinementState.read(checkpoint)
     if state is None:
         shell = shared_shell(points.n, options)
         reference = template
         if reference is None:
-            reference = _from_nothing(data, points, power, options, shell=shell, group=group)
-        state = State([reference, reference], shell)
+            reference = _initial_model(data, points, power, options, shell=shell, group=group)
+        state = RefinementState([reference, reference], shell)
         state.write(checkpoint)
     progress(1 + len(state.history))
     sums: list[FourierSum] = []
@@ -192,7 +192,7 @@ def _halves(count: int, seed: int) -> list[NDArray[np.int64]]:
     return [np.sort(order[half::2]) for half in range(2)]
 
 
-def _from_nothing(
+def _initial_model(
     data: Subtomograms,
     points: MeasuredPoints,
     power: torch.Tensor,
@@ -201,7 +201,7 @@ def _from_nothing(
     shell: int,
     group: NDArray[np.float32],
 ) -> Volume:
-    reference, _ = first_reference(
+    reference, _ = initial_model(
         data,
         points,
         power,

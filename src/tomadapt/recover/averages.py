@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.io.mrc_writing import write_mrc
-from tomadapt.recover.average import FEWEST, AveragingOptions, average
+from tomadapt.recover.average import MIN_PARTICLES, AveragingOptions, average
 from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.pose_files import write_poses
@@ -197,8 +197,8 @@ def file_stems(names: Sequence[str]) -> dict[str, str]:
 
 def _reason(name: str, particles: int, *, of: int) -> str | None:
     """Why a class, one of several, has no average."""
-    if particles < FEWEST:
-        return f"fewer than {FEWEST} particles"
+    if particles < MIN_PARTICLES:
+        return f"fewer than {MIN_PARTICLES} particles"
     if name == NULL_CLASS and of > 1:
         return "the class of noise; averaged only by itself"
     return None

@@ -22,7 +22,7 @@ from tomadapt.simulate.dataset import DAMAGE
 
 Volume = NDArray[np.float32]
 
-BEYOND = 2
+SHELLS_BEYOND_RESOLUTION = 2
 """Shells beyond the present resolution that the next iteration looks at."""
 
 
@@ -103,7 +103,7 @@ class Average:
 
 
 @dataclass(frozen=True)
-class State:
+class RefinementState:
     """What an iteration begins with.
 
     Attributes
@@ -144,7 +144,7 @@ class State:
         *,
         group: NDArray[np.float32],
         voxel_size_A: float,
-    ) -> State:
+    ) -> RefinementState:
         """The state after an iteration that gave these poses, sums and corrected FSC."""
         n = sums[0].n
         turn = float("nan")  # there is nothing yet to have turned from
@@ -159,14 +159,18 @@ class State:
         record = {
             "iteration": float(len(self.history) + 1),
             "mean_score": float(poses.scores[:, 0].mean()),
-            "mean_gain": float(poses.gains[:, 0].mean()),
+            "mean_gain": float(poses.log_likelihood_ratios[:, 0].mean()),
             "median_turn_deg": turn,
             "shell": float(self.shell),
             "resolution_nm": float("nan") if found is None else found / 10,
         }
         # What was compared bounds what can have been found.
-        shell = min(max(reached, 4) + BEYOND, self.shell + 2 * BEYOND, n // 2 - 1)
-        return State(
+        shell = min(
+            max(reached, 4) + SHELLS_BEYOND_RESOLUTION,
+            self.shell + 2 * SHELLS_BEYOND_RESOLUTION,
+            n // 2 - 1,
+        )
+        return RefinementState(
             [one.volume(ssnr).cpu().numpy() for one in sums],
             shell,
             poses,
@@ -184,7 +188,7 @@ class State:
             np.savez(temporary, **arrays)
 
     @classmethod
-    def read(cls, path: Path | None) -> State | None:
+    def read(cls, path: Path | None) -> RefinementState | None:
         """What was kept there, if anything.
 
         Raises
@@ -228,13 +232,19 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
         ) from error
 
 
-_POSES = ("rotations", "shifts", "scores", "gains")
+_POSES = {
+    "rotations": "rotations",
+    "shifts": "shifts",
+    "scores": "scores",
+    "gains": "log_likelihood_ratios",
+}
+"""Name of an array in the file → attribute of ``Poses``."""
 
 
 def _packed(poses: Poses, history: list[dict[str, float]]) -> dict[str, Any]:
     """Poses and records of iterations as arrays by name."""
     names = list(history[0])
-    return {name: getattr(poses, name) for name in _POSES} | {
+    return {name: getattr(poses, attribute) for name, attribute in _POSES.items()} | {
         "history": np.array([[record[name] for name in names] for record in history]),
         "history_names": np.array(names),
     }

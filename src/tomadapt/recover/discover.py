@@ -95,7 +95,7 @@ class FoundCluster:
 
 
 @dataclass(frozen=True)
-class Described:
+class TargetEmbedding:
     """Particles as an adapted model sees them.
 
     Attributes
@@ -116,7 +116,7 @@ class Described:
     unknown: NDArray[np.floating]
 
 
-def describe(
+def embed_target(
     source_model: Model,
     adapted_model: Model,
     source: LabelledSubtomograms,
@@ -124,7 +124,7 @@ def describe(
     *,
     unknown: UnknownKind = "neighbours",
     fabric: Fabric | None = None,
-) -> Described:
+) -> TargetEmbedding:
     """Features, predictions and unknown scores of a target.
 
     Parameters
@@ -146,11 +146,11 @@ def describe(
     weights = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
     scores = unknown_scores(found.features, known, source.labels, kind=unknown, weights=weights)
     predicted = [found.class_names[label] for label in found.labels]
-    return Described(target, found.features, predicted, scores)
+    return TargetEmbedding(target, found.features, predicted, scores)
 
 
 def discover(
-    described: Described,
+    embedding: TargetEmbedding,
     groups: NDArray[np.integer],
     *,
     points: MeasuredPoints,
@@ -163,7 +163,7 @@ def discover(
 
     Parameters
     ----------
-    described
+    embedding
         The particles, their features, predictions and unknown scores.
     groups
         (n,) the cluster of each, from :func:`~tomadapt.recover.clusters.cluster`; −1 is none.
@@ -188,8 +188,8 @@ def discover(
         In the same order.
     """
     options = options or DiscoveryOptions()
-    data = described.data
-    predicted, unknown = described.predicted, described.unknown
+    data = embedding.data
+    predicted, unknown = embedding.predicted, embedding.unknown
     names = cluster_names(groups)
     output_folder(out)
     rows = np.flatnonzero(groups >= 0)

@@ -59,7 +59,7 @@ class MeasuredPoints:
         *,
         n: int,
         voxel_size_A: float,
-        flat_transfer: bool = False,
+        ctf_corrected: bool = False,
         device: torch.device | str = "cpu",
     ) -> MeasuredPoints:
         """The points of an acquisition with its tilt axis along y, below Nyquist, without zero.
@@ -70,19 +70,19 @@ class MeasuredPoints:
             Tilts, optics and exposure.
         n, voxel_size_A
             Of the subtomograms: side in voxels; Å.
-        flat_transfer
+        ctf_corrected
             The transfer was divided out already, or is not known: 1 wherever a tilt reached.
         device
             Where to keep them.
         """
         operator = DirectFourierInversion.for_tilts(torch.tensor(acquisition.tilt_angles_deg), n)
         transfer = torch.ones(n, n, n // 2 + 1)
-        if not flat_transfer:
+        if not ctf_corrected:
             grid = SliceGrid.inside_nyquist(n)
             images = grid.scatter(tilt_transfer(acquisition, grid, pixel_size_A=voxel_size_A))
             transfer = (operator.matrix @ images.flatten(0, 1)).view_as(transfer)
         points = cls._below_nyquist(n, operator.measured[:, :, None], transfer, device)
-        recording = {"ctf_applied": not flat_transfer, **acquisition.model_dump(mode="json")}
+        recording = {"ctf_applied": not ctf_corrected, **acquisition.model_dump(mode="json")}
         return replace(points, recording=recording)
 
     @classmethod

@@ -24,29 +24,33 @@ class Poses:
         (n, c, 3) float32 voxels, (x, y, z), from the box's centre.
     scores
         (n, c) constrained correlations, −1 … 1, the best first.
-    gains
+    log_likelihood_ratios
         (n, c) by how much the log-likelihood exceeds that of noise alone.
     """
 
     rotations: NDArray[np.float32]
     shifts: NDArray[np.float32]
     scores: NDArray[np.float32]
-    gains: NDArray[np.float32]
+    log_likelihood_ratios: NDArray[np.float32]
 
     def take(self, rows: Indices) -> Poses:
         """Those of some particles."""
         at = np.asarray(rows)
-        return Poses(self.rotations[at], self.shifts[at], self.scores[at], self.gains[at])
+        return Poses(
+            self.rotations[at], self.shifts[at], self.scores[at], self.log_likelihood_ratios[at]
+        )
 
     @classmethod
     def joined(cls, parts: Sequence[Poses]) -> Poses:
         """Those of all parts, one after another."""
-        names = ("rotations", "shifts", "scores", "gains")
+        names = ("rotations", "shifts", "scores", "log_likelihood_ratios")
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     def weights(self) -> NDArray[np.float32]:
         """(n, c) posterior probability of each candidate, rows sum to 1."""
-        relative = np.exp(self.gains - self.gains.max(axis=1, keepdims=True))
+        relative = np.exp(
+            self.log_likelihood_ratios - self.log_likelihood_ratios.max(axis=1, keepdims=True)
+        )
         return np.asarray(relative / relative.sum(axis=1, keepdims=True))
 
 
@@ -60,17 +64,17 @@ class GridPoses:
         (b, c, 3, 3) and (b, c, 3).
     weights
         (b, c) probabilities, rows sum to 1.
-    gains
+    log_likelihood_ratios
         (b,) log-likelihood of the likeliest over that of noise alone.
     """
 
     rotations: torch.Tensor
     shifts: torch.Tensor
     weights: torch.Tensor
-    gains: torch.Tensor
+    log_likelihood_ratios: torch.Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[GridPoses]) -> GridPoses:
         """Those of all parts, one after another."""
-        names = ("rotations", "shifts", "weights", "gains")
+        names = ("rotations", "shifts", "weights", "log_likelihood_ratios")
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in names))

@@ -49,12 +49,12 @@ class Recording:
     ----------
     acquisition
         Tilts and optics.
-    flat_transfer
+    ctf_corrected
         No CTF is applied: it was corrected, or is not known.
     """
 
     acquisition: Acquisition
-    flat_transfer: bool
+    ctf_corrected: bool
 
     def points(self, data: Subtomograms, *, device: torch.device | str = "cpu") -> MeasuredPoints:
         """The points of Fourier space where the particles were measured."""
@@ -62,7 +62,7 @@ class Recording:
             self.acquisition,
             n=data.box,
             voxel_size_A=data.voxel_size_A,
-            flat_transfer=self.flat_transfer,
+            ctf_corrected=self.ctf_corrected,
             device=device,
         )
 
@@ -72,7 +72,7 @@ class Recording:
         a = self.acquisition
         tilts = a.tilt_angles_deg
         said = {"tilts": f"{tilts[0]:g}° to {tilts[-1]:g}° about y, {len(tilts)} of them"}
-        if self.flat_transfer:
+        if self.ctf_corrected:
             return said | {"CTF": "none applied: taken as corrected"}
         return said | {
             "defocus": f"{a.defocus_um:g} µm",

@@ -32,7 +32,7 @@ class Batch:
             return self.simulator.particles(self.class_name, self.indices)
 
 
-def simulate_beside(
+def simulate_in_threads(
     batches: Sequence[Batch], receive: Callable[[int, SimulatedParticles], None]
 ) -> None:
     """Simulate batches, as many at once as torch has threads.

@@ -29,7 +29,7 @@ spheres ends at 38 % of the volume; towards that, tries grow without bound."""
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedNeighbours:
     """The neighbours of some particles.
 
     Attributes
@@ -205,7 +205,7 @@ class Crowd:
 
     def place(
         self, seed: int, class_name: str, indices: Sequence[int], shifts: NDArray[np.float32]
-    ) -> Placed:
+    ) -> PlacedNeighbours:
         """Draw the neighbours of particles, keyed as their poses are.
 
         Parameters
@@ -232,11 +232,11 @@ class Crowd:
                 box=self.box,
             )
             rotations[row] = Rotation.random(self.count, rng=generator).as_matrix()
-        return Placed(templates, rotations, positions)
+        return PlacedNeighbours(templates, rotations, positions)
 
     def volumes(
         self,
-        placed: Placed,
+        placed: PlacedNeighbours,
         transforms: Mapping[str, torch.Tensor],
         tilts: torch.Tensor,
         *,

@@ -152,7 +152,7 @@ class DirectFourierInversion:
         return relative
 
 
-INTERPOLATED_FINER = 4
+FINE_SAMPLING_RATIO = 4
 """How much finer than pixels images are sampled across the tilt axis before they are interpolated
 linearly; with the roll-off divided out, what aliases is 2 % at Nyquist."""
 
@@ -270,7 +270,7 @@ class SlabInversion:
         k = torch.fft.fftfreq(n, dtype=torch.float64)
         weights = slice_weights(tilt_angles_deg, k, thickness=thickness) / thickness
         # Linear interpolation rolls off with sinc², the longer inverse transform divides by more.
-        weights = weights / torch.sinc(k / INTERPOLATED_FINER).square() * INTERPOLATED_FINER
+        weights = weights / torch.sinc(k / FINE_SAMPLING_RATIO).square() * FINE_SAMPLING_RATIO
         if n % 2 == 0:
             weights[:, n // 2] = 0  # the unpaired Nyquist row
         tilts = torch.deg2rad(tilt_angles_deg.double()).to(device)
@@ -279,7 +279,7 @@ class SlabInversion:
     @property
     def rows(self) -> int:
         """Samples of a filtered image across the tilt axis."""
-        return 2 * self.reach * INTERPOLATED_FINER
+        return 2 * self.reach * FINE_SAMPLING_RATIO
 
     def __call__(
         self,
@@ -329,7 +329,7 @@ class SlabInversion:
         """
         n, ny = self.n, self.shape[1]
         positive, negative = (n + 1) // 2, n // 2
-        fine = half_transform.new_zeros(INTERPOLATED_FINER * n, half_transform.shape[1])
+        fine = half_transform.new_zeros(FINE_SAMPLING_RATIO * n, half_transform.shape[1])
         fine[:positive] = half_transform[:positive] * self.filters[tilt, :positive, None]
         fine[-negative:] = half_transform[-negative:] * self.filters[tilt, -negative:, None]
         along_x = torch.fft.ifft(fine, dim=0)
@@ -357,7 +357,7 @@ class SlabInversion:
         nz, ny, nx = self.shape
         x = torch.arange(nx, device=self.tilts.device) - nx // 2
         in_image = x[:, None] * self.tilts.cos() + (z - nz // 2) * self.tilts.sin()  # (nx, t)
-        sample = (in_image + self.reach) * INTERPOLATED_FINER
+        sample = (in_image + self.reach) * FINE_SAMPLING_RATIO
         lower = sample.floor()
         upper_weight = (sample - lower).float()
         first = lower.long() + torch.arange(len(self.tilts), device=x.device) * self.rows

@@ -38,7 +38,7 @@ TYPICAL_POSES = 8
 """Poses whose mean stands for a template's typical scale."""
 
 
-LARGEST_FOLLOWED = 31 * 2**20
+MAX_MALLOC_THRESHOLD_BYTES = 31 * 2**20
 """Bytes of the largest array whose size glibc's limits follow (below 32 MiB)."""
 
 
@@ -123,7 +123,7 @@ def keep_freed_memory() -> None:
     tenth of a simulation's time. The limit is twice the largest array that was ever freed
     (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD): one that is never written to will do.
     """
-    torch.empty(LARGEST_FOLLOWED, dtype=torch.uint8)
+    torch.empty(MAX_MALLOC_THRESHOLD_BYTES, dtype=torch.uint8)
 
 
 class Simulator:
@@ -215,9 +215,11 @@ class Simulator:
             self.device
         )
         self.reconstruct = DirectFourierInversion.for_tilts(self.tilts, self.box, self.device)
-        self.evenness: torch.Tensor | None = None  # (n, 1, n), [z, y, x]
+        self.flattening: torch.Tensor | None = None  # (n, 1, n), [z, y, x]
         if even_noise:
-            self.evenness = self.reconstruct.noise_amplitude()[:, None].reciprocal().to(self.device)
+            self.flattening = (
+                self.reconstruct.noise_amplitude()[:, None].reciprocal().to(self.device)
+            )
         self.transforms = {
             name: template_transform(torch.from_numpy(density)).to(self.device)
             for name, density in templates.items()
@@ -334,8 +336,8 @@ class Simulator:
         )
         images = self.tilt_images(class_name, indices, rotations, shifts)
         signal, noise = self.reconstruct(images.signal), self.reconstruct(images.noise)
-        if self.evenness is not None:
-            signal, noise = signal.mul_(self.evenness), noise.mul_(self.evenness)
+        if self.flattening is not None:
+            signal, noise = signal.mul_(self.flattening), noise.mul_(self.flattening)
         if self.crowd is not None:
             crowd, typical = self.crowd
             placed = crowd.place(self.seed, class_name, indices, shifts)

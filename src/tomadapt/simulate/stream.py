@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Indices, LabelledSubtomograms
 from tomadapt.errors import ConfigError
-from tomadapt.simulate.batches import BATCH, Batch, simulate_beside
+from tomadapt.simulate.batches import BATCH, Batch, simulate_in_threads
 from tomadapt.simulate.dataset import (
     SimulationConfig,
     make_templates,
@@ -119,7 +119,7 @@ class StreamedVolumes:
         def receive(batch: int, made: SimulatedParticles) -> None:
             signal[places[batch]], noise[places[batch]] = made.signal.cpu(), made.noise.cpu()
 
-        simulate_beside(batches, receive)
+        simulate_in_threads(batches, receive)
         return signal, noise
 
 

@@ -41,7 +41,7 @@ from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import EpochReport
 from tomadapt.learn.statistics import Statistics, with_statistics
 
-COMMON = 0.1
+MIN_ACTIVE_RATIO = 0.1
 """A pivot is active in at least, and inactive in at least, this share of each domain."""
 
 Floats = NDArray[np.float64]
@@ -181,11 +181,13 @@ def pivot_features(
     numpy.ndarray
         (m,) columns by falling mutual information between the active feature and the label in the
         source; equal ones in order. Only features that are both active and inactive in at least
-        ``COMMON`` of each domain are taken, so m may be below ``n_pivots``, and 0.
+        ``MIN_ACTIVE_RATIO`` of each domain are taken, so m may be below ``n_pivots``, and 0.
     """
     of_source, of_target = active(source, target)
     shares = np.stack([of_source.mean(axis=0), of_target.mean(axis=0)])  # (2, f)
-    common = np.flatnonzero((shares >= COMMON).all(axis=0) & (shares <= 1 - COMMON).all(axis=0))
+    common = np.flatnonzero(
+        (shares >= MIN_ACTIVE_RATIO).all(axis=0) & (shares <= 1 - MIN_ACTIVE_RATIO).all(axis=0)
+    )
     if not len(common):
         return common
     information = mutual_info_classif(of_source[:, common], labels, discrete_features=True)
@@ -379,7 +381,7 @@ class StructuralCorrespondence:
         if not len(pivots):
             warning = (
                 "structural correspondence found no pivots: no feature is active in "
-                f"{COMMON:.0%} to {1 - COMMON:.0%} of both source and target; "
+                f"{MIN_ACTIVE_RATIO:.0%} to {1 - MIN_ACTIVE_RATIO:.0%} of both source and target; "
                 "the source's classifier is kept"
             )
             training["adaptation_warning"] = warning

@@ -35,10 +35,10 @@ from tomadapt.learn.statistics import Statistics, with_statistics
 
 Array = NDArray[np.float64]
 
-WIDTHS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
+WIDTH_FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
 """Kernel widths to choose from, as multiples of the target's median distance."""
 
-TOLERANCE, TOLERANCE_OF_WIDTHS = 1e-3, 1e-2
+TOLERANCE_NATS, CROSS_VALIDATION_TOLERANCE_NATS = 1e-3, 1e-2
 """How far the mean log-likelihood may be below its maximum, in nats, and while widths are compared.
 
 The looser one costs a tenth of the time and chooses widths that are as good.
@@ -47,7 +47,7 @@ The looser one costs a tenth of the time and chooses widths that are as good.
 CENTRES, FOLDS = 6, 7
 """What random numbers are keyed by beside the seed, after those of ``learn/engine.py``."""
 
-LARGEST_LOG = math.log(np.finfo(np.float64).max)
+MAX_LOG_FLOAT64 = math.log(np.finfo(np.float64).max)
 
 
 class ImportanceOptions(BaseModel):
@@ -76,7 +76,7 @@ class ImportanceOptions(BaseModel):
     folds: Annotated[int, Field(ge=2)] = 5
     width_factors: Annotated[
         tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
-    ] = WIDTHS
+    ] = WIDTH_FACTORS
     inverse_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     statistics: Statistics = "source"
     seed: Annotated[int, Field(ge=0)] = 0
@@ -109,7 +109,7 @@ class DensityRatio:
     @property
     def alpha(self) -> Array:
         """(l,) coefficients of the kernels, not negative; limited to what float64 can hold."""
-        return np.exp(np.minimum(self.log_alpha, LARGEST_LOG))
+        return np.exp(np.minimum(self.log_alpha, MAX_LOG_FLOAT64))
 
     def log(self, x: NDArray[np.floating]) -> Array:
         """(n, f) → (n,) log w(x): finite where w(x) itself would underflow or overflow."""
@@ -118,7 +118,7 @@ class DensityRatio:
 
     def __call__(self, x: NDArray[np.floating]) -> Array:
         """(n, f) → (n,) w(x), not negative; limited to what float64 can hold."""
-        return np.exp(np.minimum(self.log(x), LARGEST_LOG))
+        return np.exp(np.minimum(self.log(x), MAX_LOG_FLOAT64))
 
 
 def density_ratio(
@@ -127,7 +127,7 @@ def density_ratio(
     *,
     n_centres: int = DEFAULT_OPTIONS.n_centres,
     folds: int = DEFAULT_OPTIONS.folds,
-    width_factors: Sequence[float] = WIDTHS,
+    width_factors: Sequence[float] = WIDTH_FACTORS,
     seed: int = DEFAULT_OPTIONS.seed,
 ) -> DensityRatio:
     """Estimate p_target / p_source by KLIEP, with the kernel width that predicts the target best.
@@ -190,7 +190,7 @@ def density_ratio(
         to_source, to_rest, to_part = (cdist(x, c, "sqeuclidean") for x in (x_s, rest, x_t[part]))
         for row, width in enumerate(widths):
             log_alpha, _ = maximise_likelihood(
-                to_source, to_rest, width=width, tolerance=TOLERANCE_OF_WIDTHS
+                to_source, to_rest, width=width, tolerance=CROSS_VALIDATION_TOLERANCE_NATS
             )
             log_w = _log_sum(log_alpha - to_part / (2 * width**2), axis=1)
             held_out[row, part] = np.minimum(log_w, math.log(len(x_s)))
@@ -212,7 +212,7 @@ def _too_few(n: int) -> InputError:
 
 
 def maximise_likelihood(
-    to_source: Array, to_target: Array, *, width: float, tolerance: float = TOLERANCE
+    to_source: Array, to_target: Array, *, width: float, tolerance: float = TOLERANCE_NATS
 ) -> tuple[Array, list[float]]:
     """Find the coefficients that KLIEP seeks, for given centres and width.
 

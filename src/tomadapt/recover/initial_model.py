@@ -14,7 +14,7 @@ from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.fourier_sum import FourierSum
 from tomadapt.recover.poses import GridPoses
 
-AT_MOST = 400
+MAX_PARTICLES = 400
 """Particles a first reference is made of: more would not sharpen it, and cost time."""
 FIRST_SHELL = 4
 ITERATIONS = 12
@@ -22,7 +22,7 @@ CANDIDATES = 16
 """Poses of each particle that count, weighted by their probability."""
 
 
-def first_reference(
+def initial_model(
     data: Subtomograms,
     points: MeasuredPoints,
     power: torch.Tensor,
@@ -57,11 +57,11 @@ def first_reference(
     -------
     reference
         (n, n, n) float32, low-passed at ``shell``.
-    gains
+    log_likelihood_ratios
         Of the best start: mean log-likelihood gain at the end of each iteration.
     """
     low = points.up_to(shell)
-    rows = range(min(len(data), AT_MOST))
+    rows = range(min(len(data), MAX_PARTICLES))
     with torch.inference_mode():
         x = torch.cat(
             [
@@ -70,7 +70,7 @@ def first_reference(
             ]
         )
         found = [
-            _climb_from_random(
+            _from_random_poses(
                 x,
                 low,
                 power,
@@ -80,8 +80,8 @@ def first_reference(
             )
             for start in range(starts)
         ]
-    volume, gains = max(found, key=lambda one: one[1][-1])
-    return volume.cpu().numpy(), gains
+    volume, log_likelihood_ratios = max(found, key=lambda one: one[1][-1])
+    return volume.cpu().numpy(), log_likelihood_ratios
 
 
 def _rising(first: int, last: int, iterations: int) -> list[int]:
@@ -90,7 +90,7 @@ def _rising(first: int, last: int, iterations: int) -> list[int]:
     return [min(last, first + (i * (last - first + 1)) // rise) for i in range(iterations)]
 
 
-def _climb_from_random(
+def _from_random_poses(
     x: torch.Tensor,
     points: MeasuredPoints,
     power: torch.Tensor,
@@ -108,7 +108,7 @@ def _climb_from_random(
         torch.zeros(len(x), device=device),
     )
     mask = torch.from_numpy(soft_sphere(n, radius_voxels=0.45 * n)).to(device)
-    gains: list[float] = []
+    log_likelihood_ratios: list[float] = []
     for shell in shells:
         low = points.up_to(shell)
         values = x[:, points.shell <= shell]
@@ -127,9 +127,9 @@ def _climb_from_random(
             aligner.likeliest(values[i : i + step], CANDIDATES) for i in range(0, len(x), step)
         ]
         poses = GridPoses.joined(parts)
-        gains.append(float(poses.gains.mean()))
+        log_likelihood_ratios.append(float(poses.log_likelihood_ratios.mean()))
     reference = _sum(x, poses, points, power).volume(threshold=0.1) * mask
-    return reference, gains
+    return reference, log_likelihood_ratios
 
 
 def _sum(

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from scipy.spatial.transform import Rotation
 
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.reference import Reference
 
-Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-"""Rotations (b, c, 3, 3), shifts (b, c, 3), scores (b, c) and gains (b, c), as in ``Poses``."""
+
+class PoseCandidates(NamedTuple):
+    """Several candidate poses of each of b particles; see ``Poses`` for the units.
+
+    Attributes
+    ----------
+    rotations, shifts
+        (b, c, 3, 3) and (b, c, 3).
+    scores, log_likelihood_ratios
+        (b, c) each.
+    """
+
+    rotations: torch.Tensor
+    shifts: torch.Tensor
+    scores: torch.Tensor
+    log_likelihood_ratios: torch.Tensor
+
 
 _LARGEST_TURN, _LARGEST_MOVE = 0.3, 2.0
 """Of one step: radians and voxels. Equations that are linear near a pose say nothing beyond."""
 
 
-def climb(
+def refine_locally(
     reference: Reference,
     x: torch.Tensor,
     rotations: torch.Tensor,
@@ -25,7 +42,7 @@ def climb(
     weight: torch.Tensor,
     reach: float,
     iterations: int = 5,
-) -> Found:
+) -> PoseCandidates:
     r"""Improve poses by steps of :math:`(J^T J + λ\,\mathrm{diag})^{-1} J^T r`.
 
     J holds the derivatives of what is measured of the reference by three rotations and three
@@ -80,19 +97,24 @@ def climb(
         R = best_R @ _rotation(step[:, :3].clamp(-_LARGEST_TURN, _LARGEST_TURN))
         s = best_s + step[:, 3:].clamp(-_LARGEST_MOVE, _LARGEST_MOVE)
         s = s.clamp(-reach - 1, reach + 1)
-    gains = score.clamp_min(0).square() * energy / 2
-    return best_R.view(b, c, 3, 3), best_s.view(b, c, 3), score.view(b, c), gains.view(b, c)
+    log_likelihood_ratios = score.clamp_min(0).square() * energy / 2
+    return PoseCandidates(
+        best_R.view(b, c, 3, 3),
+        best_s.view(b, c, 3),
+        score.view(b, c),
+        log_likelihood_ratios.view(b, c),
+    )
 
 
-def best_of(found: Found, count: int) -> Found:
+def best_of(found: PoseCandidates, count: int) -> PoseCandidates:
     """The ``count`` candidates of highest score, best first."""
-    rotations, shifts, scores, gains = found
+    rotations, shifts, scores, log_likelihood_ratios = found
     best = scores.topk(min(count, scores.shape[1]), dim=1).indices
-    return (
+    return PoseCandidates(
         rotations.gather(1, best[..., None, None].expand(-1, -1, 3, 3)),
         shifts.gather(1, best[..., None].expand(-1, -1, 3)),
         scores.gather(1, best),
-        gains.gather(1, best),
+        log_likelihood_ratios.gather(1, best),
     )
 
 
