@@ -75,7 +75,7 @@ def test_poses_are_followed_from_where_they_are(planted):
     near = Rotation.from_matrix(rotations) * Rotation.from_rotvec([[0.06, 0.0, -0.05]] * 8)
     ones = np.ones((8, 1), np.float32)
     begin = Poses(near.as_matrix().astype(np.float32)[:, None], shifts[:, None] + 0.4, ones, ones)
-    found = align(data, aligner(planted, data), begin=begin)
+    found = align(data, aligner(planted, data), initial_poses=begin)
     assert np.median(angular_distance_deg(found.rotations[:, 0], rotations)) < 2.0
 
 

@@ -1,4 +1,4 @@
-"""Novel structures: clusters of features, an average of each, and what known class it is like.
+"""Novel structures: clusters of features, their averages, and the most similar known classes.
 
 As in Lin et al. 2019, section 3.4: features of all target particles are clustered, each cluster is
 averaged, and the averages are compared with the known structures.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.fsc import Volume
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.learn.model import Model
 from tomadapt.learn.prediction import predict
@@ -31,28 +32,27 @@ from tomadapt.recover.unknown import UnknownKind, unknown_scores
 from tomadapt.runs.atomic import atomic_path, output_folder, write_json
 from tomadapt.runs.versions import versions
 
-Volume = NDArray[np.float32]
-
 NO_CLUSTER = "none"
 CLUSTER_AVERAGING = AveragingOptions(
     iterations=3, starts=1, alignment=AlignmentOptions(step_deg=20.0)
 )
-"""Clusters are many and small: one start and three iterations show what they are."""
+"""There are many small clusters: one start and three iterations are enough to compare them."""
 
 
 class DiscoveryOptions(BaseModel):
-    """How to look for novel structures.
+    """Options of the search for novel structures.
 
     Parameters
     ----------
     clusters
-        How particles are grouped.
+        Options of the clustering.
     averaging
-        How a cluster is averaged.
+        Options of the averages of clusters.
     candidate_ratio
-        A cluster is a candidate when its average agrees with itself (half maps, FSC 0.5) to a
-        resolution this many times finer than with any known class, and finer than the first
-        reference, which the halves share: noise agrees no further than that.
+        A cluster is a candidate for a novel structure when two conditions hold. Its half maps agree
+        (FSC 0.5) to a resolution that is finer, by this factor, than its discrepancy from every
+        known class. And that resolution is finer than the initial model's, which the half maps
+        share; half maps of noise agree up to there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,17 +69,17 @@ class FoundCluster:
     Attributes
     ----------
     name, particles
-        What it is called in files, and how many particles it has.
+        Its name in files, and its number of particles.
     predicted, share
-        The class that most of them are predicted to be, and their share.
+        The most frequent predicted class, and the fraction of particles with it.
     unknown_score
         Mean over its particles.
     resolution_nm
-        Of the half maps, FSC 0.5; None where there is no average.
+        Resolution of the half maps at FSC 0.5; None without an average.
     match, correlation, discrepancy_nm
-        The known class its average is most like, and how much.
+        The known class that its average resembles most, and how closely.
     candidate
-        Whether it may be a structure that no class explains.
+        Whether it is a candidate for a novel structure.
     """
 
     name: str
@@ -96,7 +96,7 @@ class FoundCluster:
 
 @dataclass(frozen=True)
 class TargetEmbedding:
-    """Particles as an adapted model sees them.
+    """Target particles with what an adapted model predicts of them.
 
     Attributes
     ----------
@@ -105,9 +105,9 @@ class TargetEmbedding:
     features
         (n, f).
     predicted
-        (n,) the class each is predicted to be.
+        (n,) predicted classes.
     unknown
-        (n,) the larger, the less a particle is like any known class.
+        (n,) unknown scores, see :func:`~tomadapt.recover.unknown.unknown_scores`.
     """
 
     data: Subtomograms
@@ -130,13 +130,14 @@ def embed_target(
     Parameters
     ----------
     source_model, adapted_model
-        Before and after; source features are the former's, the target's the latter's.
+        Before and after adaptation: the first gives the source's features, the second the
+        target's.
     source
-        With its labels, which the scores rest on.
+        Particles with labels, from which the scores are computed.
     target
-        Without any.
+        Particles without labels.
     unknown
-        See :func:`~tomadapt.recover.unknown.unknown_scores`.
+        Kind of score, see :func:`~tomadapt.recover.unknown.unknown_scores`.
     fabric
         Device and precision.
     """
@@ -159,31 +160,31 @@ def discover(
     options: DiscoveryOptions | None = None,
     progress: Callable[[int, str], None] = lambda _, __: None,
 ) -> tuple[list[FoundCluster], list[AveragedClass]]:
-    """Average clusters of particles, and hold the averages against known structures.
+    """Average clusters of particles, and compare the averages with known structures.
 
     Parameters
     ----------
     embedding
         The particles, their features, predictions and unknown scores.
     groups
-        (n,) the cluster of each, from :func:`~tomadapt.recover.clusters.cluster`; −1 is none.
+        (n,) cluster of each particle, from :func:`~tomadapt.recover.clusters.cluster`; −1 is none.
     points
         Where the particles were measured.
     known
         Class → (n, n, n) map of the particles' voxel size.
     out
         The folder: ``particles.csv``, ``clusters.csv``, ``averages/`` with every cluster's map, and
-        ``candidate_<cluster>.mrc``. An interrupted run goes on in it.
+        ``candidate_<cluster>.mrc``. An interrupted run continues in it.
     options
-        How; its ``clusters`` are for the record.
+        See :class:`DiscoveryOptions`; ``clusters`` is only recorded in the summary.
     progress
-        Told of iterations of averages and of comparisons, with the cluster's name:
-        ``options.averaging.iterations + 2`` for each cluster in all.
+        Called with a number of finished steps and the cluster's name:
+        ``options.averaging.iterations + 2`` steps for each cluster.
 
     Returns
     -------
     found
-        Candidates first, then by falling unknown score.
+        Candidates first, then in descending order of the unknown score.
     averages
         In the same order.
     """
@@ -242,7 +243,7 @@ def discover(
 
 
 def cluster_names(groups: NDArray[np.integer]) -> list[str]:
-    """What the clusters of particles are called in files: ``cluster_07``, or ``none``."""
+    """The name of each particle's cluster in files: ``cluster_07``, or ``none``."""
     width = len(str(max(int(groups.max()), 0)))
     return [NO_CLUSTER if g < 0 else f"cluster_{g:0{width}d}" for g in groups]
 
@@ -254,21 +255,21 @@ def match_known(
     voxel_size_A: float,
     progress: Callable[[int, str], None] = lambda _, __: None,
 ) -> dict[str, tuple[str, float, float]]:
-    """The known class that each average is most like.
+    """The known class that each average resembles most.
 
-    The three that correlate best are compared shell by shell; the one of least structural
-    discrepancy counts.
+    The three classes of highest correlation are compared shell by shell; the one of least
+    structural discrepancy is returned.
 
     Parameters
     ----------
     averaged
-        The averages; those without a map are like none.
+        The averages; those without a map get no match.
     known
         Class → (n, n, n) map.
     voxel_size_A
-        Å, of all maps.
+        Å, the same for all maps.
     progress
-        Told of each average.
+        Called with a number of finished averages and a name.
 
     Returns
     -------
@@ -280,15 +281,17 @@ def match_known(
         progress(len(averaged), "")
         return {}
     progress(len(averaged) - len(maps), "")
-    held = {
+    comparisons = {
         name: MapComparison(volume, voxel_size_A=voxel_size_A) for name, volume in known.items()
     }
-    table = np.stack([one.correlations(list(maps.values())) for one in held.values()])  # (k, m)
+    table = np.stack(
+        [one.correlations(list(maps.values())) for one in comparisons.values()]
+    )  # (k, m)
     matches = {}
-    classes = list(held)
+    classes = list(comparisons)
     for column, (name, volume) in enumerate(maps.items()):
-        likest = np.argsort(-table[:, column])[:3]
-        compared = [(classes[i], held[classes[i]](volume)) for i in likest]
+        best_three = np.argsort(-table[:, column])[:3]
+        compared = [(classes[i], comparisons[classes[i]](volume)) for i in best_three]
         best, result = min(compared, key=lambda pair: pair[1].discrepancy_nm)
         matches[name] = best, result.correlation, result.discrepancy_nm
         progress(1, name)
@@ -327,7 +330,7 @@ def _write_particles(
     predicted: list[str],
     unknown: NDArray[np.floating],
 ) -> None:
-    """One row a particle; ``index`` is its number in the file or set that it is of."""
+    """One row per particle; ``index`` is its number in the file or set that it was read from."""
     every = zip(index.tolist(), names, predicted, unknown, strict=True)
     rows = [[str(i), name, label, f"{score:.5f}"] for i, name, label, score in every]
     _write_rows(path, ("index", "cluster", "predicted", "unknown_score"), rows)

@@ -1,4 +1,4 @@
-"""Poses of particles: where they lie, how well that fits, and how probable it is."""
+"""Poses of particles, with their scores and log-likelihood ratios."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tomadapt.data.subtomograms import Indices
 
 @dataclass(frozen=True)
 class Poses:
-    """Where particles lie.
+    """c candidate poses of each of n particles, the best first.
 
     Attributes
     ----------
     rotations
-        (n, c, 3, 3) float32, acting on (x, y, z): the reference's axes to the particle's.
+        (n, c, 3, 3) float32, acting on (x, y, z): they turn the reference into the particle.
     shifts
         (n, c, 3) float32 voxels, (x, y, z), from the box's centre.
     scores
-        (n, c) constrained correlations, −1 … 1, the best first.
+        (n, c) constrained correlations, −1 … 1.
     log_likelihood_ratios
-        (n, c) by how much the log-likelihood exceeds that of noise alone.
+        (n, c) log-likelihood of the pose minus that of noise alone, in nats.
     """
 
     rotations: NDArray[np.float32]
@@ -34,7 +34,7 @@ class Poses:
     log_likelihood_ratios: NDArray[np.float32]
 
     def take(self, rows: Indices) -> Poses:
-        """Those of some particles."""
+        """The poses of some particles."""
         at = np.asarray(rows)
         return Poses(
             self.rotations[at], self.shifts[at], self.scores[at], self.log_likelihood_ratios[at]
@@ -42,15 +42,14 @@ class Poses:
 
     @classmethod
     def joined(cls, parts: Sequence[Poses]) -> Poses:
-        """Those of all parts, one after another."""
+        """Concatenate the particles of all parts."""
         names = ("rotations", "shifts", "scores", "log_likelihood_ratios")
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     def weights(self) -> NDArray[np.float32]:
         """(n, c) posterior probability of each candidate, rows sum to 1."""
-        relative = np.exp(
-            self.log_likelihood_ratios - self.log_likelihood_ratios.max(axis=1, keepdims=True)
-        )
+        ratios = self.log_likelihood_ratios
+        relative = np.exp(ratios - ratios.max(axis=1, keepdims=True))
         return np.asarray(relative / relative.sum(axis=1, keepdims=True))
 
 
@@ -65,7 +64,7 @@ class GridPoses:
     weights
         (b, c) probabilities, rows sum to 1.
     log_likelihood_ratios
-        (b,) log-likelihood of the likeliest over that of noise alone.
+        (b,) of the likeliest pose against noise alone, in nats.
     """
 
     rotations: torch.Tensor
@@ -75,6 +74,6 @@ class GridPoses:
 
     @classmethod
     def joined(cls, parts: Sequence[GridPoses]) -> GridPoses:
-        """Those of all parts, one after another."""
+        """Concatenate the particles of all parts."""
         names = ("rotations", "shifts", "weights", "log_likelihood_ratios")
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in names))

@@ -1,4 +1,4 @@
-"""How little a particle is like any known class, from features and the source's labels alone."""
+"""Unknown scores: how unlike all known classes a particle is, from features and source labels."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def unknown_scores(
     kind: UnknownKind = "neighbours",
     weights: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
 ) -> NDArray[np.float64]:
-    r"""Score target particles, the higher the less known.
+    r"""Score target particles: the higher, the less like any known class.
 
-    ``mahalanobis``: the least distance to a class's mean of source features, under a covariance
-    that all classes share (Lee et al. 2018, NeurIPS), shrunk (Ledoit & Wolf 2004).
-    ``neighbours``: the distance to the tenth nearest source particle, features of unit length (Sun
-    et al. 2022, ICML). ``energy``: :math:`-\log Σ_c e^{z_c}` of the logits (Liu et al. 2020,
+    ``mahalanobis``: the Mahalanobis distance to the nearest class mean of the source features,
+    with one covariance for all classes (Lee et al. 2018, NeurIPS), shrunk (Ledoit & Wolf 2004).
+    ``neighbours``: the distance to the tenth nearest source particle, with features scaled to unit
+    length (Sun et al. 2022, ICML). ``energy``: :math:`-\log Σ_c e^{z_c}` of the logits (Liu et al. 2020,
     NeurIPS).
 
     Parameters
