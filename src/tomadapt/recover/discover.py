@@ -284,9 +284,8 @@ def match_known(
     comparisons = {
         name: MapComparison(volume, voxel_size_A=voxel_size_A) for name, volume in known.items()
     }
-    table = np.stack(
-        [one.correlations(list(maps.values())) for one in comparisons.values()]
-    )  # (k, m)
+    volumes = list(maps.values())
+    table = np.stack([one.correlations(volumes) for one in comparisons.values()])  # (k, m)
     matches = {}
     classes = list(comparisons)
     for column, (name, volume) in enumerate(maps.items()):

@@ -1,8 +1,8 @@
 """The Fourier points where a subtomogram was measured, its transfer there, and its noise power.
 
 All of these are arrays over the points of one half of Fourier space that the tilts reached. The
-constrained correlation (Förster et al. 2008, J. Struct. Biol. 161, 276; Xu et al. 2012, J. Struct. Biol. 178,
-152) compares two volumes at such points alone.
+constrained correlation (Förster et al. 2008, J. Struct. Biol. 161, 276; Xu et al. 2012, J. Struct.
+Biol. 178, 152) compares two volumes at such points alone.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def refine_locally(
         by_shift = model[:, None] * (-2j * torch.pi * points.k.T)  # (b c, 3, p)
         jacobian = torch.cat([slopes, by_shift], dim=1)  # (b c, 6, p)
         new_normal, new_gradient = _normal_equations(data, model, jacobian, norm)
-        # After a step that failed, the equations of the best pose are solved again with more damping.
+        # After a failed step, the equations of the best pose are solved again with more damping.
         normal = torch.where(better[:, None, None], new_normal, normal)
         gradient = torch.where(better[:, None], new_gradient, gradient)
         step = _damped_step(normal, gradient, damping)  # (b c, 6): radians, then voxels

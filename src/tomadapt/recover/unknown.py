@@ -29,8 +29,8 @@ def unknown_scores(
     ``mahalanobis``: the Mahalanobis distance to the nearest class mean of the source features,
     with one covariance for all classes (Lee et al. 2018, NeurIPS), shrunk (Ledoit & Wolf 2004).
     ``neighbours``: the distance to the tenth nearest source particle, with features scaled to unit
-    length (Sun et al. 2022, ICML). ``energy``: :math:`-\log Σ_c e^{z_c}` of the logits (Liu et al. 2020,
-    NeurIPS).
+    length (Sun et al. 2022, ICML). ``energy``: :math:`-\log Σ_c e^{z_c}` of the logits (Liu et al.
+    2020, NeurIPS).
 
     Parameters
     ----------
