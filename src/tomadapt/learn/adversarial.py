@@ -208,8 +208,8 @@ def algorithm_1(
                 record["discriminator_accuracy"].append(_domain_accuracy(D, f_s, f_t))
             # Step 6: sample a minibatch of m target samples from X_t.
             f_t = F_t(to_network(target.read(F_batch), fabric))  # (m, features)
-            # Step 7: update F_t by descending the gradient of L_F, with D fixed: its optimiser takes
-            # no step here, and clears the gradients that L_F leaves in D before its next one.
+            # Step 7: update F_t by descending the gradient of L_F, with D fixed. (D's optimiser
+            # takes no step here, and clears the gradients that L_F leaves in D before its next.)
             L_F = feature_loss(D, f_t)
             F_optimizer.zero_grad()
             fabric.backward(L_F)

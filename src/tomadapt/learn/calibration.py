@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature fitted where the truth is nearly known."""
+"""Calibration of probabilities by temperature scaling, fitted to nearly certain soft labels."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from scipy.optimize import minimize_scalar
 
 SEARCHED = (0.2, 10.0)
 PRIOR_SD = 0.25
-"""Standard deviation of the logarithm of the temperature before any particle was seen: ten
-particles alone would take it to either end of what is searched."""
+"""Standard deviation of the prior of log temperature. Without a prior, a fit to ten particles would
+end at either limit of the searched range."""
 _SMALLEST = 1e-12
 
 
@@ -20,7 +20,7 @@ def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray
 
 
 def normalised(log: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities (n, classes) of logarithms that are known up to a constant in each row."""
+    """Probabilities (n, classes) from log-probabilities known up to a constant in each row."""
     p = np.exp(log - log.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True))
 
@@ -28,17 +28,17 @@ def normalised(log: NDArray[np.float64]) -> NDArray[np.float64]:
 def fitted_temperature(
     probabilities: NDArray[np.floating], soft_labels: NDArray[np.floating]
 ) -> float:
-    """The temperature at which probabilities are nearest to soft labels, by cross-entropy.
+    """The temperature that minimises the cross-entropy of probabilities and soft labels.
 
-    The most probable one after n particles: its logarithm is normal about 0 before, see
-    :data:`PRIOR_SD`.
+    A maximum a posteriori estimate: log temperature has a normal prior about 0 with the standard
+    deviation :data:`PRIOR_SD`.
 
     Parameters
     ----------
     probabilities
         (n, classes) of a classifier, for particles that it was not trained on.
     soft_labels
-        (n, classes) what they are.
+        (n, classes) probabilities that are taken for the truth.
 
     Notes
     -----
@@ -58,9 +58,9 @@ def fitted_temperature(
 def cross_fitted(
     probabilities: NDArray[np.floating], soft_labels: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Probabilities of every second particle by the temperature that the others have.
+    """Two-fold cross-fitting: probabilities of each half at the temperature fitted to the other.
 
-    They say how well calibrated other particles are at the temperature of all of these.
+    They show how well calibrated unseen particles are at the temperature fitted to all of these.
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ def calibration_error(
     Parameters
     ----------
     confidence
-        (n,) of the labels, 0 to 1.
+        (n,) probability of each predicted label, 0 to 1.
     right
-        (n,) whether they are right.
+        (n,) whether the label is right.
     bins
-        Of the confidence.
+        Number of bins of the confidence.
 
     Notes
     -----

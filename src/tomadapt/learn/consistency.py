@@ -1,9 +1,10 @@
-"""Whether a model says the same of a particle seen in two ways: a sign that needs no labels.
+"""Consistency of a model's predictions under augmentation: a measure that needs no labels.
 
-A particle that is turned about the tilt axis, and moved a little, is the same particle. A model
-whose normalisation or features do not fit the target names it now this, now that; one that has
-collapsed names everything alike. Both have little mutual information between the two answers,
-however unequally frequent the classes are (Ji, Henriques & Vedaldi 2019, ICCV, section 3.1).
+A particle that is turned about the tilt axis and shifted a little is still the same particle. A
+model whose normalisation or features do not fit the target predicts different classes for both; a
+model that has collapsed predicts one class for all particles. In both cases the mutual information
+of the two predictions is low, whatever the class frequencies are (Ji, Henriques & Vedaldi 2019,
+ICCV, section 3.1).
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ _SMALLEST = 1e-12
 
 
 def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int = 0) -> float:
-    """Mutual information of what a model says of particles and of the same turned and moved.
+    """Mutual information of predictions for particles and for the same particles augmented.
 
     Parameters
     ----------
     model
-        To be judged.
+        The model.
     target
-        The particles; of many, some that are spread over all.
+        The particles; a subset spread over all of them is used when there are many.
     fabric
         Device and precision.
     seed
-        Of the shifts.
+        Seed of the shifts.
 
     Returns
     -------
     float
-        In nats, 0 where nothing is told and at most the entropy of the predicted classes.
+        In nats, from 0 to the entropy of the predicted classes.
     """
     rows = np.arange(0, len(target), math.ceil(len(target) / MAX_PARTICLES))
     some = target.subset(rows)
@@ -60,12 +61,12 @@ def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int
 
 
 def mutual_information(joint: NDArray[np.floating]) -> float:
-    """Of two classifications, in nats.
+    """Mutual information of two classifications, in nats.
 
     Parameters
     ----------
     joint
-        (c, c) how often each pair of classes comes together, on any scale; it is made symmetric.
+        (c, c) how often each pair of classes occurs together, on any scale; it is symmetrised.
     """
     p = np.asarray(joint + joint.T, dtype=np.float64)
     p /= p.sum()

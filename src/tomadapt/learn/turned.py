@@ -1,7 +1,8 @@
-"""What a model says of particles that are turned and moved, and of all their half-turns together.
+"""Predictions for rotated and shifted particles, and their mean over all half-turns.
 
-A network is trained to say the same of a particle and of its half-turns, and does not quite. The
-mean of what it says of them is right more often than each.
+A network is trained to predict the same class for a particle and its half-turns, but does so only
+approximately. The mean over half-turns is right more often than a single prediction (test-time
+augmentation).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def turned_probabilities(
     turns: tuple[bool, bool],
     fabric: Fabric,
 ) -> NDArray[np.float64]:
-    """(n, classes) of particles turned and moved.
+    """Class probabilities (n, classes) of particles that are rotated and shifted.
 
     Parameters
     ----------
@@ -55,10 +56,10 @@ def turned_probabilities(
 
 
 def over_half_turns(model: Model, data: Subtomograms, *, fabric: Fabric) -> NDArray[np.float64]:
-    """(n, classes) geometric mean of what is said of particles in each allowed half-turn.
+    """Geometric mean (n, classes) of class probabilities over all allowed half-turns.
 
-    Of an acquisition that is unknown to both data and model only the half-turn about y is allowed,
-    see :func:`~tomadapt.learn.augmentation.half_turns`.
+    When neither data nor model know the acquisition, only the half-turn about y is allowed, see
+    :func:`~tomadapt.learn.augmentation.half_turns`.
 
     Parameters
     ----------
