@@ -1,4 +1,4 @@
-"""An asymmetric particle made of Gaussians, whose density and projections are known exactly."""
+"""An asymmetric phantom made of Gaussians, with exactly known density and projections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GaussianPhantom:
-    """A sum of equal isotropic Gaussians: the ground truth of tests and of the self-check.
+    """A sum of equal isotropic Gaussians, the ground truth of tests and of the self-check.
 
     Attributes
     ----------
