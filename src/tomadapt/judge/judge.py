@@ -348,11 +348,11 @@ def _indistinguishable(
     found = []
     of_hand = slice(len(wanted)) if hand == 1 else slice(len(wanted), 2 * len(wanted))
     for rival in rivals:
-        alike = screen.similarity(rival)[of_hand]
-        if alike.max() > (
+        correlations = screen.similarity(rival)[of_hand]
+        if correlations.max() > (
             MAX_PROTEIN_CORRELATION if rival.kind == "protein" else MAX_SHAPE_CORRELATION
         ):
-            found.append((rival.name, wanted[int(alike.argmax())].name))
+            found.append((rival.name, wanted[int(correlations.argmax())].name))
     return tuple(found)
 
 

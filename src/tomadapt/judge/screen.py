@@ -335,8 +335,8 @@ class Screen:
             full = torch.zeros(1, len(self.inside), dtype=seen.dtype, device=seen.device)
             full[:, self.inside] = seen / (seen * self.root).norm().clamp_min(1e-20)
             found = self(full)
-            alike = found.z[0].copy()
-            for column in np.flatnonzero(alike > _MIN_REFINED_CORRELATION):
+            correlations = found.z[0].copy()
+            for column in np.flatnonzero(correlations > _MIN_REFINED_CORRELATION):
                 _, _, scores, _ = refine_locally(
                     self._reference(int(column)),
                     seen,
@@ -346,8 +346,8 @@ class Screen:
                     weight=self.root.square(),
                     reach=float(self.shifts.abs().max()),
                 )
-                alike[column] = float(scores.max())
-        return np.asarray(alike)
+                correlations[column] = float(scores.max())
+        return np.asarray(correlations)
 
 
 def screen_all(

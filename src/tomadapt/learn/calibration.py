@@ -11,6 +11,7 @@ PRIOR_SD = 0.25
 """Standard deviation of the prior of log temperature. Without a prior, a fit to ten particles would
 end at either limit of the searched range."""
 _SMALLEST = 1e-12
+_BINS = 10
 
 
 def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
@@ -77,10 +78,8 @@ def cross_fitted(
     return found
 
 
-def calibration_error(
-    confidence: NDArray[np.floating], right: NDArray[np.bool_], *, bins: int = 10
-) -> float:
-    """Expected calibration error: mean distance of accuracy and confidence over bins.
+def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+    """Expected calibration error: mean distance of accuracy and confidence over ten bins.
 
     Parameters
     ----------
@@ -88,14 +87,12 @@ def calibration_error(
         (n,) probability of each predicted label, 0 to 1.
     right
         (n,) whether the label is right.
-    bins
-        Number of bins of the confidence.
 
     Notes
     -----
     Guo et al. 2017, ICML, Eq. 3.
     """
-    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    place = np.minimum((np.asarray(confidence) * _BINS).astype(int), _BINS - 1)
     parts = [
         (place == b).mean() * abs(right[place == b].mean() - confidence[place == b].mean())
         for b in np.unique(place)

@@ -25,7 +25,7 @@ _TURNS = ((1, 0), (0, 1), (1, 1))
 _SMALLEST = 1e-12
 
 
-def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int = 0) -> float:
+def consistency(model: Model, target: Subtomograms, *, fabric: Fabric) -> float:
     """Mutual information of predictions for particles and for the same particles augmented.
 
     Parameters
@@ -36,8 +36,6 @@ def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int
         The particles; a subset spread over all of them is used when there are many.
     fabric
         Device and precision.
-    seed
-        Seed of the shifts.
 
     Returns
     -------
@@ -47,7 +45,7 @@ def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int
     rows = np.arange(0, len(target), math.ceil(len(target) / MAX_PARTICLES))
     some = target.subset(rows)
     turns = half_turns(target.acquisition or model.card.acquisition)
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    rng = np.random.default_rng(0)
     still = np.zeros((len(rows), 2), dtype=np.int64), np.zeros((len(rows), 3), dtype=np.int64)
     first = turned_probabilities(model, some, *still, turns=turns, fabric=fabric)
     joint = np.zeros((first.shape[1], first.shape[1]))

@@ -83,9 +83,9 @@ class MostConsistent:
         """Adapt in both ways and choose; the card records how consistent each model is."""
         fabric = self.fabric or make_fabric()
         partial = PartialStatistics(self.source_model, fabric).fit(source, target).model
-        alike, _ = as_in_target(source, partial, target, fabric)
+        matched, _ = as_in_target(source, partial, target, fabric)
         adversarial = AdversarialAdaptation(self.source_model, self.options, fabric)
-        adapted = adversarial.fit(alike, target, checkpoint=checkpoint, on_epoch=on_epoch)
+        adapted = adversarial.fit(matched, target, checkpoint=checkpoint, on_epoch=on_epoch)
         models = {"partial_statistics": partial, "ada": adapted.model}
         signs = {name: consistency(m, target, fabric=fabric) for name, m in models.items()}
         best = max(models, key=lambda name: signs[name])

@@ -118,14 +118,14 @@ def snr_sentence(options: SourceTraining, data: LabelledSubtomograms) -> str:
     else:
         return ""
 
-    def told(factor: float) -> str:
+    def snrs(factor: float) -> str:
         ends = f"{low * factor:.3g} and {high * factor:.3g}"
         return ends if low < high else f"{low * factor:.3g}"
 
     text = "SNRs are drawn between" if low < high else "The SNR is"
-    text = f"{text} {told(1)} after the CTF"
+    text = f"{text} {snrs(1)} after the CTF"
     ratio: float | None = getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
-    return text if ratio is None else f"{text}, {told(ratio)} before it"
+    return text if ratio is None else f"{text}, {snrs(ratio)} before it"
 
 
 def train_source(

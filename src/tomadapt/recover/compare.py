@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tomadapt.fsc import Volume, fourier_shell_correlation, resolution_A, soft_sphere
+from tomadapt.fsc import Volume, fourier_shell_correlation, resolution_A
 from tomadapt.recover.align import Aligner, AlignmentOptions
 from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.mask import whole_box_mask
 from tomadapt.recover.symmetry import rotate_volume
 
 
@@ -57,7 +58,7 @@ class MapComparison:
         n = len(known)
         self.known = known
         self.voxel_size_A = voxel_size_A
-        self.mask = soft_sphere(n, radius_voxels=0.45 * n)
+        self.mask = whole_box_mask(n)
         self.points = MeasuredPoints.everywhere(n)
         # All shells get the same weight: a map's power falls by orders of magnitude with frequency.
         power = _power(torch.from_numpy(known)[None], self.points)

@@ -88,10 +88,10 @@ class MeasuredPoints:
         return replace(points, recording=recording)
 
     @classmethod
-    def everywhere(cls, n: int, device: torch.device | str = "cpu") -> MeasuredPoints:
+    def everywhere(cls, n: int) -> MeasuredPoints:
         """All points below Nyquist, with a transfer of 1: those of a map without a wedge."""
         shape = n, n, n // 2 + 1
-        return cls._below_nyquist(n, torch.ones(shape, dtype=torch.bool), torch.ones(shape), device)
+        return cls._below_nyquist(n, torch.ones(shape, dtype=torch.bool), torch.ones(shape), "cpu")
 
     @classmethod
     def of_transfer(

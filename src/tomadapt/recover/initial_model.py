@@ -7,10 +7,11 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tomadapt.data.subtomograms import Subtomograms
-from tomadapt.fsc import Volume, soft_sphere
+from tomadapt.fsc import Volume
 from tomadapt.recover.align import Aligner, AlignmentOptions
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.fourier_sum import FourierSum
+from tomadapt.recover.mask import whole_box_mask
 from tomadapt.recover.poses import GridPoses
 
 MAX_PARTICLES = 400
@@ -108,7 +109,7 @@ def _from_random_poses(
         torch.ones(len(x), 1, device=device),
         torch.zeros(len(x), device=device),
     )
-    mask = torch.from_numpy(soft_sphere(n, radius_voxels=0.45 * n)).to(device)
+    mask = torch.from_numpy(whole_box_mask(n)).to(device)
     ratios: list[float] = []
     for shell in shells:
         low = points.up_to(shell)

@@ -85,6 +85,6 @@ def auroc(scores: NDArray[np.floating], is_unknown: NDArray[np.bool_]) -> float:
     """
     if is_unknown.all() or not is_unknown.any():
         raise InputError(
-            "no AUROC of particles that are all alike", expected="known and unknown ones"
+            "no AUROC without both known and unknown particles", expected="particles of both kinds"
         )
     return float(roc_auc_score(is_unknown, scores))

@@ -187,7 +187,7 @@ def ctf_zeros(acquisition: Acquisition, *, highest: float) -> NDArray[np.float64
 
 
 def _clean_volumes(
-    acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int, count: int = 4
+    acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Noise-free volumes, the same phantoms exactly, and the measured Fourier voxels."""
     phantom = _phantom(box)
@@ -197,8 +197,8 @@ def _clean_volumes(
         voxel_size_A=voxel_size_A,
         seed=seed,
     )
-    rotations, shifts = _poses(count, box, seed)
-    images = simulator.tilt_images("phantom", range(count), rotations, shifts)
+    rotations, shifts = _poses(4, box, seed)
+    images = simulator.tilt_images("phantom", range(4), rotations, shifts)
     volumes = simulator.reconstruct(images.signal).numpy()
     truth = np.stack(
         [phantom.posed(r, s).density(box) for r, s in zip(rotations, shifts, strict=True)]
