@@ -15,8 +15,10 @@ from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
 
 SAMPLE = 160
+"""Most particles on which the defocus is estimated."""
 ROUNDS = 3
 CLEAR_NATS = 10.0
+"""Least gain in log-likelihood for which the defocus is changed."""
 
 
 def judge_as_recorded(

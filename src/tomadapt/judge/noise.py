@@ -19,7 +19,7 @@ from tomadapt.data.subtomograms import Indices
 from tomadapt.recover.fourier import MeasuredPoints
 
 EDGE_VOXELS = 4.0
-SMOOTHING = 1.0
+SMOOTHING_SIGMA_VOXELS = 1.0
 """σ of the smoothing of the power, in Fourier voxels: an estimate from few cubes is rough."""
 MAX_CUBES = 400
 _BATCH = 32
@@ -185,7 +185,9 @@ def smoothed(points: MeasuredPoints, values: NDArray[np.float32]) -> NDArray[np.
         grid[index] = at_points
         shifted = np.fft.fftshift(grid.reshape(n, n, n // 2 + 1), axes=(0, 1))
         for axis, mode in ((0, "constant"), (1, "constant"), (2, "mirror")):
-            shifted = ndimage.gaussian_filter1d(shifted, SMOOTHING, axis=axis, mode=mode)
+            shifted = ndimage.gaussian_filter1d(
+                shifted, SMOOTHING_SIGMA_VOXELS, axis=axis, mode=mode
+            )
         return np.asarray(np.fft.ifftshift(shifted, axes=(0, 1)).reshape(-1)[index])
 
     return (spread(values) / spread(np.ones(len(index)))).astype(np.float32)

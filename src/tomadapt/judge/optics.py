@@ -26,6 +26,7 @@ SEARCHED_DEFOCUS_UM = (
 SEARCHED_SCALE = tuple(round(1.08**step, 4) for step in range(-8, 9))
 """Ratios of the particles' size to the structures', 0.54 to 1.85."""
 SAMPLE = 32
+"""Most particles on which the optics are measured."""
 MIN_ENVELOPE = 0.1
 """Shells in which the envelope is below this are not used."""
 _SCALED_B_A2 = SEARCHED_B_A2[::4]

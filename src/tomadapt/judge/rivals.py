@@ -34,7 +34,7 @@ FILAMENTS_A = (35.0, 60.0)
 TUBE_A = (80.0, 125.0)
 ELLIPSOIDS_A = ((40.0, 2.2), (60.0, 2.2), (55.0, 0.45), (80.0, 0.45))
 """Radius in Å, and the ratio of the third axis to it."""
-EXTENDED_SIGMA = 0.225
+EXTENDED_SIGMA_RATIO = 0.225
 """σ, in box sides, of the Gaussian by which shapes larger than the box are multiplied."""
 PIECES = {
     "ribosome_50s/100": ("ribosome_50s", 1450, 100),
@@ -134,7 +134,7 @@ def shapes(box: int, voxel_size_A: float) -> list[Hypothesis]:
     radius = np.sqrt(z**2 + y**2 + x**2)
     across = np.sqrt(x**2 + y**2) + 0 * z
     largest_A = (box / 2 - 2) * voxel_size_A
-    near = np.exp(-0.5 * (radius / (EXTENDED_SIGMA * box * voxel_size_A)) ** 2)
+    near = np.exp(-0.5 * (radius / (EXTENDED_SIGMA_RATIO * box * voxel_size_A)) ** 2)
 
     def inside(distance_A: NDArray[np.float64]) -> NDArray[np.float64]:
         """1 for negative signed distances, 0 for positive ones, with an edge of about a voxel."""

@@ -6,17 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-SEARCHED = (0.2, 10.0)
+TEMPERATURE_RANGE = (0.2, 10.0)
 PRIOR_SD = 0.25
 """Standard deviation of the prior of log temperature. Without a prior, a fit to ten particles would
 end at either limit of the searched range."""
-_SMALLEST = 1e-12
+_MIN_PROBABILITY = 1e-12
 _BINS = 10
 
 
 def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     r"""Probabilities (n, classes) of logits divided by a temperature, :math:`\propto p^{1/T}`."""
-    log = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _SMALLEST)) / temperature
+    log = (
+        np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _MIN_PROBABILITY))
+        / temperature
+    )
     return normalised(log)
 
 
@@ -49,10 +52,10 @@ def fitted_temperature(
 
     def loss(log_temperature: float) -> float:
         p = tempered(probabilities, float(np.exp(log_temperature)))
-        entropy = -(labels * np.log(np.maximum(p, _SMALLEST))).sum()
+        entropy = -(labels * np.log(np.maximum(p, _MIN_PROBABILITY))).sum()
         return float(entropy + (log_temperature / PRIOR_SD) ** 2 / 2)
 
-    bounds = (np.log(SEARCHED[0]), np.log(SEARCHED[1]))
+    bounds = (np.log(TEMPERATURE_RANGE[0]), np.log(TEMPERATURE_RANGE[1]))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 

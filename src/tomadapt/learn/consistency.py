@@ -22,7 +22,7 @@ from tomadapt.learn.turned import turned_probabilities
 
 MAX_PARTICLES = 600
 _TURNS = ((1, 0), (0, 1), (1, 1))
-_SMALLEST = 1e-12
+_MIN_PROBABILITY = 1e-12
 
 
 def consistency(model: Model, target: Subtomograms, *, fabric: Fabric) -> float:
@@ -70,4 +70,4 @@ def mutual_information(joint: NDArray[np.floating]) -> float:
     p /= p.sum()
     alone = p.sum(axis=1)
     expected = np.outer(alone, alone)
-    return float((p * np.log((p + _SMALLEST) / (expected + _SMALLEST))).sum())
+    return float((p * np.log((p + _MIN_PROBABILITY) / (expected + _MIN_PROBABILITY))).sum())

@@ -20,7 +20,8 @@ from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, MixableSou
 from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.fsc import shell_numbers
 
-_PARTICLES = 400
+_SAMPLED_PARTICLES = 400
+"""About how many particles the power is measured on, spread over all of them."""
 _BATCH = 32
 
 
@@ -161,7 +162,7 @@ def _shell_means(cubes: torch.Tensor) -> NDArray[np.float64]:
 
 
 def _some(count: int) -> list[NDArray[np.int64]]:
-    rows = np.arange(0, count, max(1, count // _PARTICLES))
+    rows = np.arange(0, count, max(1, count // _SAMPLED_PARTICLES))
     return np.array_split(rows, -(-len(rows) // _BATCH))
 
 

@@ -37,7 +37,7 @@ from tomadapt.learn.engine import (
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.source import EpochReport
 
-PASSES = 2
+JUDGED_PASSES = 2
 """Passes over the judged particles in an epoch, unless their share of a batch is stated."""
 JUDGED, SIMULATED = 0, 1
 """Keys of the random draws for judged and for simulated particles."""
@@ -284,7 +284,7 @@ class _Epoch:
         """Rows of judged particles, and places of simulated ones, batch by batch."""
         size, wanted = self.options.batch_size, self.options.judged_share
         if wanted is None:
-            twice = PASSES * len(self.judged.data)
+            twice = JUDGED_PASSES * len(self.judged.data)
             wanted = min(0.5, twice / (twice + len(self.of_source.order)))
         share = min(max(1, round(wanted * size)), size - 1)
         simulated = list(self.of_source.batches(size - share, fabric))

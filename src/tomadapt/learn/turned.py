@@ -21,7 +21,7 @@ from tomadapt.learn.engine import to_network
 from tomadapt.learn.model import Model
 
 _BATCH = 64
-_SMALLEST = 1e-12
+_MIN_PROBABILITY = 1e-12
 
 
 def turned_probabilities(
@@ -76,4 +76,4 @@ def over_half_turns(model: Model, data: Subtomograms, *, fabric: Fabric) -> NDAr
         )
         for bits in itertools.product(*((0, 1) if allowed else (0,) for allowed in turns))
     ]
-    return normalised(np.mean([np.log(np.maximum(p, _SMALLEST)) for p in of_turns], axis=0))
+    return normalised(np.mean([np.log(np.maximum(p, _MIN_PROBABILITY)) for p in of_turns], axis=0))

@@ -17,6 +17,7 @@ from tomadapt.recover.poses import GridPoses
 MAX_PARTICLES = 400
 """Most particles that are used: more take longer and do not make the model sharper."""
 FIRST_SHELL = 4
+"""The resolution limit of the first iteration, in Fourier voxels."""
 ITERATIONS = 12
 CANDIDATES = 16
 """Poses of each particle that are averaged, weighted by their probability."""

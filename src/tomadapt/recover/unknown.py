@@ -14,6 +14,7 @@ from tomadapt.errors import InputError
 
 UnknownKind = Literal["mahalanobis", "neighbours", "energy"]
 NEIGHBOURS = 10
+"""The score ``neighbours`` is the distance to the nearest source particle of this rank."""
 
 
 def unknown_scores(
