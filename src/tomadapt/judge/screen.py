@@ -305,13 +305,11 @@ class Screen:
             occam.append(log_mean.logsumexp(dim=(0, 2)) - poses - best[0].clamp_min(0).square() / 2)
             rotations.append(bank.rotations[at.T])
             shifts.append(self.shifts[at_shift.T])
-        parts = (torch.stack(t, dim=1).cpu() for t in (z, occam, rotations, shifts))
-        first, second, third, fourth = parts
         return Screened(
-            first.double().numpy(),
-            second.double().clamp_max(0).numpy(),
-            third.numpy(),
-            fourth.numpy(),
+            torch.stack(z, dim=1).cpu().double().numpy(),
+            torch.stack(occam, dim=1).cpu().double().clamp_max(0).numpy(),
+            torch.stack(rotations, dim=1).cpu().numpy(),
+            torch.stack(shifts, dim=1).cpu().numpy(),
             energy.cpu().double().numpy(),
         )
 

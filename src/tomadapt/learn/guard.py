@@ -6,8 +6,9 @@ losses look normal. Each sign below detects one of these failures.
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -135,16 +136,10 @@ def choose(
         name: _signs(model, some, target, reference=reference, fabric=fabric)
         for name, model in candidates.items()
     }
-    signs["ada"] = Signs(
-        **(asdict(signs["ada"]) | {"taken_for_source": math.exp(-feature_loss)}),
-    )
+    signs["ada"] = replace(signs["ada"], taken_for_source=math.exp(-feature_loss))
     chance = 1 / len(source_model.card.class_names)
     objections: dict[Candidate, tuple[str, ...]] = {}
-    order: list[tuple[Candidate, Candidate]] = [
-        ("ada", "target_statistics"),
-        ("target_statistics", "source_only"),
-    ]
-    for name, safer in order:
+    for name, safer in itertools.pairwise(candidates):  # each with the next safer one
         against = _objections(signs[name], signs[safer], signs["source_only"], chance)
         if not against:
             return Choice(name, candidates[name], signs, objections)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +64,7 @@ class DiscoveryOptions(BaseModel):
 
 @dataclass(frozen=True)
 class FoundCluster:
-    """One cluster.
+    """One cluster; the fields are the columns of ``clusters.csv``.
 
     Attributes
     ----------
@@ -224,7 +224,9 @@ def discover(
     shared_nm = data.box * data.voxel_size_A / 10 / shared_shell(data.box, options.averaging)
     found = [_judged(each, options.candidate_ratio, finer_than_nm=shared_nm) for each in found]
     found.sort(key=lambda each: (not each.candidate, -each.unknown_score))
-    _write_clusters(out / "clusters.csv", found)
+    columns = tuple(field.name for field in fields(FoundCluster))
+    rows_of_clusters = [[_text(getattr(one, c)) for c in columns] for one in found]
+    _write_rows(out / "clusters.csv", columns, rows_of_clusters)
     volumes = {one.name: one.result.volume for one in averaged if one.result is not None}
     for each in found:
         if each.candidate:
@@ -302,24 +304,6 @@ def _judged(one: FoundCluster, ratio: float, *, finer_than_nm: float) -> FoundCl
         return one
     agrees = one.resolution_nm < finer_than_nm
     return replace(one, candidate=agrees and one.discrepancy_nm > ratio * one.resolution_nm)
-
-
-_COLUMNS = (
-    "name",
-    "particles",
-    "predicted",
-    "share",
-    "unknown_score",
-    "resolution_nm",
-    "match",
-    "correlation",
-    "discrepancy_nm",
-    "candidate",
-)
-
-
-def _write_clusters(path: Path, found: list[FoundCluster]) -> None:
-    _write_rows(path, _COLUMNS, [[_text(getattr(one, c)) for c in _COLUMNS] for one in found])
 
 
 def _write_particles(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -36,14 +36,12 @@ class Poses:
     def take(self, rows: Indices) -> Poses:
         """The poses of some particles."""
         at = np.asarray(rows)
-        return Poses(
-            self.rotations[at], self.shifts[at], self.scores[at], self.log_likelihood_ratios[at]
-        )
+        return Poses(*(getattr(self, field.name)[at] for field in fields(self)))
 
     @classmethod
     def joined(cls, parts: Sequence[Poses]) -> Poses:
         """Concatenate the particles of all parts."""
-        names = ("rotations", "shifts", "scores", "log_likelihood_ratios")
+        names = (field.name for field in fields(cls))
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     def weights(self) -> NDArray[np.float32]:
@@ -75,5 +73,5 @@ class GridPoses:
     @classmethod
     def joined(cls, parts: Sequence[GridPoses]) -> GridPoses:
         """Concatenate the particles of all parts."""
-        names = ("rotations", "shifts", "weights", "log_likelihood_ratios")
+        names = (field.name for field in fields(cls))
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in names))

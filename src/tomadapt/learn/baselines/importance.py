@@ -183,7 +183,8 @@ def density_ratio(
     centres = _draw(x_t, n_centres, np.random.SeedSequence(seed, spawn_key=(CENTRES,)))
     widths = factors * _scale(x_s, x_t, centres)
     held_out = np.zeros((len(widths), len(x_t)))  # log w of each target point, (widths, m)
-    order = _generator(seed, FOLDS).permutation(len(x_t))
+    of_folds = np.random.SeedSequence(seed, spawn_key=(FOLDS,))
+    order = np.random.default_rng(of_folds).permutation(len(x_t))
     for fold, part in enumerate(np.array_split(order, min(folds, len(x_t)))):
         rest = np.delete(x_t, part, axis=0)
         c = _draw(rest, n_centres, np.random.SeedSequence(seed, spawn_key=(CENTRES, fold)))
@@ -267,10 +268,6 @@ def effective_sample_size(weights: Array) -> float:
 
 def _log_sum(terms: Array, axis: int) -> Array:
     return np.asarray(logsumexp(terms, axis=axis), dtype=np.float64)
-
-
-def _generator(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def _draw(x: Array, n: int, seed: np.random.SeedSequence) -> Array:
