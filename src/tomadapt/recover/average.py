@@ -91,7 +91,7 @@ def average(
         it. The caller must make sure that it belongs to the same particles and options
         (:func:`~tomadapt.recover.averages.average_classes` does).
     progress
-        Called with 1 after each iteration: ``options.iterations + 1`` times at most.
+        Called with numbers of finished iterations, at most ``options.iterations + 1`` in all.
 
     Raises
     ------
