@@ -28,15 +28,14 @@ Summit at 300 kV; no calibration of any one camera.
 NAMED_MTFS = {"k2_counting": K2_COUNTING_MTF}
 """Curves that an acquisition may name instead of giving the pairs."""
 
-STEEPEST_WITH_THICKNESS_DEG = 80.0
-"""A slab's path length is not known at steeper tilts: it grows without bound towards 90°."""
+MAX_TILT_WITH_THICKNESS_DEG = 80.0
+"""Steepest tilt with a stated thickness: the path through a slab is infinite at 90°."""
 
-
-_MOST_TILTS = 10_000
+_MAX_TILTS = 10_000
 
 
 def overfocus(defocus_um: float) -> str | None:
-    """What to say of a defocus with the sign of overfocus, which some programs give underfocus."""
+    """A warning for a negative defocus, which is overfocus here and underfocus in some programs."""
     if defocus_um >= 0:
         return None
     return f"a defocus of {defocus_um:g} µm is overfocus: positive values are underfocus"
@@ -66,17 +65,17 @@ def tilt_range(first_deg: float, last_deg: float, step_deg: float) -> TiltAngles
             f"a tilt range runs upwards with a positive step; got first {first_deg}, "
             f"last {last_deg}, step {step_deg}"
         )
-    if (last_deg - first_deg) / step_deg > _MOST_TILTS:
-        raise ValueError(f"a range of more than {_MOST_TILTS} tilts, by a step of {step_deg}")
+    if (last_deg - first_deg) / step_deg > _MAX_TILTS:
+        raise ValueError(f"a range of more than {_MAX_TILTS} tilts, by a step of {step_deg}")
     count = math.floor((last_deg - first_deg) / step_deg + 1e-6) + 1
     return tuple(first_deg + i * step_deg for i in range(count))
 
 
 class WithLaterFields(BaseModel):
-    """A model whose later fields are left out of its dump while they have their defaults.
+    """A model that leaves fields of later versions out of its dump while they have their defaults.
 
-    What was written before there were such fields, and digests of it, then equal what is written
-    now with the same meaning: sets and runs on disk stay the sets and runs that they were.
+    So a configuration without these fields has the same dump and digest in all versions, and sets
+    and runs on disk stay valid.
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset()
@@ -89,12 +88,12 @@ class WithLaterFields(BaseModel):
 
 
 class Acquisition(WithLaterFields):
-    """The acquisition of one domain.
+    """The acquisition of the tilt series of one domain.
 
     Parameters
     ----------
     name
-        What reports call it.
+        Its name in reports.
     voltage_kv
         Acceleration voltage in kV.
     spherical_aberration_mm
@@ -120,7 +119,7 @@ class Acquisition(WithLaterFields):
     b_factor_A2
         B in Å² of the envelope exp(−B k²/4) on amplitudes, k in 1/Å.
     exposure_per_tilt_e_per_A2
-        Exposure of each tilt image in electrons/Å²; what was accumulated attenuates the signal,
+        Exposure of each tilt image in electrons/Å²; the accumulated exposure attenuates the signal,
         see :func:`tomadapt.simulate.radiation.exposure_attenuation`.
     exposure_order
         ``"dose_symmetric"`` (outwards from 0°, the positive side first), or all tilt angles in the
@@ -215,10 +214,10 @@ class Acquisition(WithLaterFields):
                     f"got {len(recorded)} angles"
                 )
         steepest = max(abs(angles[0]), abs(angles[-1]))
-        if self.thickness_in_mean_free_paths > 0 and steepest > STEEPEST_WITH_THICKNESS_DEG:
+        if self.thickness_in_mean_free_paths > 0 and steepest > MAX_TILT_WITH_THICKNESS_DEG:
             raise ValueError(
                 "thickness_in_mean_free_paths needs tilts within "
-                f"±{STEEPEST_WITH_THICKNESS_DEG:g} degrees; got {steepest:g}"
+                f"±{MAX_TILT_WITH_THICKNESS_DEG:g} degrees; got {steepest:g}"
             )
         return self
 
@@ -242,8 +241,8 @@ PSEUDO_EXPERIMENTAL = Acquisition(
     exposure_per_tilt_e_per_A2=2.0,
     thickness_in_mean_free_paths=0.5,
 )
-"""A stand-in for the recorded set S_e1 of Lin et al. 2019, section 3.2: a Polara with a K2 in
-counting mode, 5 to 6 µm underfocus. What the paper does not state (B, exposure, thickness, tilts)
-has values usual for such data; see ``docs/methods.md``."""
+"""A substitute for the recorded set S_e1 of Lin et al. 2019, section 3.2: a Polara with a K2 in
+counting mode, 5 to 6 µm underfocus. Parameters that the paper does not state (B, exposure,
+thickness, tilts) have usual values; see ``docs/methods.md``."""
 
 NAMED_ACQUISITIONS = {a.name: a for a in (BATCH_A, BATCH_B, PSEUDO_EXPERIMENTAL)}

@@ -16,7 +16,7 @@ from tomadapt.learn.engine import make_fabric, to_network
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.networks import EXTRACTORS
 from tomadapt.runs.versions import versions
-from tomadapt.simulate.batches import BATCH, Batch, simulate_beside
+from tomadapt.simulate.batches import BATCH, Batch, simulate_in_threads
 from tomadapt.simulate.phantom import GaussianPhantom
 from tomadapt.simulate.projection import central_slices
 from tomadapt.simulate.randomness import draw_noise, draw_poses
@@ -58,7 +58,7 @@ def benchmark(*, box: int = 40, seconds: float = 6.0, device: str = "auto") -> d
 
     result: dict[str, Any] = {
         "simulate_per_s": _rate(
-            lambda: simulate_beside(beside, lambda *_: None), len(beside) * size, seconds
+            lambda: simulate_in_threads(beside, lambda *_: None), len(beside) * size, seconds
         ),
         "simulate_stored_per_s": _rate(batch.simulated, size, seconds),
         "simulate_breakdown": simulate_breakdown(density, seconds=seconds),

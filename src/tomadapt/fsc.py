@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-TRUSTED = 0.8
+Volume = NDArray[np.float32]
+"""A map, (n, n, n), indexed [z, y, x]."""
+
+RANDOMISE_BELOW_FSC = 0.8
 """Half maps' phases are randomised from where their unmasked FSC falls below this (RELION)."""
 
-
 FIRST_SHELLS = 3
-"""Shells in which a curve may begin below a threshold."""
-DRAWS = 8
-"""Of random phases: the mean of their curves is taken, since one scatters by a tenth and more."""
+"""Number of the first shells in which a curve may lie below a threshold and rise above it later."""
+PHASE_DRAWS = 8
+"""Sets of random phases whose FSC curves are averaged: a single curve scatters by 0.1 and more."""
 
 
 def shell_numbers(n: int, *, half: bool = False) -> NDArray[np.int64]:
@@ -25,7 +27,7 @@ def shell_numbers(n: int, *, half: bool = False) -> NDArray[np.int64]:
     n
         Side of the volume in voxels.
     half
-        Of a real volume's half transform.
+        Whether for a real volume's half-transform.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def shell_numbers(n: int, *, half: bool = False) -> NDArray[np.int64]:
 
 
 def fourier_shell_correlation(
-    a: NDArray[np.float32], b: NDArray[np.float32], *, measured: NDArray[np.bool_] | None = None
+    a: Volume, b: Volume, *, measured: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
     """Correlation of two transforms in shells one Fourier voxel thick.
 
@@ -72,17 +74,17 @@ def fourier_shell_correlation(
 
 @dataclass(frozen=True)
 class HalfMapFsc:
-    """What two half maps say of each other, (n // 2,) each.
+    """FSC curves of two half maps, (n // 2,) each.
 
     Attributes
     ----------
     unmasked, masked
         Without and with the mask.
     randomised
-        With the mask, after phases were made random in both, the mean of several draws: what the
-        mask alone brings about.
+        With the mask, after the phases of both maps were randomised; the mean of several draws.
+        This much correlation is due to the mask alone.
     corrected
-        The masked one less that, where that is positive.
+        ``masked``, corrected for the part that is due to the mask (Eq. 4 of Chen et al. 2013).
     randomised_from
         The first shell whose phases were made random.
     """
@@ -94,14 +96,12 @@ class HalfMapFsc:
     randomised_from: int
 
 
-def half_map_fsc(
-    one: NDArray[np.float32], other: NDArray[np.float32], mask: NDArray[np.float32], *, seed: int
-) -> HalfMapFsc:
+def half_map_fsc(one: Volume, other: Volume, mask: Volume, *, seed: int) -> HalfMapFsc:
     r"""FSC of half maps inside a mask, corrected for the mask (Chen et al. 2013).
 
-    A mask makes neighbouring frequencies alike, in both maps in the same way, and so raises the FSC
-    of maps that share nothing. Its share is seen where phases are random, and
-    :math:`(FSC_t - FSC_n) / (1 - FSC_n)` is left of it (Ultramicroscopy 135, 24, eq. 4).
+    A mask correlates neighbouring frequencies in the same way in both maps, and so raises the FSC
+    even of maps that share nothing. Maps with random phases show by how much (:math:`FSC_n`); the
+    corrected curve is :math:`(FSC_t - FSC_n) / (1 - FSC_n)` (Ultramicroscopy 135, 24, eq. 4).
 
     Parameters
     ----------
@@ -110,20 +110,20 @@ def half_map_fsc(
     mask
         (n, n, n), 0 … 1, with a soft edge.
     seed
-        Of the random phases.
+        Seed of the random phases.
     """
     unmasked = fourier_shell_correlation(one, other)
     masked = fourier_shell_correlation(one * mask, other * mask)
-    low = np.flatnonzero(np.nan_to_num(unmasked[1:]) < TRUSTED)
+    low = np.flatnonzero(np.nan_to_num(unmasked[1:]) < RANDOMISE_BELOW_FSC)
     first = 1 + int(low[0]) if len(low) else len(unmasked)
     rng = np.random.default_rng([seed, 13])
     curves = []
-    for _ in range(DRAWS):
+    for _ in range(PHASE_DRAWS):
         pair = [phases_randomised(half, from_shell=first, rng=rng) * mask for half in (one, other)]
         curves.append(fourier_shell_correlation(*pair))
     randomised = np.asarray(np.mean(curves, axis=0))
     corrected = masked.copy()
-    # Next to the border the mask mixes random phases with true ones (RELION leaves two shells too).
+    # In the first two shells the mask mixes random phases with true ones (RELION skips them too).
     beyond = slice(first + 2, None)
     by_mask = np.clip(np.nan_to_num(randomised[beyond]), 0, None)
     corrected[beyond] = np.where(
@@ -132,10 +132,8 @@ def half_map_fsc(
     return HalfMapFsc(unmasked, masked, randomised, corrected, first)
 
 
-def phases_randomised(
-    volume: NDArray[np.float32], *, from_shell: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """A volume whose phases are random from a shell on; amplitudes stay as they are.
+def phases_randomised(volume: Volume, *, from_shell: int, rng: np.random.Generator) -> Volume:
+    """A volume with random phases from a shell on; amplitudes are unchanged.
 
     Parameters
     ----------
@@ -144,7 +142,7 @@ def phases_randomised(
     from_shell
         The first shell, in Fourier voxels.
     rng
-        Of the phases: those of white noise.
+        Generator of the white noise whose phases are taken.
     """
     n = len(volume)
     spectrum = np.fft.rfftn(volume)
@@ -160,13 +158,13 @@ def resolution_A(
 ) -> float | None:
     """Where a Fourier shell correlation first falls below a threshold.
 
-    The first shells have a handful of voxels, where a CTF is next to zero: one of the first two
-    that is below is passed over when a later one of the first three is not.
+    The first shells have a handful of voxels, and a CTF is close to zero there. So the first two
+    shells may lie below the threshold when a later one of the first three lies above it.
 
     Parameters
     ----------
     fsc
-        Correlations of shells 0, 1, …; shell 0 is not looked at, NaN shells are passed over.
+        Correlations of shells 0, 1, …; shell 0 and shells of NaN are ignored.
     voxel_size_A, n
         Å; side of the volumes in voxels.
     threshold
@@ -176,8 +174,8 @@ def resolution_A(
     Returns
     -------
     float or None
-        Å, interpolated linearly between shells; the last shell's where it never falls below; None
-        where the first three shells are below already.
+        Å, interpolated linearly between shells. The last shell's resolution when the curve never
+        falls below; None when the first three shells are all below.
     """
     last: tuple[int, float] | None = None
     for shell in range(1, len(fsc)):
@@ -196,7 +194,7 @@ def resolution_A(
     return None if last is None else n * voxel_size_A / last[0]
 
 
-def soft_sphere(n: int, *, radius_voxels: float, edge_voxels: float = 3.0) -> NDArray[np.float32]:
+def soft_sphere(n: int, *, radius_voxels: float, edge_voxels: float = 3.0) -> Volume:
     """A ball of ones about voxel n // 2 that falls to zero as a cosine, (n, n, n).
 
     Parameters
@@ -204,16 +202,16 @@ def soft_sphere(n: int, *, radius_voxels: float, edge_voxels: float = 3.0) -> ND
     n
         Side in voxels.
     radius_voxels
-        Up to which it is 1.
+        Radius up to which it is 1.
     edge_voxels
-        Over which it falls.
+        Width of the edge.
     """
     r = np.arange(n) - n // 2
     radius = np.sqrt(r[:, None, None] ** 2 + r[None, :, None] ** 2 + r[None, None, :] ** 2)
     return soft_edge(radius - radius_voxels, edge_voxels=edge_voxels)
 
 
-def soft_edge(beyond_voxels: NDArray[np.floating], *, edge_voxels: float) -> NDArray[np.float32]:
+def soft_edge(beyond_voxels: NDArray[np.floating], *, edge_voxels: float) -> Volume:
     """1 up to a surface, falling beyond it to zero as a cosine.
 
     Parameters
@@ -221,7 +219,7 @@ def soft_edge(beyond_voxels: NDArray[np.floating], *, edge_voxels: float) -> NDA
     beyond_voxels
         Distance from the surface, negative inside; any shape.
     edge_voxels
-        Over which it falls.
+        Width of the edge.
     """
     beyond = np.clip(beyond_voxels / edge_voxels, 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * beyond), dtype=np.float32)

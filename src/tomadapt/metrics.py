@@ -16,43 +16,48 @@ def accuracy(predicted: Labels, true: Labels) -> float:
     return float(np.mean(predicted == true))
 
 
-def binomial_interval(fraction: float, n: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a binomial proportion (95 % for z = 1.96).
+_Z_95 = 1.96
+
+
+def binomial_interval(fraction: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a binomial proportion.
 
     Returns
     -------
     tuple of float
         Lowest and highest proportion.
     """
+    z = _Z_95
     centre = (fraction + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def confusion_matrix(predicted: Labels, true: Labels, n_classes: int) -> NDArray[np.int64]:
-    """Counts (classes, classes): rows are predicted, columns true (the paper's Fig. 5)."""
+    """Counts (classes, classes): rows are predicted classes, columns true ones, as in Fig. 5."""
     flat = np.bincount(predicted * n_classes + true, minlength=n_classes**2)
     return np.asarray(flat.reshape(n_classes, n_classes))
 
 
 def recall_per_class(predicted: Labels, true: Labels, n_classes: int) -> NDArray[np.float64]:
-    """(classes,) fraction of each true class that was found; NaN for an absent class."""
+    """(classes,) fraction of each true class that was predicted as such; NaN for absent classes."""
     counts = confusion_matrix(predicted, true, n_classes)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.diag(counts) / counts.sum(axis=0))
 
 
 def effective_classes(predicted: Labels, n_classes: int) -> float:
-    """Exponential of the entropy of the predicted histogram; 1 when all get one label."""
+    """Exponential of the entropy of the predicted classes' histogram; 1 for a single class."""
     p = np.bincount(predicted, minlength=n_classes) / len(predicted)
     p = p[p > 0]
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
 def kappa(a: Labels, b: Labels, n_classes: int) -> float:
-    """Cohen's kappa of two labellings: 1 when they agree, 0 when they agree as by chance.
+    """Cohen's kappa of two labellings: 1 when they agree, 0 when they agree as often as by chance.
 
-    Two that both use one and the same class alone agree (1); one of them tells nothing then (0).
+    When both consist of one and the same class it is 1; when only one consists of a single class
+    it is 0.
     """
     agreed = accuracy(a, b)
     fractions = [np.bincount(labels, minlength=n_classes) / len(labels) for labels in (a, b)]
@@ -65,14 +70,14 @@ def match_positions(
     planted_A: NDArray[np.floating],
     tolerance_A: NDArray[np.floating],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pair found positions with planted ones, each with one at most, the nearest first.
+    """Pair found positions with planted ones, one to one, in the order of their distance.
 
     Parameters
     ----------
     found_A, planted_A
         (n, 3) and (m, 3), x, y, z in Å.
     tolerance_A
-        (m,) how far from each planted one a found one may be.
+        (m,) largest distance from each planted position to a found one.
 
     Returns
     -------
@@ -96,5 +101,5 @@ def match_positions(
 
 
 def f1_score(recall: float, precision: float) -> float:
-    """The harmonic mean of both; 0 where both are."""
+    """The harmonic mean of recall and precision; 0 when both are 0."""
     return 2 * recall * precision / (recall + precision) if recall + precision > 0 else 0.0

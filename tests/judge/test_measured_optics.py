@@ -28,20 +28,20 @@ from tomadapt.judge.optics import (
     SEARCHED_SCALE,
     MeasuredOptics,
     Sample,
-    optics_gains,
-    scale_gains,
+    optics_log_likelihoods,
+    scale_log_likelihoods,
     signal_to_noise,
     with_envelope,
 )
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.judge.screen import least_shell
+from tomadapt.judge.screen import min_search_shell
 from tomadapt.recover.fourier import MeasuredPoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 POINTS = measured()
 NOISE = white(POINTS)
-SHELL = least_shell(BOX)
+SHELL = min_search_shell(BOX)
 HYPOTHESES = wanted("alpha", "beta")
 SHARP = tuple((*(0.6 * c for c in parts[:3]), 1.0, parts[4]) for parts in STRUCTURES["alpha"])
 """Balls so small that they have something to say at all frequencies."""
@@ -65,7 +65,7 @@ class TestOptics:
             turn = Rotation.from_rotvec([np.radians(degrees), 0, 0]).as_matrix()
             rotations = (sample.refined.rotations @ turn).astype(np.float32)
             sample = replace(sample, refined=replace(sample.refined, rotations=rotations))
-        return MeasuredOptics.of(optics_gains(sample, stated), stated, 12)
+        return MeasuredOptics.of(optics_log_likelihoods(sample, stated), stated, 12)
 
     def test_as_stated(self) -> None:
         found = self.optics(STATED)
@@ -107,16 +107,16 @@ class TestScale:
         larger = tuple((*(scale * c for c in parts[:4]), parts[4]) for parts in SHARP)
         true = MeasuredPoints.of(STATED, n=BOX, voxel_size_A=VOXEL_A / scale)
         particles = planted(larger, 12, NOISE, z=25.0, seed=6, points=true)
-        gains = scale_gains(sample_of(particles), STATED)
-        found = MeasuredOptics.of(torch.zeros(15, 25), STATED, 12).with_scale(gains)
+        log_likelihoods = scale_log_likelihoods(sample_of(particles), STATED)
+        found = MeasuredOptics.of(torch.zeros(15, 25), STATED, 12).with_scale(log_likelihoods)
         assert SEARCHED_SCALE.index(found.scale) - SEARCHED_SCALE.index(1.0) == steps
         assert (found.scale_nats > 30) == (steps != 0)
 
     def test_without_a_ctf_only_the_structure_is_scaled(self) -> None:
         larger = tuple((*(1.08**2 * c for c in parts[:4]), parts[4]) for parts in SHARP)
         particles = planted(larger, 12, NOISE, z=25.0, seed=6)
-        gains = scale_gains(sample_of(particles), None)
-        assert SEARCHED_SCALE[int(gains.argmax())] == pytest.approx(1.08**2, abs=1e-3)
+        log_likelihoods = scale_log_likelihoods(sample_of(particles), None)
+        assert SEARCHED_SCALE[int(log_likelihoods.argmax())] == pytest.approx(1.08**2, abs=1e-3)
 
 
 class TestSignalToNoise:

@@ -120,11 +120,11 @@ class TestFits:
     """One wanted structure beside noise; all particles are clearly more than noise."""
 
     def fitted(
-        self, contrast: Doubles, leftover: Doubles, decoys: NDArray[np.bool_] = NO_DECOYS
+        self, contrast: Doubles, residual_ratio: Doubles, decoys: NDArray[np.bool_] = NO_DECOYS
     ) -> tuple[Doubles, Doubles]:
         n = len(contrast)
         evidence = np.repeat([[100.0, 0.0]], n, axis=0)
-        mixture, relative = fit_with_fits(evidence, contrast[:, None], leftover, decoys)
+        mixture, relative = fit_with_fits(evidence, contrast[:, None], residual_ratio, decoys)
         np.testing.assert_allclose(mixture.posterior.sum(axis=1), 1)
         return mixture.posterior, relative[:, 0]
 
@@ -139,9 +139,9 @@ class TestFits:
 
     def test_a_large_residual_is_in_part(self) -> None:
         contrast = scattered(1.0, 40, 0)
-        leftover = np.concatenate([scattered(1.0, 34, 1), scattered(4.0, 6, 2)])
+        residual_ratio = np.concatenate([scattered(1.0, 34, 1), scattered(4.0, 6, 2)])
         usual, _ = self.fitted(contrast, scattered(1.0, 40, 1))
-        posterior, _ = self.fitted(contrast, leftover)
+        posterior, _ = self.fitted(contrast, residual_ratio)
         assert (posterior[34:, 1] > 10 * usual[34:, 1]).all()
         assert posterior[:34, 0].min() > 0.5
 
@@ -151,8 +151,8 @@ class TestFits:
         Poses and interpolation leave a tenth of the noise of some particles and a thirtieth of
         others'; the first were many times the usual.
         """
-        leftover = np.concatenate([scattered(0.03, 30, 1), scattered(0.15, 10, 2)])
-        posterior, _ = self.fitted(scattered(1.0, 40, 0), leftover)
+        residual_ratio = np.concatenate([scattered(0.03, 30, 1), scattered(0.15, 10, 2)])
+        posterior, _ = self.fitted(scattered(1.0, 40, 0), residual_ratio)
         assert posterior[:, 0].min() > 0.5
 
     def test_all_alike_fit(self) -> None:
@@ -163,8 +163,8 @@ class TestFits:
     @pytest.mark.parametrize("scale", [0.01, 30.0])
     def test_the_unit_of_contrast_does_not_matter(self, scale: float) -> None:
         contrast = np.concatenate([scattered(1.0, 30, 0), scattered(0.6, 8, 1)])
-        leftover = scattered(1.0, 38, 2)
-        one, other = (self.fitted(s * contrast, leftover) for s in (1.0, scale))
+        residual_ratio = scattered(1.0, 38, 2)
+        one, other = (self.fitted(s * contrast, residual_ratio) for s in (1.0, scale))
         np.testing.assert_allclose(one[0], other[0], atol=1e-6)
         np.testing.assert_allclose(one[1], other[1], rtol=1e-6)
 
@@ -175,9 +175,9 @@ class TestFits:
         evidence[:30, 0] = 40.0
         evidence[30:50, 1:3] = [[40.0, 0.0], [0.0, 40.0]] * 10
         evidence[50:, 3] = 40.0
-        contrast, leftover = scattered(1.0, n, 0)[:, None], scattered(1.0, n, 1)
+        contrast, residual_ratio = scattered(1.0, n, 0)[:, None], scattered(1.0, n, 1)
         with_them, without = (
-            fit_with_fits(evidence, contrast, leftover, np.array(decoys))[0].proportions
+            fit_with_fits(evidence, contrast, residual_ratio, np.array(decoys))[0].proportions
             for decoys in ([True, True, False], [False, False, False])
         )
         assert without[1] < 0.02

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tomadapt.judge.mixture import (
-    LEAST_TEMPER,
-    USUAL_SCATTER,
+    MIN_TEMPER,
+    PRIOR_SCATTER,
     false_discovery_rates,
     fit_mixture,
     temper,
@@ -120,7 +120,7 @@ class TestTemper:
 
     def test_limits(self) -> None:
         assert self.of(self.compared(0.1)) == 1.0
-        assert self.of(self.compared(40.0)) == LEAST_TEMPER
+        assert self.of(self.compared(40.0)) == MIN_TEMPER
 
     def test_regression_short_lists_hardly_change_it(self) -> None:
         """Of 25 particles of a list, those that were there decided how all were judged."""
@@ -132,12 +132,12 @@ class TestTemper:
 
     def test_too_few_say_nothing(self) -> None:
         table = self.compared(40.0)
-        assert self.of(table[:3]) == 1 / USUAL_SCATTER
-        assert temper(table, np.full(len(table), -1)) == 1 / USUAL_SCATTER
+        assert self.of(table[:3]) == 1 / PRIOR_SCATTER
+        assert temper(table, np.full(len(table), -1)) == 1 / PRIOR_SCATTER
 
     def test_a_rival_that_explains_nothing_says_nothing(self) -> None:
         own = np.random.default_rng(1).normal(60, 20, 500)
-        assert self.of(np.stack([own, np.zeros(500)], axis=1)) == 1 / USUAL_SCATTER
+        assert self.of(np.stack([own, np.zeros(500)], axis=1)) == 1 / PRIOR_SCATTER
 
     def test_the_nearest_rival_counts_and_excluded_ones_do_not(self) -> None:
         table = self.compared(3.0)

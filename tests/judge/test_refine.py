@@ -25,14 +25,14 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.judge.refine import Refined, refine
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.judge.screen import Screened, least_shell
+from tomadapt.judge.screen import Screened, min_search_shell
 from tomadapt.recover.rotations import angular_distance_deg
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 POINTS = measured()
 NOISE = white(POINTS)
-SHELL = least_shell(BOX)
+SHELL = min_search_shell(BOX)
 HYPOTHESES = wanted("alpha", "beta")
 
 
@@ -120,8 +120,8 @@ def test_what_was_not_compared() -> None:
     out = ~case().pairs
     assert np.isnan(found.z[out]).all()
     assert np.isnan(found.amplitude[out]).all()
-    assert np.isneginf(found.gain()[out]).all()
-    assert np.isfinite(found.gain()[~out]).all()
+    assert np.isneginf(found.log_likelihood_ratio()[out]).all()
+    assert np.isfinite(found.log_likelihood_ratio()[~out]).all()
     np.testing.assert_array_equal(found.rotations[out], begun.rotations[:, :, 0][out])
     np.testing.assert_array_equal(found.shifts[out], begun.shifts[:, :, 0][out])
 
@@ -149,5 +149,5 @@ def test_a_particle_does_not_depend_on_its_batch() -> None:
 def test_gain_is_at_most_half_the_squared_correlation() -> None:
     found = case().refined
     compared = ~np.isnan(found.z)
-    assert (found.gain()[compared] <= found.z[compared] ** 2 / 2 + 1e-9).all()
-    assert (found.gain()[:, 0] > 60).all()
+    assert (found.log_likelihood_ratio()[compared] <= found.z[compared] ** 2 / 2 + 1e-9).all()
+    assert (found.log_likelihood_ratio()[:, 0] > 60).all()

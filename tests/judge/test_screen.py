@@ -22,7 +22,7 @@ from tomadapt.judge.screen import (
     Screen,
     Screened,
     grid_step_deg,
-    least_shell,
+    min_search_shell,
     search_shell,
 )
 from tomadapt.recover.reference import Reference
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 POINTS = measured()
 NOISE = white(POINTS)
-SHELL = least_shell(BOX)
+SHELL = min_search_shell(BOX)
 NAMES = tuple(STRUCTURES)
 
 
@@ -267,15 +267,15 @@ class TestSearchShell:
         return replace(NOISE, points=replace(POINTS, transfer=transfer))
 
     def test_low_frequencies_tell_most(self) -> None:
-        assert search_shell(self.damped(1.0), wanted()) == least_shell(BOX)
+        assert search_shell(self.damped(1.0), wanted()) == min_search_shell(BOX)
 
     def test_regression_near_focus_they_do_not(self) -> None:
         """Real ribosomes lost their poses on a screen that saw a third of what tells them apart."""
-        assert search_shell(self.damped(0.02), wanted()) > least_shell(BOX)
+        assert search_shell(self.damped(0.02), wanted()) > min_search_shell(BOX)
 
     def test_memory_bounds_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tomadapt.judge.screen.MOST_POINTS", 1)
-        assert search_shell(self.damped(0.02), wanted()) == least_shell(BOX)
+        monkeypatch.setattr("tomadapt.judge.screen.MAX_POINTS", 1)
+        assert search_shell(self.damped(0.02), wanted()) == min_search_shell(BOX)
 
     def test_the_scale_of_noise_does_not_matter(self) -> None:
         louder = replace(NOISE, power=9 * NOISE.power)

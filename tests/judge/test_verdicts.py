@@ -49,8 +49,10 @@ def table(seed: int = 0, lead: float = 80.0) -> tuple[np.ndarray, Refined]:
 @cache
 def usual() -> Verdicts:
     evidence, refined = table()
-    leftover = np.random.default_rng(1).normal(1, 0.05, size=len(TRUE))
-    return verdicts(HYPOTHESES, evidence, refined, leftover=leftover, spare=6.0, optics=None)
+    residual_ratio = np.random.default_rng(1).normal(1, 0.05, size=len(TRUE))
+    return verdicts(
+        HYPOTHESES, evidence, refined, residual_ratio=residual_ratio, null_evidence=6.0, optics=None
+    )
 
 
 def test_labels_and_kinds() -> None:
@@ -145,8 +147,15 @@ def test_spare_evidence_is_noises() -> None:
     evidence, refined = table(lead=25.0)
     ones = np.ones(len(TRUE))
     low, high = (
-        verdicts(HYPOTHESES, evidence, refined, leftover=ones, spare=spare, optics=None)
-        for spare in (6.0, 60.0)
+        verdicts(
+            HYPOTHESES,
+            evidence,
+            refined,
+            residual_ratio=ones,
+            null_evidence=null_evidence,
+            optics=None,
+        )
+        for null_evidence in (6.0, 60.0)
     )
     assert (low.kind == "null").mean() == pytest.approx(1 / 6, abs=0.03)
     assert (high.kind == "null").all()
@@ -159,7 +168,7 @@ def test_what_was_not_compared_is_not_chosen() -> None:
     some[TRUE == "alpha", 4:] = -np.inf
     some[TRUE == "alpha", 1] = -np.inf
     ones = np.ones(len(TRUE))
-    found = verdicts(HYPOTHESES, some, refined, leftover=ones, spare=6.0, optics=None)
+    found = verdicts(HYPOTHESES, some, refined, residual_ratio=ones, null_evidence=6.0, optics=None)
     assert (found.label[TRUE == "alpha"] == 0).all()
     assert np.isfinite(found.probabilities).all()
     np.testing.assert_array_equal(found.probabilities[TRUE == "alpha", 1], 0.0)
@@ -176,8 +185,15 @@ def test_order_of_particles() -> None:
         refined.energy[rows],
         1.0,
     )
-    leftover = np.random.default_rng(1).normal(1, 0.05, size=len(TRUE))[rows]
-    found = verdicts(HYPOTHESES, evidence[rows], turned, leftover=leftover, spare=6.0, optics=None)
+    residual_ratio = np.random.default_rng(1).normal(1, 0.05, size=len(TRUE))[rows]
+    found = verdicts(
+        HYPOTHESES,
+        evidence[rows],
+        turned,
+        residual_ratio=residual_ratio,
+        null_evidence=6.0,
+        optics=None,
+    )
     np.testing.assert_array_equal(found.label, usual().label[rows])
     np.testing.assert_array_equal(found.kind, usual().kind[rows])
     np.testing.assert_allclose(found.score, usual().score[rows], atol=1e-6)
@@ -200,7 +216,9 @@ def test_evidence_is_tempered_before_it_is_mixed() -> None:
         freedom=2e4,
     )
     ones = np.ones(len(TRUE))
-    found = verdicts(HYPOTHESES, scattered, refined, leftover=ones, spare=6.0, optics=None)
+    found = verdicts(
+        HYPOTHESES, scattered, refined, residual_ratio=ones, null_evidence=6.0, optics=None
+    )
     assert 0.1 < found.temper < 0.6
     others = np.r_[0, 1, 4:7]
     mixed = np.concatenate([scattered[:, others], np.full((len(TRUE), 1), 6.0)], axis=1)
@@ -218,7 +236,9 @@ def test_regression_what_noise_explains_as_well_has_no_name() -> None:
     faint[TRUE == "beta", 1] = 8.0
     faint[TRUE == "null", :] = 0.0
     ones = np.ones(len(TRUE))
-    found = verdicts(HYPOTHESES, faint, refined, leftover=ones, spare=0.5, optics=None)
+    found = verdicts(
+        HYPOTHESES, faint, refined, residual_ratio=ones, null_evidence=0.5, optics=None
+    )
     assert (found.label[TRUE == "null"] == -1).all()
     assert (found.label[TRUE == "alpha"] == 0).all()
 

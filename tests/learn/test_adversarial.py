@@ -236,7 +236,7 @@ def test_collapse_is_detected_and_falls_back(trained, make_domain, fabric):
     assert result.model.card.method == "ada"  # what was asked for; the warning says the rest
     assert result.model.card.training["adaptation_warning"] == result.warning
     literal = AdversarialAdaptation(model, options, fabric, fall_back=False).fit(source, target)
-    assert "its own all the same" in literal.warning
+    assert "because falling back is switched off" in literal.warning
     assert (predict(literal.model, target, fabric=fabric).labels != same).any()
 
 

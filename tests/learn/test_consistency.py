@@ -10,7 +10,7 @@ from tomadapt.learn.consistency import consistency, mutual_information
 from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining, train_source
 from tomadapt.learn.statistics import (
-    SHARES,
+    TARGET_SHARES,
     PartialStatistics,
     TargetStatistics,
     blended,
@@ -92,6 +92,6 @@ class TestPartialStatistics:
         source, target = make_domain(6, seed=0), make_domain(6, seed=4)
         model = PartialStatistics(source_model, fabric).fit(source, target.unlabelled()).model
         said = model.card.training["adaptation"]
-        assert set(said["consistency"]) == {f"{share:g}" for share in SHARES}
+        assert set(said["consistency"]) == {f"{share:g}" for share in TARGET_SHARES}
         assert said["consistency"][f"{said['share']:g}"] == max(said["consistency"].values())
         assert model.card.method == "partial_statistics"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tomadapt.learn import proportions
 from tomadapt.learn.proportions import corrected, estimate_proportions, with_proportions
 
 
@@ -38,9 +39,10 @@ def test_certain_labels_are_counted() -> None:
     np.testing.assert_allclose(estimate_proportions(p), [0.75, 0, 0.25])
 
 
-def test_a_source_made_alike(make_domain) -> None:
+def test_a_source_made_alike(make_domain, monkeypatch) -> None:
+    monkeypatch.setattr(proportions, "MIN_PER_CLASS", 2)
     data = make_domain(40)
-    alike = with_proportions(data, np.array([0.1, 0.6, 0.3]), fewest=2)
+    alike = with_proportions(data, np.array([0.1, 0.6, 0.3]))
     assert np.bincount(alike.labels).tolist() == [7, 40, 20]
     assert len(np.unique(alike.rows)) == len(alike)
     # Spread over each class, and labels still belong to their cubes.
@@ -48,9 +50,10 @@ def test_a_source_made_alike(make_domain) -> None:
     np.testing.assert_array_equal(data.labels[alike.rows], alike.labels)
 
 
-def test_no_class_vanishes(make_domain) -> None:
+def test_no_class_vanishes(make_domain, monkeypatch) -> None:
+    monkeypatch.setattr(proportions, "MIN_PER_CLASS", 5)
     data = make_domain(12)
-    alike = with_proportions(data, np.array([0.0, 1.0, 0.0]), fewest=5)
+    alike = with_proportions(data, np.array([0.0, 1.0, 0.0]))
     assert np.bincount(alike.labels).tolist() == [5, 12, 5]
-    everything = with_proportions(data, np.full(3, 1 / 3), fewest=5)
+    everything = with_proportions(data, np.full(3, 1 / 3))
     assert len(everything) == len(data)

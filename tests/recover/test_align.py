@@ -75,7 +75,7 @@ def test_poses_are_followed_from_where_they_are(planted):
     near = Rotation.from_matrix(rotations) * Rotation.from_rotvec([[0.06, 0.0, -0.05]] * 8)
     ones = np.ones((8, 1), np.float32)
     begin = Poses(near.as_matrix().astype(np.float32)[:, None], shifts[:, None] + 0.4, ones, ones)
-    found = align(data, aligner(planted, data), begin=begin)
+    found = align(data, aligner(planted, data), initial_poses=begin)
     assert np.median(angular_distance_deg(found.rotations[:, 0], rotations)) < 2.0
 
 
@@ -83,7 +83,10 @@ def test_noise_scores_low_and_particles_high(planted):
     data, _, _ = of_class(planted, 0)
     noise, _, _ = of_class(planted, 2)
     one = aligner(planted, data)
-    assert align(data, one).gains[:, 0].min() > 3 * align(noise, one).gains[:, 0].max()
+    assert (
+        align(data, one).log_likelihood_ratios[:, 0].min()
+        > 3 * align(noise, one).log_likelihood_ratios[:, 0].max()
+    )
 
 
 def test_shifts_stay_within_reach(planted):
@@ -116,7 +119,7 @@ def phantoms(n, shift, count=8, noise=0.1):
     cubes = np.stack([phantom(n, R, shift) for R in rotations])
     cubes += np.random.default_rng(n).normal(scale=noise * cubes.std(), size=cubes.shape)
     data = Subtomograms(ArrayVolumes(cubes.astype(np.float32), 10.0))
-    points = MeasuredPoints.of(BATCH_A, n=n, voxel_size_A=10.0, flat_transfer=True)
+    points = MeasuredPoints.of(BATCH_A, n=n, voxel_size_A=10.0, ctf_corrected=True)
     return data, rotations, points
 
 

@@ -10,7 +10,7 @@ from tomadapt.recover.average import AveragingOptions, average
 from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.compare import MapComparison
 from tomadapt.recover.fourier import shell_power
-from tomadapt.recover.from_nothing import first_reference
+from tomadapt.recover.initial_model import initial_model
 from tomadapt.recover.symmetry import rotate_volume
 
 
@@ -88,7 +88,7 @@ def test_an_interrupted_average_goes_on(planted, particles, tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         average(particles, planted.points, options, checkpoint=state)
     monkeypatch.setattr(module, "align", align)
-    monkeypatch.setattr(module, "first_reference", None)  # not needed a second time
+    monkeypatch.setattr(module, "initial_model", None)  # not needed a second time
     again = average(particles, planted.points, options, checkpoint=state)
     np.testing.assert_array_equal(again.volume, whole.volume)
     assert repr(again.history) == repr(whole.history)
@@ -135,7 +135,7 @@ def test_too_few_particles_and_unknown_symmetry_are_refused(planted, particles):
 def test_the_first_reference_depends_on_its_seed_alone(planted, particles):
     power = shell_power(particles, planted.points)
     made = [
-        first_reference(particles, planted.points, power, shell=5, seed=seed, starts=1)[0]
+        initial_model(particles, planted.points, power, shell=5, seed=seed, starts=1)[0]
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(made[0], made[1])

@@ -11,7 +11,7 @@ from tomadapt.errors import MismatchError
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.averages import average_classes, file_stems
 from tomadapt.recover.clusters import ClusterOptions, cluster
-from tomadapt.recover.discover import Described, DiscoveryOptions, discover
+from tomadapt.recover.discover import DiscoveryOptions, TargetEmbedding, discover
 
 QUICK = AveragingOptions(iterations=1, starts=1)
 
@@ -87,9 +87,9 @@ def test_file_names_are_safe_and_distinct():
 
 def test_where_no_cluster_is_found_every_particle_is_still_listed(planted, tmp_path):
     data = planted.data.subset(range(6)).unlabelled()
-    described = Described(data, np.eye(6), ["x"] * 6, np.arange(6.0))
+    embedding = TargetEmbedding(data, np.eye(6), ["x"] * 6, np.arange(6.0))
     found, averages = discover(
-        described, np.full(6, -1), points=planted.points, known={}, out=tmp_path
+        embedding, np.full(6, -1), points=planted.points, known={}, out=tmp_path
     )
     assert (found, averages) == ([], [])
     with (tmp_path / "particles.csv").open() as file:
@@ -100,10 +100,10 @@ def test_where_no_cluster_is_found_every_particle_is_still_listed(planted, tmp_p
 def test_regression_clusters_of_some_particles_name_them_by_their_numbers(planted, tmp_path):
     """The index in particles.csv was the row's own place, and that in poses the particle's."""
     rows = [9, 2, 7, 4]
-    described = Described(
+    embedding = TargetEmbedding(
         planted.data.subset(rows).unlabelled(), np.eye(4), ["x"] * 4, np.arange(4.0)
     )
-    discover(described, np.full(4, -1), points=planted.points, known={}, out=tmp_path)
+    discover(embedding, np.full(4, -1), points=planted.points, known={}, out=tmp_path)
     with (tmp_path / "particles.csv").open() as file:
         assert [int(row["index"]) for row in csv.DictReader(file)] == rows
 
@@ -113,7 +113,7 @@ def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
     features = np.repeat(np.eye(3), 16, axis=0) + 0.01 * np.random.default_rng(0).normal(
         size=(48, 3)
     )
-    described = Described(
+    embedding = TargetEmbedding(
         planted.data.subset(rows).unlabelled(),
         features,
         ["known"] * 48,
@@ -124,7 +124,7 @@ def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
     )
     told = []
     found, averages = discover(
-        described,
+        embedding,
         cluster(features, options.clusters),
         points=planted.points,
         known={"known": planted.templates["ribosome_30s"]},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tomadapt.recover.averaging_state import State, spectral_snr
+from tomadapt.recover.averaging_state import RefinementState, spectral_snr
 from tomadapt.recover.fourier_sum import FourierSum
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import symmetry_group
@@ -21,7 +21,7 @@ def poses(rotations):
 
 def following(before, after, group):
     references = [np.zeros((N, N, N), np.float32)] * 2
-    state = State(references, 4, poses(before))
+    state = RefinementState(references, 4, poses(before))
     sums = [FourierSum.empty(N)] * 2
     return state.next(CURVE, poses(after), sums, group=group, voxel_size_A=10.0)
 
@@ -43,7 +43,7 @@ def test_a_curve_that_never_reaches_the_threshold_has_no_resolution():
     low = following(np.eye(3)[None], np.eye(3)[None], symmetry_group("C1"))
     assert low.history[-1]["resolution_nm"] == pytest.approx(N / 4.63, abs=0.1)
     references = [np.zeros((N, N, N), np.float32)] * 2
-    state = State(references, 4).next(
+    state = RefinementState(references, 4).next(
         np.zeros(N // 2), poses(np.eye(3)[None]), [FourierSum.empty(N)] * 2,
         group=symmetry_group("C1"), voxel_size_A=10.0,
     )  # fmt: skip

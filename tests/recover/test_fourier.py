@@ -44,7 +44,7 @@ def test_the_transfer_is_the_ctf():
 
 
 def test_a_flat_transfer_is_one():
-    points = MeasuredPoints.of(BATCH_A, n=24, voxel_size_A=9.2, flat_transfer=True)
+    points = MeasuredPoints.of(BATCH_A, n=24, voxel_size_A=9.2, ctf_corrected=True)
     torch.testing.assert_close(points.transfer, torch.ones_like(points.transfer))
 
 

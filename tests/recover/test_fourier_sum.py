@@ -51,7 +51,7 @@ def test_poses_are_undone(n):
 def test_other_poses_fill_the_missing_wedge():
     n = 28
     acquisition = Acquisition(defocus_um=0.0, tilt_angles_deg=tilt_range(-60, 60, 3))
-    points = MeasuredPoints.of(acquisition, n=n, voxel_size_A=10.0, flat_transfer=True)
+    points = MeasuredPoints.of(acquisition, n=n, voxel_size_A=10.0, ctf_corrected=True)
     truth = phantom(n)
     one = summed(n, [np.eye(3)], [(0, 0, 0)], points).volume().numpy()
     rotations = Rotation.random(30, rng=5).as_matrix()

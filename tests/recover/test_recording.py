@@ -62,7 +62,7 @@ def test_only_what_is_stated_is_replaced(planted):
     data = planted.data.unlabelled()
     own = data.acquisition
     found = recording_of(data, StatedRecording(tilt_range_deg=(-50, 50)))
-    assert not found.flat_transfer
+    assert not found.ctf_corrected
     assert found.acquisition.defocus_um == own.defocus_um
     assert found.acquisition.tilt_angles_deg[-1] == 49
     other = recording_of(data, StatedRecording(defocus_um=3.0)).acquisition

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from recover.conftest import phantom
 from tomadapt.recover.rotations import symmetry_group
-from tomadapt.recover.symmetry import rotate_volume, symmetrised, symmetry_axes
+from tomadapt.recover.symmetry import rotate_volume, symmetry_axes
 
 
 @pytest.mark.parametrize("n", [32, 33])
@@ -25,6 +25,10 @@ def test_there_and_back():
 
 def symmetric(name: str, n: int = 32) -> np.ndarray:
     return sum(phantom(n, g) for g in symmetry_group(name))
+
+
+def symmetrised(volume: np.ndarray, group: np.ndarray) -> np.ndarray:
+    return np.mean([rotate_volume(volume, g) for g in group], axis=0)
 
 
 @pytest.mark.parametrize("name", ["C4", "D3", "O"])

@@ -11,7 +11,7 @@ from forward_model import VOXEL_A, correlation
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import BATCH_A, Acquisition, tilt_range
-from tomadapt.simulate.crowding import Crowd, Placed, place_apart, place_neighbours
+from tomadapt.simulate.crowding import Crowd, PlacedNeighbours, place_apart, place_neighbours
 from tomadapt.simulate.phantom import GaussianPhantom
 from tomadapt.simulate.randomness import NEIGHBOURS, NOISE, POSE, particle_generator
 from tomadapt.simulate.simulator import NULL_CLASS, Simulator
@@ -54,15 +54,15 @@ def crowd_of(simulate: Simulator) -> Crowd:
     return simulate.crowd[0]
 
 
-def one(template: int, position: tuple[float, float, float]) -> Placed:
-    return Placed(
+def one(template: int, position: tuple[float, float, float]) -> PlacedNeighbours:
+    return PlacedNeighbours(
         np.array([[template]]),
         np.eye(3, dtype=np.float32)[None, None],
         np.array([[position]], np.float32),
     )
 
 
-def imaged(simulate: Simulator, placed: Placed) -> NDArray[np.float32]:
+def imaged(simulate: Simulator, placed: PlacedNeighbours) -> NDArray[np.float32]:
     scale = torch.ones(1, 1)
     volumes = crowd_of(simulate).volumes(placed, simulate.transforms, simulate.tilts, scale=scale)
     return volumes[0].numpy()

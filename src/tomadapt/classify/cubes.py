@@ -38,7 +38,7 @@ from tomadapt.inputs.particles import Contrast, open_target
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
-from tomadapt.judge.screen import Screen, least_shell, screen_all
+from tomadapt.judge.screen import Screen, min_search_shell, screen_all
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
 from tomadapt.recover.recording import StatedRecording, recording_of
@@ -210,7 +210,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     make_own(out, wanted)
     contradiction = measured.contradiction(options.recording)
     told = [text for text in (*opened, sign.warning, contradiction) if text]
-    acquisition = None if recording.flat_transfer else recording.acquisition
+    acquisition = None if recording.ctf_corrected else recording.acquisition
     with clock.stage("judge"):
         verdicts = judge(
             SignedCubes(data, sign.sign),
@@ -327,7 +327,7 @@ def classify_cubes_by_network(
     with clock.stage("cubes"), heard(opened):
         data, stated = _opened(options, out, contrast=options.contrast)
         recording = recording_of(data, stated)
-        if options.source is None or recording.flat_transfer:
+        if options.source is None or recording.ctf_corrected:
             raise ConfigError(
                 f"a network cannot be trained for {options.cubes}",
                 expected="the acquisition that its source is simulated with",
@@ -420,7 +420,7 @@ def cubes_sign(
     screen = Screen(
         structures,
         noise,
-        shell=least_shell(data.box),
+        shell=min_search_shell(data.box),
         reach_voxels=settings.reach(data.box),
     )
     rows = np.unique(np.linspace(0, len(data) - 1, min(_SIGN_SAMPLE, len(data))).astype(int))

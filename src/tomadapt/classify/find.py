@@ -23,7 +23,7 @@ from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.particles import Contrast
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis
-from tomadapt.judge.screen import Screen, Screened, least_shell, screen_all
+from tomadapt.judge.screen import Screen, Screened, min_search_shell, screen_all
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.runs.progress import progress_bar
 from tomadapt.tomograms.contrast import Sign
@@ -210,7 +210,7 @@ class Finder:
         return Screen(
             self.structures,
             noise,
-            shell=least_shell(self.geometry.box),
+            shell=min_search_shell(self.geometry.box),
             reach_voxels=self.geometry.box / 16,
         )
 

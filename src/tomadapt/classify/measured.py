@@ -72,7 +72,7 @@ class MeasuredCubes:
         file = output_folder(out) / "whitened.npy"
         made = reconstruct_tilt_stacks(path, contrast="positive", whitened=True, out=file)
         data = _opened(file, made.voxel_size_A)
-        recording = Recording(made.acquisition, flat_transfer=True)
+        recording = Recording(made.acquisition, ctf_corrected=True)
         points, transfers = stacks_transfers(made, device)
         return cls(data, recording, points, transfers, made)
 

@@ -110,7 +110,7 @@ class JudgedTarget:
             device=device,
         )
         data = measured.data
-        if measured.recording.flat_transfer or options.source is None:
+        if measured.recording.ctf_corrected or options.source is None:
             raise _not_for_students(options, "no defocus")
         if len(data) < FEWEST:
             raise _not_for_students(options, f"{len(data)} cubes")

@@ -29,7 +29,7 @@ from tomadapt.cli.recovery_inputs import (
     read_density,
     read_mask,
     read_particles,
-    told_recording,
+    resolve_acquisition,
 )
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def align(
     template = read_density(reference, data)
     fabric = make_fabric(checked_device(device))
     optics = (defocus, voltage, cs, amplitude_contrast)
-    recording = told_recording(data, tilt_range, tilt_step, optics)
+    recording = resolve_acquisition(data, tilt_range, tilt_step, optics)
     points = recording.points(data, device=fabric.device)
     require_writable(out)
     options = AlignmentOptions(step_deg=step, max_shift_voxels=max_shift)
@@ -177,7 +177,7 @@ def average(
         warn(f"from random poses a particle lies as it happens to: {mask} must leave room for that")
     fabric = make_fabric(checked_device(device))
     optics = (defocus, voltage, cs, amplitude_contrast)
-    recording = told_recording(data, tilt_range, tilt_step, optics)
+    recording = resolve_acquisition(data, tilt_range, tilt_step, optics)
     points = recording.points(data, device=fabric.device)
     options = AveragingOptions(
         symmetry=symmetry,
@@ -238,7 +238,7 @@ def discover(
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
     from tomadapt.recover.clusters import ClusterOptions, cluster, require_enough
-    from tomadapt.recover.discover import CLUSTER_AVERAGING, DiscoveryOptions, describe
+    from tomadapt.recover.discover import CLUSTER_AVERAGING, DiscoveryOptions, embed_target
     from tomadapt.recover.discover import discover as run
     from tomadapt.report.structures_page import found_columns, write_structures_page
     from tomadapt.runs.progress import progress_bar
@@ -258,7 +258,7 @@ def discover(
     require_enough(len(data), grouping)
     fabric = make_fabric(checked_device(device))
     optics = (defocus, voltage, cs, amplitude_contrast)
-    recording = told_recording(data, tilt_range, tilt_step, optics)
+    recording = resolve_acquisition(data, tilt_range, tilt_step, optics)
     points = recording.points(data, device=fabric.device)
     alignment = CLUSTER_AVERAGING.alignment.model_copy(update={"max_shift_voxels": max_shift})
     options = DiscoveryOptions(
@@ -267,12 +267,12 @@ def discover(
     )
     config = SimulationConfig.model_validate(known_data.source.meta["config"])  # type: ignore[attr-defined]
     known = make_templates(config)
-    described = describe(before, after, known_data, data, unknown=unknown, fabric=fabric)  # type: ignore[arg-type]
-    groups = cluster(described.features, options.clusters)
+    embedding = embed_target(before, after, known_data, data, unknown=unknown, fabric=fabric)  # type: ignore[arg-type]
+    groups = cluster(embedding.features, options.clusters)
     steps = len(set(groups[groups >= 0].tolist())) * (options.averaging.iterations + 2)
     with progress_bar("discover", steps, unit="steps") as advance:
         found, averages = run(
-            described,
+            embedding,
             groups,
             points=points,
             known=known,

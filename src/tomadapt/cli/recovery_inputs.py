@@ -66,13 +66,13 @@ def of_classes(
     return data.subset(rows), [names[row] for row in rows]
 
 
-def told_recording(
+def resolve_acquisition(
     data: Subtomograms,
     tilt_range: tuple[float, float] | None,
     tilt_step: float | None,
     optics: tuple[float | None, float | None, float | None, float | None],
 ) -> Recording:
-    """How the particles were recorded: told on one line, and warned of where it looks wrong."""
+    """Print how the particles were recorded; warn when their spectrum contradicts it."""
     from tomadapt.recover.recording import StatedRecording, contradiction, recording_of
 
     found = recording_of(data, StatedRecording(tilt_range, tilt_step, *optics))

@@ -23,8 +23,8 @@ from tomadapt.recover.discover import (
     DiscoveryOptions,
     FoundCluster,
     cluster_names,
-    describe,
     discover,
+    embed_target,
 )
 from tomadapt.recover.recording import measured_points
 from tomadapt.recover.unknown import auroc, unknown_scores
@@ -85,10 +85,10 @@ class NovelTask(Task):
         source, _ = self.adapted.source_model.data.open(store)
         before = self.adapted.source_model.model(store)
         model = before if self.when == "before" else self.adapted.model(store)
-        described = describe(before, model, source, target.unlabelled())
-        groups = cluster(described.features, self.options.clusters)
+        embedding = embed_target(before, model, source, target.unlabelled())
+        groups = cluster(embedding.features, self.options.clusters)
         found, averages = discover(
-            described,
+            embedding,
             groups,
             points=measured_points(target, device=make_fabric().device),
             known={name: volume for name, volume in templates.items() if name != novel},
@@ -98,14 +98,14 @@ class NovelTask(Task):
         is_novel = target.labels == target.class_names.index(novel)
         by_class = ClusterOptions(count=len(target.class_names))
         known = predict(before, source).features
-        mahalanobis = unknown_scores(described.features, known, source.labels, kind="mahalanobis")
+        mahalanobis = unknown_scores(embedding.features, known, source.labels, kind="mahalanobis")
         return {
             "n": len(target),
             "left_out": novel,
             "clusters": self.options.clusters.count,
             "f1_paper": best_cluster_f1(groups, is_novel)[0],
-            "f1_classes": best_cluster_f1(cluster(described.features, by_class), is_novel)[0],
-            "auroc_neighbours": auroc(described.unknown, is_novel),
+            "f1_classes": best_cluster_f1(cluster(embedding.features, by_class), is_novel)[0],
+            "auroc_neighbours": auroc(embedding.unknown, is_novel),
             "auroc_mahalanobis": auroc(mahalanobis, is_novel),
             **recovered(target, groups, found, averages, templates),
         }

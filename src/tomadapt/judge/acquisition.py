@@ -1,4 +1,4 @@
-"""Particles of one acquisition: judged as it is stated, or as they themselves show it."""
+"""The judge for particles of one acquisition, and the defocus at which they fit best."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
 
 SAMPLE = 160
+"""Most particles on which the defocus is estimated."""
 ROUNDS = 3
 CLEAR_NATS = 10.0
+"""Least gain in log-likelihood for which the defocus is changed."""
 
 
 def judge_as_recorded(
@@ -25,7 +27,7 @@ def judge_as_recorded(
     acquisition: Acquisition,
     options: JudgeOptions | None = None,
 ) -> Verdicts:
-    """Judge particles whose CTF was not corrected; their noise is measured in themselves.
+    """Judge particles whose CTF was not corrected; their noise is measured on the particles.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def judge_as_recorded(
     acquisition
         How they were recorded.
     options
-        How to compare.
+        See :class:`~tomadapt.judge.judge.JudgeOptions`.
     """
     points = MeasuredPoints.of(acquisition, n=cubes.box, voxel_size_A=cubes.voxel_size_A)
     return judge(
@@ -54,8 +56,8 @@ def estimated_acquisition(
 ) -> Acquisition:
     """The stated acquisition with the defocus at which a sample's likelihood is largest.
 
-    The sample is labelled at the stated defocus, its surest particles say a better one, and it is
-    labelled again there, until the defocus stays.
+    The sample is labelled at the stated defocus. The particles of most certain labels give a better
+    defocus, at which the sample is labelled again, until the defocus no longer changes.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ def estimated_acquisition(
     wanted
         The structures that the user named, on the cubes' grid.
     stated
-        Where to begin.
+        The acquisition as stated.
     """
     rows = np.unique(np.linspace(0, len(cubes) - 1, min(SAMPLE, len(cubes))).astype(int))
     some, found = cubes.subset(rows), stated

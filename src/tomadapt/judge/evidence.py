@@ -1,15 +1,15 @@
-r"""How much a structure at a pose explains of a particle, in nats against noise alone.
+r"""Log-likelihood ratio of a structure at a pose against noise alone, in nats.
 
 Whitened data x of energy :math:`E = |x|^2` and a whitened template of norm 1 have the correlation
-z, in standard deviations of noise. With the amplitude free (variable projection) the residual
-energy is :math:`E - z^2`. The noise of a particle is at least that between particles and may be
-stronger (gold, ice and neighbours add to it): its variance s is profiled over :math:`s \ge 1`, so
-that
+z, in standard deviations of noise. With a free amplitude (variable projection) the residual energy
+is :math:`E - z^2`. The noise in a particle's cube is at least as strong as between particles, and
+may be stronger because of gold, ice and neighbours. Its variance s is therefore profiled over
+:math:`s \ge 1`, so that
 
 .. math:: \log p(x) = -\frac{N}{2} \log s - \frac{R}{2 s}, \qquad s = \max(1, R / N)
 
 with the residual energy R and N degrees of freedom. Without the profiling, a strong contaminant
-would be evidence for whatever it correlates with a little.
+would count as evidence for every structure that it correlates with a little.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Doubles = NDArray[np.float64]
 
 
 def profiled_log_likelihood(residual: Doubles, freedom: float) -> Doubles:
-    """Log-likelihood of a residual energy with the noise's variance profiled over at least 1.
+    """Log-likelihood of a residual energy, maximised over noise variances of at least 1.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ def profiled_log_likelihood(residual: Doubles, freedom: float) -> Doubles:
 
 
 def log_likelihood_ratio(z: Doubles, energy: Doubles, freedom: float) -> Doubles:
-    """By how many nats a template beats noise alone, its amplitude free and not negative.
+    """Log-likelihood ratio of a template with free, non-negative amplitude against noise alone.
 
     Parameters
     ----------
     z
         Correlations with the whitened template of norm 1, broadcast against ``energy``.
     energy
-        Of the whitened particles.
+        Energies of the whitened particles.
     freedom
         See :func:`profiled_log_likelihood`.
     """

@@ -1,4 +1,4 @@
-"""Particles that were recorded in several ways: each group with what was let through for it."""
+"""Particles of several recordings, in groups of the same transfer function."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tomadapt.judge.refine import Refined
 
 @dataclass(frozen=True, eq=False)
 class Transfers:
-    """What was let through, by group: of each tilt series of particles from several, for example.
+    """Transfer functions by group, for example one for each tilt series.
 
     Attributes
     ----------
     group
         (n,) the group of each particle.
     transfer
-        (g, p) at the points of the noise, 0 where a group was not measured.
+        (g, p) transfer of each group at the points of the noise, 0 where it was not measured.
 
     Raises
     ------
     ConfigError
-        When a particle is of no group.
+        When a particle's group has no transfer.
     """
 
     group: NDArray[np.integer]
@@ -45,13 +45,13 @@ class Transfers:
 
     @property
     def measured(self) -> torch.Tensor:
-        """(n, p) bool: where each particle was measured."""
+        """(n, p) bool: the points where each particle was measured."""
         return (self.transfer > 0)[self.group]
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Particles (m,) that were recorded alike, and their noise, whose points say how."""
+    """Row numbers (m,) of particles of one recording, and their noise with its transfer."""
 
     rows: NDArray[np.int64]
     noise: Noise
@@ -62,7 +62,7 @@ class Group:
 
 
 def groups_of(noise: Noise, transfers: Transfers | None, count: int) -> list[Group]:
-    """The groups of ``count`` particles, the largest first; one where all were recorded alike."""
+    """The groups of ``count`` particles, the largest first; a single one without transfers."""
     if transfers is None:
         return [Group(np.arange(count), noise)]
     if len(transfers.group) != count:
@@ -81,7 +81,7 @@ def groups_of(noise: Noise, transfers: Transfers | None, count: int) -> list[Gro
 
 @dataclass(frozen=True, eq=False)
 class Some:
-    """Some of the cubes, by position."""
+    """A subset of the cubes."""
 
     cubes: Cubes
     rows: NDArray[np.integer]
@@ -96,9 +96,9 @@ class Some:
 
 
 def refined_by_group(groups: Sequence[Group], refined: Callable[[Group], Refined]) -> Refined:
-    """What ``refined`` finds of each group, in the order of the particles."""
+    """Apply ``refined`` to each group, and join the results in the order of the particles."""
     parts = [refined(g) for g in groups]
-    order = _back(groups)
+    order = _original_order(groups)
     names = [f.name for f in fields(Refined) if f.name != "freedom"]
     joined = {name: np.concatenate([getattr(p, name) for p in parts])[order] for name in names}
     return Refined(**joined, freedom=parts[0].freedom)
@@ -107,10 +107,10 @@ def refined_by_group(groups: Sequence[Group], refined: Callable[[Group], Refined
 def values_by_group(
     groups: Sequence[Group], values: Callable[[Group], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """A number for each particle, found group by group, in the order of the particles."""
-    return np.concatenate([values(g) for g in groups])[_back(groups)]
+    """Apply ``values`` to each group, and join the numbers in the order of the particles."""
+    return np.concatenate([values(g) for g in groups])[_original_order(groups)]
 
 
-def _back(groups: Sequence[Group]) -> NDArray[np.int64]:
-    """What puts the groups' particles, one group after another, in order again."""
+def _original_order(groups: Sequence[Group]) -> NDArray[np.int64]:
+    """The permutation that restores the particles' order after concatenation of all groups."""
     return np.argsort(np.concatenate([g.rows for g in groups]), kind="stable")

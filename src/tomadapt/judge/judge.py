@@ -1,4 +1,4 @@
-"""The judge: what explains each particle best, of wanted structures and all that rivals them."""
+"""The judge: which of the wanted structures and their rivals explains each particle best."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tomadapt.judge.optics import (
     SAMPLE,
     MeasuredOptics,
     Sample,
-    optics_gains,
-    scale_gains,
+    optics_log_likelihoods,
+    scale_log_likelihoods,
     signal_to_noise,
     with_envelope,
 )
@@ -36,35 +36,37 @@ from tomadapt.judge.rivals import Hypothesis, mirror_image, mirrors, proteins, s
 from tomadapt.judge.screen import Screen, Screened, screen_all, search_shell
 from tomadapt.judge.verdicts import Verdicts, verdicts
 
-SAME_PROTEIN, SAME_SHAPE = 0.9, 0.97
-"""A rival whose correlation with a wanted structure is higher does not compete: a protein is then a
-homologue or the structure itself, a shape cannot be told from it at this resolution."""
+MAX_PROTEIN_CORRELATION, MAX_SHAPE_CORRELATION = 0.9, 0.97
+"""Largest correlation of a rival with a wanted structure. Above it the rival does not compete: a
+protein is then a homologue or the structure itself, a shape cannot be distinguished from it at this
+resolution."""
 SURE_NATS = 10.0
-"""Evidence over noise from which on a particle measures the optics, if no rival explains it."""
-HAND_NATS, HAND_SIGMA = 25.0, 2.5
-"""Summed evidence from which on mirror images are what the particles are, in nats and in standard
-deviations of votes at random; a particle's vote is at most :data:`SURE_NATS`."""
-FEWEST_SURE = 8
+"""Least evidence over noise of a certain label. The optics are measured on such particles, if no
+rival explains them."""
+HANDEDNESS_NATS, HANDEDNESS_SIGMA = 25.0, 2.5
+"""The particles are taken for mirror images when their summed votes exceed both: nats, and standard
+deviations of random votes. A particle's vote is at most :data:`SURE_NATS`."""
+MIN_SURE_PARTICLES = 8
 _Sure = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Particles, and the wanted structure that each surely is."""
+"""Row numbers of particles with certain labels, and their wanted structures."""
 REFINED_WANTED, REFINED_RIVALS = (2, 8), 3
 CLOSE_NATS = 10.0
-"""Of wanted structures the best two are refined, and up to eight that are so close to the best: the
-coarse screen ranks faint ones badly."""
+"""The best two wanted structures are refined, and up to eight whose evidence is within this of the
+best: the coarse screen ranks structures of faint particles badly."""
 
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """How the judge compares.
+    """Options of the judge.
 
     Attributes
     ----------
     reach_voxels
-        How far particles may lie from their cubes' centres; a sixteenth of the box when None.
+        Largest shift of particles from their cubes' centres; a sixteenth of the box when None.
     rivals
-        Whether anything but noise competes with the wanted structures (for ablations).
+        Whether rivals compete with the wanted structures, besides noise (False for ablations).
     seed
-        Of the noise that the judge is tried on, and of the pieces of proteins.
+        Seed of the simulated noise and of the pieces of proteins.
     """
 
     reach_voxels: float | None = None
@@ -72,7 +74,7 @@ class JudgeOptions:
     seed: int = 0
 
     def reach(self, box: int) -> float:
-        """How far shifts go, in voxels."""
+        """The largest shift, in voxels."""
         return box / 16 if self.reach_voxels is None else self.reach_voxels
 
 
@@ -87,7 +89,7 @@ def judge(
     options: JudgeOptions | None = None,
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
 ) -> Verdicts:
-    """Say what each particle is, with its pose and how sure that is.
+    """Label each particle, with its pose and probability.
 
     Parameters
     ----------
@@ -96,18 +98,18 @@ def judge(
     wanted
         The structures that the user named, on the cubes' grid.
     noise
-        Of the cubes, at the points where they were measured.
+        Noise of the cubes, at the points where they were measured.
     acquisition
-        As stated; None where no CTF applies.
+        As stated; None when no CTF applies.
     voxel_size_A
         Of the cubes, in Å.
     transfers
-        Where particles come from several tilt series: what was let through in each, in place of
-        what the noise's points say. ``acquisition`` is None then.
+        For particles from several tilt series: the transfer of each, which replaces that of the
+        noise's points. ``acquisition`` must then be None.
     options
-        How to compare.
+        See :class:`JudgeOptions`.
     progress
-        Told of the stage, and how many of how many are done.
+        Called with the stage, the number of finished steps and their total.
     """
     options = options or JudgeOptions()
     groups = groups_of(noise, transfers, len(cubes))
@@ -116,8 +118,8 @@ def judge(
     search = _Search(cubes, noise, groups, voxel_size_A, shell, whitened, options, progress)
     hypotheses = [*wanted, *mirrors(list(wanted))]
     own = search.screen(hypotheses)
-    told = _counter(progress, "screen", len(cubes) * (2 if options.rivals else 1))
-    screened = search.screened(own, told)
+    count = _counter(progress, "screen", len(cubes) * (2 if options.rivals else 1))
+    screened = search.screened(own, count)
     freedom = own.freedom
     hand, sure_by_hand = search.hand(screened, hypotheses, freedom)
     if hand == -1:
@@ -126,7 +128,7 @@ def judge(
     if options.rivals:
         rivals = search.rivals(hand)
         dropped = _indistinguishable(wanted, rivals, own, hand)
-        others = search.screened(search.screen(rivals), told)
+        others = search.screened(search.screen(rivals), count)
         hypotheses += rivals
         screened = Screened.joined([screened, others], axis=1)
     kinds = np.array([h.kind for h in hypotheses])
@@ -134,28 +136,28 @@ def judge(
     competes = np.array([h.name not in names for h in hypotheses])
     evidence = screened.evidence(freedom)
     sure = _surest(evidence, np.where(competes, kinds, "dropped"))
-    if len(sure[0]) < FEWEST_SURE <= len(sure_by_hand[0]):
-        sure = sure_by_hand  # the screen sees little of faint particles
+    if len(sure[0]) < MIN_SURE_PARTICLES <= len(sure_by_hand[0]):
+        sure = sure_by_hand  # faint particles are only certain at full resolution
     optics = search.optics(screened, sure, hypotheses, acquisition)
     seen = search if optics is None else search.with_envelope(optics.b_factor_A2)
     pairs = _pairs(evidence, kinds, competes)
     refined = seen.refined(screened, pairs, hypotheses)
-    spare = evidence_in_noise(
+    null_evidence = evidence_in_noise(
         own,
         (noise, seen.pooled),
         reach_voxels=options.reach(search.box),
         seed=options.seed,
     )
-    evidence = refined.gain() + screened.occam
-    # Structures that find more in noise than others are worth that much less.
-    evidence[:, : 2 * len(wanted)] -= np.tile(spare - spare.mean(), 2)
+    evidence = refined.log_likelihood_ratio() + screened.occam
+    # A structure that finds more evidence in noise than others loses the difference.
+    evidence[:, : 2 * len(wanted)] -= np.tile(null_evidence - null_evidence.mean(), 2)
     best = evidence[:, : len(wanted)].argmax(axis=1)
     found = verdicts(
         hypotheses,
         evidence,
         refined,
-        leftover=seen.leftover(best, refined, hypotheses),
-        spare=float(spare.mean()),
+        residual_ratio=seen.residual_ratio(best, refined, hypotheses),
+        null_evidence=float(null_evidence.mean()),
         optics=optics,
         dropped=dropped,
     )
@@ -164,7 +166,7 @@ def judge(
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """Particles, how each group of them was recorded, and how they are compared."""
+    """The particles, their groups of recordings, and the options of the comparison."""
 
     cubes: Cubes
     pooled: Noise
@@ -179,12 +181,12 @@ class _Search:
     def box(self) -> int:
         return self.pooled.points.n
 
-    def screened(self, screen: Screen, told: Callable[[int], None]) -> Screened:
-        """All particles through one screen, as if all had been recorded alike."""
-        return screen_all(self.cubes, screen, self.pooled, told)
+    def screened(self, screen: Screen, count: Callable[[int], None]) -> Screened:
+        """Screen all particles with the pooled noise and the mean transfer of all recordings."""
+        return screen_all(self.cubes, screen, self.pooled, count)
 
     def screen(self, hypotheses: Sequence[Hypothesis]) -> Screen:
-        """Of these structures, as they are seen on average."""
+        """A screen of these structures, with the mean transfer of all recordings."""
         return Screen(
             hypotheses,
             self.pooled,
@@ -193,14 +195,14 @@ class _Search:
         )
 
     def rivals(self, hand: int) -> list[Hypothesis]:
-        """Shapes, and proteins of the particles' hand."""
+        """Shapes, and proteins of the particles' handedness."""
         others = proteins(self.box, self.voxel_size_A, seed=self.options.seed)
         if hand == -1:
             others = [replace(h, density=mirror_image(h.density)) for h in others]
         return [*shapes(self.box, self.voxel_size_A), *others]
 
     def sample(self, rows: NDArray[np.int64]) -> _Search:
-        """The same of some particles."""
+        """The same search for some of the particles, without progress."""
         places = [np.flatnonzero(np.isin(rows, g.rows)) for g in self.groups]
         return replace(
             self,
@@ -212,17 +214,18 @@ class _Search:
     def hand(
         self, screened: Screened, hypotheses: Sequence[Hypothesis], freedom: float
     ) -> tuple[Literal[1, -1], _Sure]:
-        """Whether mirror images, the second half, explain particles better than structures do.
+        """Whether mirror images (the second half of the hypotheses) explain the particles better.
 
-        Strangers among the particles vote at random, and none votes for more than it is sure of.
+        Each particle votes with the difference of its evidence for both hands, at most
+        :data:`SURE_NATS`. Particles of other structures vote at random.
 
         Returns
         -------
         hand
             -1 for mirror images.
         sure
-            The particles that tell it at full resolution: those that their structure, in that
-            hand, explains much better than noise and the other hand do.
+            Certain particles at full resolution: their structure, in this hand, explains them much
+            better than noise and the other hand do.
         """
         evidence = screened.evidence(freedom)
         n, half = len(evidence), evidence.shape[1] // 2
@@ -231,13 +234,15 @@ class _Search:
         pairs = np.zeros(evidence.shape, dtype=bool)
         pairs[np.arange(n), own] = pairs[np.arange(n), mirror] = True
         refined = self.sample(rows).refined(screened.take(rows), pairs[rows], hypotheses)
-        found = refined.gain() + screened.occam[rows]
+        found = refined.log_likelihood_ratio() + screened.occam[rows]
         at = np.arange(len(rows))
         for_own, for_mirror = found[at, own[rows]], found[at, mirror[rows]]
         counted = np.maximum(for_own, for_mirror) > SURE_NATS
         votes = np.clip(for_mirror - for_own, -SURE_NATS, SURE_NATS)[counted]
-        clear = votes.sum() > max(HAND_NATS, HAND_SIGMA * float(np.sqrt(np.square(votes).sum())))
-        if len(votes) >= FEWEST_SURE and clear:
+        clear = votes.sum() > max(
+            HANDEDNESS_NATS, HANDEDNESS_SIGMA * float(np.sqrt(np.square(votes).sum()))
+        )
+        if len(votes) >= MIN_SURE_PARTICLES and clear:
             sure = for_mirror - np.maximum(for_own, 0) > SURE_NATS
             return -1, (rows[sure], (mirror - half)[rows][sure])
         sure = for_own - np.maximum(for_mirror, 0) > SURE_NATS
@@ -256,7 +261,7 @@ class _Search:
         pairs: NDArray[np.bool_],
         hypotheses: Sequence[Hypothesis],
     ) -> Refined:
-        told = _counter(self.progress, "refine", int(pairs.sum()))
+        count = _counter(self.progress, "refine", int(pairs.sum()))
         return refined_by_group(
             self.groups,
             lambda g: refine(
@@ -267,14 +272,14 @@ class _Search:
                 g.noise,
                 shell=self.shell,
                 reach_voxels=self.options.reach(self.box),
-                progress=told,
+                progress=count,
             ),
         )
 
-    def leftover(
+    def residual_ratio(
         self, best: NDArray[np.integer], refined: Refined, hypotheses: Sequence[Hypothesis]
     ) -> NDArray[np.float64]:
-        """(n,) what the best wanted structure leaves unexplained."""
+        """(n,) residual power of the best wanted structure, over that of noise."""
         return values_by_group(
             self.groups,
             lambda g: residual_power(
@@ -289,7 +294,7 @@ class _Search:
         hypotheses: Sequence[Hypothesis],
         acquisition: Acquisition | None,
     ) -> MeasuredOptics | None:
-        """The optics that some particles show, each with its structure; None where few do."""
+        """The optics measured on particles with certain labels; None without any."""
         rows, columns = sure
         if not len(rows):
             return None
@@ -308,9 +313,13 @@ class _Search:
             )
             for g in sample.groups
         ]
-        gains = torch.stack([optics_gains(part, acquisition) for part in parts]).sum(dim=0)
-        scales = torch.stack([scale_gains(part, acquisition) for part in parts]).sum(dim=0)
-        found = MeasuredOptics.of(gains, acquisition, len(rows)).with_scale(scales)
+        log_likelihoods = torch.stack(
+            [optics_log_likelihoods(part, acquisition) for part in parts]
+        ).sum(dim=0)
+        scales = torch.stack([scale_log_likelihoods(part, acquisition) for part in parts]).sum(
+            dim=0
+        )
+        found = MeasuredOptics.of(log_likelihoods, acquisition, len(rows)).with_scale(scales)
         if self.whitened:
             return found
         ratios = [signal_to_noise(part, found.b_factor_A2) for part in parts]
@@ -320,7 +329,7 @@ class _Search:
 def _other_hand(
     hypotheses: Sequence[Hypothesis], screened: Screened, n: int
 ) -> tuple[list[Hypothesis], Screened]:
-    """Wanted structures and their mirror images, the first 2 n, change places."""
+    """Exchange the n wanted structures with their n mirror images."""
     order = np.arange(len(hypotheses))
     order[:n], order[n : 2 * n] = np.arange(n, 2 * n), np.arange(n)
     exchanged = [
@@ -335,34 +344,36 @@ def _other_hand(
 def _indistinguishable(
     wanted: Sequence[Hypothesis], rivals: Sequence[Hypothesis], screen: Screen, hand: int
 ) -> tuple[tuple[str, str], ...]:
-    """Rivals that look like a wanted structure at the resolution of the wanted ones' screen."""
+    """Rivals that cannot be distinguished from a wanted structure at the screen's resolution."""
     found = []
     of_hand = slice(len(wanted)) if hand == 1 else slice(len(wanted), 2 * len(wanted))
     for rival in rivals:
-        alike = screen.similarity(rival)[of_hand]
-        if alike.max() > (SAME_PROTEIN if rival.kind == "protein" else SAME_SHAPE):
-            found.append((rival.name, wanted[int(alike.argmax())].name))
+        correlations = screen.similarity(rival)[of_hand]
+        if correlations.max() > (
+            MAX_PROTEIN_CORRELATION if rival.kind == "protein" else MAX_SHAPE_CORRELATION
+        ):
+            found.append((rival.name, wanted[int(correlations.argmax())].name))
     return tuple(found)
 
 
 def _counter(
     progress: Callable[[str, int, int], None], stage: str, total: int
 ) -> Callable[[int], None]:
-    """What adds up how much of a stage is done, and tells it."""
+    """A function that adds up finished steps of a stage and reports their sum."""
     done = 0
 
-    def told(more: int) -> None:
+    def count(more: int) -> None:
         nonlocal done
         done += more
         progress(stage, done, total)
 
-    return told
+    return count
 
 
 def _pairs(
     evidence: NDArray[np.float64], kinds: NDArray[np.str_], competes: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """(n, h) what to refine: the best wanted structures, the first's mirror, the best rivals."""
+    """(n, h) pairs to refine: the best wanted structures, the mirror of the best, and rivals."""
     rows = np.arange(len(evidence))[:, None]
     pairs = np.zeros(evidence.shape, dtype=bool)
     wanted = np.flatnonzero(kinds == "wanted")
@@ -372,7 +383,7 @@ def _pairs(
     close = np.take_along_axis(evidence, best, axis=1) > evidence[rows, best[:, :1]] - CLOSE_NATS
     close[:, :least] = True
     pairs[rows, best] = close
-    # Mirror images follow the wanted structures in the same order.
+    # Mirror images follow the wanted structures, in the same order.
     pairs[rows[:, 0], best[:, 0] + len(wanted)] = True
     if len(rivals):
         pairs[rows, rivals[np.argsort(-evidence[:, rivals], axis=1)[:, :REFINED_RIVALS]]] = True
@@ -380,7 +391,7 @@ def _pairs(
 
 
 def _surest(evidence: NDArray[np.float64], kinds: NDArray[np.str_]) -> _Sure:
-    """The particles that are most clearly a wanted structure, and which; none where few are."""
+    """The particles of most certain labels; none if fewer than :data:`MIN_SURE_PARTICLES`."""
     wanted = np.flatnonzero(kinds == "wanted")
     rivals = np.flatnonzero(~np.isin(kinds, ("wanted", "mirror", "dropped")))
     best = evidence[:, wanted].argmax(axis=1)
@@ -388,7 +399,7 @@ def _surest(evidence: NDArray[np.float64], kinds: NDArray[np.str_]) -> _Sure:
     if len(rivals):
         lead = np.minimum(lead, lead - evidence[:, rivals].max(axis=1) + SURE_NATS)
     sure = np.flatnonzero(lead > SURE_NATS)
-    if len(sure) < FEWEST_SURE:
+    if len(sure) < MIN_SURE_PARTICLES:
         return sure[:0], best[:0]
     rows = np.sort(sure[np.argsort(-lead[sure], kind="stable")][:SAMPLE])
     return rows, best[rows]

@@ -1,7 +1,8 @@
-"""How well the best structure fits: its contrast, and what it leaves unexplained.
+"""How well the best structure fits: its contrast, and the power of the residual.
 
-Particles of one class in one data set have about the same contrast. What a structure explains in
-part (a homologue, a larger complex that holds it) has less, and leaves more.
+Particles of one class in one data set have about the same contrast. A particle that a structure
+explains only in part (a homologue, or a larger complex that contains it) shows less contrast and a
+stronger residual.
 """
 
 from __future__ import annotations
@@ -21,88 +22,90 @@ from tomadapt.recover.reference import Reference
 from tomadapt.structures.resampling import radius_A
 
 MARGIN_VOXELS = 2.0
-LEAST_SPREAD = 0.08
-"""Contrasts of a class, and residuals, scatter at least so much, relative to their medians."""
-LEAST_LEFTOVER = 0.5
-"""Of the noise's power: where less is left, nothing is unexplained, however much it is. Particles
-with next to no noise leave what poses and interpolation leave, which scatters widely."""
-AMPLITUDE_RANGE, LEFTOVER_RANGE = 1.3, 3.0
-"""Widths of the uniform distributions of what a structure explains in part."""
-EMPTY_PARTICLES = 5.0
-"""How many of a set's particles are noise at least, with as many more in the whole: even a clean
-list is not believed to hold none."""
+MIN_RELATIVE_SPREAD = 0.08
+"""Least standard deviation of a class's contrasts, and of residuals, relative to their medians."""
+MIN_RESIDUAL_RATIO = 0.5
+"""Smaller ratios of residual power to noise power are raised to this. In particles with next to no
+noise the residual comes from errors of poses and interpolation, and scatters widely."""
+AMPLITUDE_RANGE, RESIDUAL_RANGE = 1.3, 3.0
+"""Widths of the uniform distributions of contrast and residual when a structure explains a particle
+in part."""
+MIN_NOISE_PARTICLES = 5.0
+"""The proportion of noise among n particles is at least this over (n + this): even a clean list is
+assumed to contain some noise."""
 _ROUNDS = 4
-_FEWEST = 8
-_CLEAR = 3.0  # nats over noise and rivals, tempered
+_MIN_PARTICLES = 8
+_CLEAR_NATS = 3.0  # over noise and rivals, after tempering
 _BATCH = 16
 
 
 def fit_with_fits(
     evidence: NDArray[np.float64],
     amplitude: NDArray[np.float64],
-    leftover: NDArray[np.float64],
+    residual_ratio: NDArray[np.float64],
     decoys: NDArray[np.bool_],
 ) -> tuple[Mixture, NDArray[np.float64]]:
-    """EM in which each wanted structure competes with particles that it explains only in part.
+    """EM for a mixture in which a structure explains a particle as a whole, or only in part.
 
-    The contrast of a class's particles is normal about their median, the residual power a Student t
-    with two degrees of freedom (neighbours make it large at times); medians and spreads are those
-    of the particles that the mixture itself gives to the class and that no rival explains nearly as
-    well. Of what is explained in part both
-    are uniform. Against all else a class gains nothing by them on average: contrast is no evidence
-    beside that of the likelihood, which contains it.
+    The contrast of a class's particles is normal about their median. Their residual power follows a
+    Student t with two degrees of freedom, since neighbours make it large at times. Medians and
+    spreads come from the particles that the mixture assigns to the class and that no rival explains
+    nearly as well. For particles that a structure explains in part, both are uniform. Both terms
+    are shifted so that a class gains nothing from them on average: contrast is part of the
+    likelihood and must not count twice.
 
-    How many particles are explained in part cannot be less than competition with decoys says
-    (Elias & Gygi 2007, Nat. Methods 4, 207): to a protein that nobody named a wanted structure is
-    one of many that it happens to resemble, so each gets as many of them as a decoy does.
+    The proportion of particles that are explained in part is bounded from below by competition with
+    decoys (Elias & Gygi 2007, Nat. Methods 4, 207). A protein that the user did not name resembles
+    a wanted structure by chance as often as it resembles a decoy, so each wanted structure gets as
+    many of these particles as the average decoy.
 
     Parameters
     ----------
     evidence
-        (n, w + r) nats of the w wanted structures and r others, noise alone the last.
+        (n, w + r) nats of the w wanted structures and r others, the last of which is noise alone.
     amplitude
-        (n, w) of each wanted structure; NaN where it was not compared.
-    leftover
+        (n, w) of each wanted structure; NaN for pairs that were not compared.
+    residual_ratio
         (n,) residual power, of the wanted structure with the largest evidence.
     decoys
-        (r,) which of the others are proteins or globular shapes that nobody named.
+        (r,) which of the others are proteins or globular shapes that the user did not name.
 
     Returns
     -------
     mixture
-        Over w structures, w in part, and r others.
+        Over w structures, the same w explaining in part, and r others.
     relative
-        (n, w) amplitudes over their class's median; 1 where that is not known.
+        (n, w) amplitudes over their class's median; 1 when that is not known.
     """
     w = amplitude.shape[1]
-    leftover = np.maximum(leftover, LEAST_LEFTOVER)
+    residual_ratio = np.maximum(residual_ratio, MIN_RESIDUAL_RATIO)
     of_wanted, others = evidence[:, :w], evidence[:, w:]
-    uniform = np.log(AMPLITUDE_RANGE * LEFTOVER_RANGE)
+    uniform = np.log(AMPLITUDE_RANGE * RESIDUAL_RANGE)
     best = of_wanted.argmax(axis=1)
-    empty = EMPTY_PARTICLES / (len(evidence) + EMPTY_PARTICLES)
+    empty = MIN_NOISE_PARTICLES / (len(evidence) + MIN_NOISE_PARTICLES)
     least = np.zeros(evidence.shape[1])
     least[-1] = empty
     mixture = fit_mixture(evidence, least=least)
     unnamed = float(mixture.proportions[w:][decoys].sum())
     relative = np.ones_like(amplitude)
-    in_part = np.full_like(of_wanted, -np.inf)  # of classes of too few particles nothing is known
+    in_part = np.full_like(of_wanted, -np.inf)  # stays for classes of too few particles
     for _ in range(_ROUNDS):
         whole = of_wanted.copy()
         for column in range(w):
             known = np.isfinite(amplitude[:, column])
-            # What noise or a rival explains nearly as well says nothing of the class's contrast.
-            clear = of_wanted[known, column] - others[known].max(axis=1) > _CLEAR
+            # Particles that noise or a rival explains nearly as well may not be of the class.
+            clear = of_wanted[known, column] - others[known].max(axis=1) > _CLEAR_NATS
             weights = mixture.posterior[known, column] * clear
             in_part[:, column], relative[:, column] = -np.inf, 1.0
-            if (weights * (best[known] == column)).sum() < _FEWEST:
+            if (weights * (best[known] == column)).sum() < _MIN_PARTICLES:
                 continue
             middle, spread = _median_and_spread(amplitude[known, column], weights)
             relative[known, column] = amplitude[known, column] / middle
             fits = stats.norm.logpdf(relative[known, column], 1, spread)
             own = best[known] == column
-            left, scatter = _median_and_spread(leftover[known], weights * own)
-            residual = stats.t.logpdf(leftover[known] / left, 2, 1, scatter)
-            # Of another structure's fit the residual says nothing here.
+            left, scatter = _median_and_spread(residual_ratio[known], weights * own)
+            residual = stats.t.logpdf(residual_ratio[known] / left, 2, 1, scatter)
+            # The residual is that of the best structure; other structures get the mean term.
             fits += np.where(own, residual, np.average(residual, weights=weights * own))
             usual_fit = float(np.average(fits, weights=weights))
             whole[known, column] = of_wanted[known, column] + fits - usual_fit
@@ -122,7 +125,7 @@ def _median_and_spread(
     """Weighted median, and the robust standard deviation relative to it."""
     middle = _weighted_median(values, weights)
     deviation = 1.4826 * _weighted_median(np.abs(values / middle - 1), weights)
-    return middle, max(deviation, LEAST_SPREAD)
+    return middle, max(deviation, MIN_RELATIVE_SPREAD)
 
 
 def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
@@ -138,7 +141,7 @@ def residual_power(
     hypotheses: Sequence[Hypothesis],
     noise: Noise,
 ) -> NDArray[np.float64]:
-    """Power of the whitened residual in a ball around each particle, over that of noise.
+    """Power of the whitened residual in a ball around each particle, relative to noise.
 
     Parameters
     ----------
@@ -150,7 +153,7 @@ def residual_power(
     Returns
     -------
     ndarray
-        (n,) 1 on average where the structure explains all.
+        (n,) 1 on average when the structure explains the whole particle.
     """
     n, points = noise.points.n, noise.points
     device = noise.power.device
@@ -166,15 +169,15 @@ def residual_power(
             radius = radius_A(hypotheses[column].density, 1.0) + MARGIN_VOXELS
             for first in range(0, len(rows), _BATCH):
                 some = rows[first : first + _BATCH]
-                x = noise.transforms(cubes.read(some)) * root
+                x = noise.transforms(cubes.read(some)) * root  # (b, p)
                 R = torch.from_numpy(refined.rotations[some, column]).to(device)
                 s = torch.from_numpy(refined.shifts[some, column]).to(device)
-                seen = reference.at(R, points) * points.phases(s) * root
+                seen = reference.at(R, points) * points.phases(s) * root  # (b, p)
                 # The whitened norm counts each point with its multiplicity.
                 norm = (seen.abs().square() @ points.multiplicity).sqrt()[:, None].clamp_min(1e-20)
-                z = (x * seen.conj()).real @ points.multiplicity
-                left = x - seen * (z[:, None] / norm.square())
-                real = points.volumes(left) * n**1.5  # of noise, as strong as at the points
+                z = (x * seen.conj()).real @ points.multiplicity  # (b,)
+                left = x - seen * (z[:, None] / norm.square())  # the fitted structure subtracted
+                real = points.volumes(left) * n**1.5  # (b, n, n, n); unit noise: variance 1
                 for i, row in enumerate(some.tolist()):
                     sx, sy, sz = refined.shifts[row, column].tolist()
                     near = (

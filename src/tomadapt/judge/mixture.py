@@ -1,8 +1,8 @@
-"""From evidence to probabilities: proportions by EM, and false-discovery rates.
+"""From evidence to probabilities: mixture proportions by EM, and false-discovery rates.
 
-Structures and rivals are the components of a mixture whose proportions are those of the particles
-at hand: a mirror image or an absent protein gets next to none, whatever single particles say
-(Dempster, Laird & Rubin 1977, J. R. Stat. Soc. B 39, 1).
+Structures and rivals are the components of a mixture, whose proportions are estimated from the
+particles (Dempster, Laird & Rubin 1977, J. R. Stat. Soc. B 39, 1). So a protein that is absent gets
+a proportion near zero, even if single particles have evidence for it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 PSEUDOCOUNT = 0.1
-"""Particles that each component has beside those that are seen; no proportion is zero."""
-LEAST_TEMPER = 0.1
-USUAL_SCATTER, USUAL_PARTICLES = 2.0, 20
-"""Of evidence, in units of what exact models have, and how many particles that is worth."""
+"""Added to the number of particles of each component, so that no proportion becomes zero."""
+MIN_TEMPER = 0.1
+PRIOR_SCATTER, PRIOR_PARTICLES = 2.0, 20
+"""Prior of the scatter of evidence, as a ratio of variances to exact models, and the number of
+particles that the prior counts as."""
 _ROUNDS = 300
-_FEWEST = 4
-_DISTINCT = 0.95  # a rival that explains nothing says nothing either
+_MIN_PARTICLES = 4
+_MAX_GAP_RATIO = 0.95
+"""Above this ratio of D to E (see :func:`temper`) the nearest rival explains next to nothing, and
+the scatter is not informative."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +50,9 @@ def fit_mixture(
     Parameters
     ----------
     evidence
-        (n, h) log-evidence of each component; −inf where it is excluded. Each row needs a finite
-        one.
+        (n, h) log-evidence of each component; −inf excludes it. Each row needs a finite value.
     least
-        (h,) what proportions are at least.
+        (h,) lower bounds of the proportions.
     """
     n, h = evidence.shape
     proportions = np.full(h, 1 / h)
@@ -68,7 +70,7 @@ def fit_mixture(
 
 
 def _at_least(proportions: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Proportions raised to their least values, the others scaled so that the sum stays 1."""
+    """Proportions raised to their lower bounds, the others scaled so that the sum stays 1."""
     held = np.zeros(len(least), dtype=bool)
     scaled = proportions
     while (low := ~held & (scaled < least)).any():
@@ -79,27 +81,27 @@ def _at_least(proportions: NDArray[np.float64], least: NDArray[np.float64]) -> N
 
 
 def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
-    r"""By how much evidence is to be trusted, from how it scatters.
+    r"""A factor from 0.1 to 1 for all evidence, estimated from its scatter.
 
-    Were the models exact, a particle's evidence E for its structure would be that of its signal,
-    plus the noise's, and so would be its log-likelihood ratio D to the nearest rival. Where the
-    rival's template correlates with the structure's by ρ, D is :math:`c E` with
-    :math:`c = 1 - ρ^2`, and scatters about that with the variance :math:`2 E c (1 - c)`.
-    Structures and optics are never exact, and D scatters s times more; evidence is then worth 1/s
-    of what it says. Particles of all structures are taken together, robustly, with as many that
-    scatter as usual as :data:`USUAL_PARTICLES` says: short lists alone say little.
+    Consider a particle's evidence E for its structure and its log-likelihood ratio D to the nearest
+    rival. If the models were exact and the rival's template correlated with the structure's by ρ,
+    D would be :math:`c E` with :math:`c = 1 - ρ^2`, and scatter about it with the variance
+    :math:`2 E c (1 - c)`. Structures and optics are never exact, so this variance is s times
+    larger, and evidence is multiplied by 1/s. The scatter of particles of all structures is
+    estimated together and robustly. Since short lists have little information, the estimate is
+    combined with a prior that counts as :data:`PRIOR_PARTICLES` particles.
 
     Parameters
     ----------
     evidence
-        (n, h); −inf where a component was not compared.
+        (n, h); −inf for components that were not compared.
     labels
-        (n,) the component of each particle, −1 for none that counts here.
+        (n,) the component of each particle; particles with −1 are not used.
 
     Returns
     -------
     float
-        From 0.1 to 1; 1 / :data:`USUAL_SCATTER` where no particle says anything.
+        From 0.1 to 1; 1 / :data:`PRIOR_SCATTER` when no particle is usable.
     """
     found = [np.zeros(0)]
     for label in np.unique(labels[labels >= 0]):
@@ -109,30 +111,31 @@ def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
         gaps[:, label] = np.inf
         nearest = gaps.min(axis=1)
         usable = np.isfinite(nearest) & (own > 0)
-        if usable.sum() < _FEWEST:
+        if usable.sum() < _MIN_PARTICLES:
             continue
         nearest, own = nearest[usable], own[usable]
         c = float(np.median(nearest / own))
-        if 0 < c < _DISTINCT:
+        if 0 < c < _MAX_GAP_RATIO:
             found.append((nearest - c * own) / np.sqrt(2 * own * c * (1 - c)))
     scatter = np.concatenate(found)
-    own_scatter = (1.4826 * np.median(np.abs(scatter))) ** 2 if len(scatter) else USUAL_SCATTER
+    own_scatter = (1.4826 * np.median(np.abs(scatter))) ** 2 if len(scatter) else PRIOR_SCATTER
     count = len(scatter)
-    total = count * own_scatter + USUAL_PARTICLES * USUAL_SCATTER
-    return float(np.clip((count + USUAL_PARTICLES) / total, LEAST_TEMPER, 1.0))
+    total = count * own_scatter + PRIOR_PARTICLES * PRIOR_SCATTER
+    return float(np.clip((count + PRIOR_PARTICLES) / total, MIN_TEMPER, 1.0))
 
 
 def tempered(evidence: NDArray[np.float64], trust: float, *, nothing: float) -> NDArray[np.float64]:
-    """Evidence as far as it is to be trusted.
+    """Evidence multiplied by the factor of :func:`temper`.
 
-    Models are wrong about signals, not about noise: what a structure has over noise is multiplied,
-    and what it lacks of it counts in full. (Were all multiplied, structures would explain noise
-    nearly as well as noise does, and a mixture would give them all of it.)
+    Models are inexact about signals, not about noise. So the evidence of a structure above that of
+    noise is multiplied, while evidence below that of noise is kept in full. (If all differences
+    were multiplied, structures would explain noise nearly as well as noise does, and the mixture
+    would assign all noise to them.)
 
     Parameters
     ----------
     evidence
-        In nats, any shape; −inf where a component was not compared.
+        In nats, any shape; −inf for components that were not compared.
     trust
         See :func:`temper`.
     nothing
@@ -145,14 +148,14 @@ def tempered(evidence: NDArray[np.float64], trust: float, *, nothing: float) -> 
 def false_discovery_rates(
     scores: NDArray[np.float64], labels: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """(n,) q-values: the expected fraction of wrong ones among particles as sure or surer.
+    """(n,) q-values: expected fraction of wrong labels among particles of at least this score.
 
     Parameters
     ----------
     scores
         (n,) probability that the label is right.
     labels
-        (n,) each label's particles are ranked among themselves.
+        (n,) labels; particles of each label are ranked separately.
     """
     rates = np.ones(len(scores))
     for label in np.unique(labels):

@@ -1,8 +1,8 @@
-"""The noise of particles: its power at each measured point, and the window that cubes are seen in.
+"""The noise of particles: its power at each measured point, and the window applied to cubes.
 
-The noise of a tomogram depends on the direction as well as on the frequency (weighted
-back-projection, wedge), so its power is measured at each point of Fourier space and smoothed over
-the neighbours, not averaged over shells.
+The noise of a tomogram depends on direction as well as on frequency (weighted back-projection,
+wedge). So its power is not averaged over shells, but measured at each point of Fourier space and
+smoothed over the neighbouring points.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tomadapt.data.subtomograms import Indices
 from tomadapt.recover.fourier import MeasuredPoints
 
 EDGE_VOXELS = 4.0
-SMOOTHING = 1.0
-"""σ in Fourier voxels of the smoothing of the power: few cubes make a rough estimate."""
-AT_MOST = 400
+SMOOTHING_SIGMA_VOXELS = 1.0
+"""σ of the smoothing of the power, in Fourier voxels: an estimate from few cubes is rough."""
+MAX_CUBES = 400
 _BATCH = 32
 
 
 def window(n: int) -> torch.Tensor:
-    """A ball that fills the box, with a soft edge: what is in its corners are neighbours.
+    """A ball that fills the box, with a soft edge: the corners hold neighbours only.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def window(n: int) -> torch.Tensor:
 
 
 class Cubes(Protocol):
-    """What particles are read from, by position."""
+    """Cubes of particles that are read by position."""
 
     def __len__(self) -> int:
         """Give the number of particles."""
@@ -59,9 +59,10 @@ class Noise:
     points
         Where particles were measured.
     power
-        (p,) expected |x|² of noise that fills the whole box; windowed noise has ``kept`` of it.
+        (p,) expected |x|² of noise that fills the whole box; windowed noise has the fraction
+        ``kept`` of it.
     window
-        (n, n, n), what cubes are multiplied by.
+        (n, n, n), multiplies the cubes.
     """
 
     points: MeasuredPoints
@@ -70,16 +71,16 @@ class Noise:
 
     @property
     def kept(self) -> float:
-        """The fraction of the noise's energy that the window lets through."""
+        """The fraction of the noise's energy that the window keeps."""
         return float(self.window.square().mean())
 
     @property
     def weight(self) -> torch.Tensor:
-        """(p,) what squared differences are multiplied by: multiplicity over power."""
+        """(p,) weight of squared differences: multiplicity over power."""
         return self.points.multiplicity / self.power
 
     def freedom(self, points: MeasuredPoints) -> float:
-        """The whitened energy that noise has on average at these points."""
+        """Degrees of freedom: the mean whitened energy of noise at these points."""
         return float(points.multiplicity.sum()) * self.kept
 
     def up_to(self, shell: int) -> Noise:
@@ -97,27 +98,28 @@ class Noise:
         points: MeasuredPoints,
         *,
         measured: torch.Tensor | None = None,
-        at_most: int = AT_MOST,
+        at_most: int = MAX_CUBES,
     ) -> Noise:
-        """Measure the noise in cubes that hold little else.
+        """Measure the noise in cubes that hold little signal.
 
         Parameters
         ----------
         cubes
-            From between the particles; or the particles themselves, whose signal then counts as
-            noise.
+            Cubes from between the particles, or the particles themselves; their signal then counts
+            as noise.
         points
             Where they were measured.
         measured
-            (n, p) bool: where each was measured, if not all were everywhere.
+            (n, p) bool: the points where each cube was measured; all of them when None.
         at_most
-            How many cubes are read, spread evenly.
+            Largest number of cubes that are read, evenly spaced.
         """
         shape = window(points.n).to(points.k.device)
         rows = np.unique(np.linspace(0, len(cubes) - 1, min(at_most, len(cubes))).astype(int))
         total = torch.zeros(len(points.index), device=points.k.device)
         for first in range(0, len(rows), _BATCH):
-            x = windowed_transforms(cubes.read(rows[first : first + _BATCH]), points, shape)
+            some = cubes.read(rows[first : first + _BATCH])  # (b, n, n, n)
+            x = windowed_transforms(some, points, shape)  # (b, p)
             total += x.abs().square().sum(dim=0)
         if measured is None:
             return cls.from_power(total / len(rows), points, shape)
@@ -131,10 +133,10 @@ class Noise:
     def from_power(
         cls, power: torch.Tensor, points: MeasuredPoints, shape: torch.Tensor | None = None
     ) -> Noise:
-        """The noise of a mean power (p,) of windowed cubes, smoothed over neighbouring points."""
+        """The noise from the mean power (p,) of windowed cubes, which is smoothed over points."""
         shape = window(points.n).to(points.k.device) if shape is None else shape
         smooth = torch.from_numpy(smoothed(points, power.cpu().numpy())).to(power)
-        # A point without power would weigh infinitely.
+        # The floor bounds the weight 1 / power of a point that holds next to no power.
         floor = smooth.max() * 1e-6
         return cls(points, (smooth / shape.square().mean()).clamp_min(floor), shape)
 
@@ -144,9 +146,9 @@ class Noise:
         Parameters
         ----------
         count
-            How many.
+            Number of cubes.
         seed
-            Of the draws.
+            Seed of the draws.
         """
         n, points = self.points.n, self.points
         generator = torch.Generator().manual_seed(seed)
@@ -163,14 +165,18 @@ class Noise:
 def windowed_transforms(
     cubes: torch.Tensor, points: MeasuredPoints, shape: torch.Tensor
 ) -> torch.Tensor:
-    """Transforms (b, p) at points of cubes (b, n, n, n), less their mean, in a window."""
+    """Transforms (b, p) at the points of cubes (b, n, n, n), less their mean and windowed."""
     cubes = cubes.to(points.k.device)
     mean = (cubes * shape).sum(dim=(1, 2, 3), keepdim=True) / shape.sum()
     return points.transforms((cubes - mean) * shape)
 
 
 def smoothed(points: MeasuredPoints, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values (p,) at measured points, smoothed over those neighbours that were measured too."""
+    """Values (p,) at measured points, smoothed over neighbouring measured points.
+
+    The smoothed values are divided by the smoothed indicator of measured points, so unmeasured
+    neighbours have no influence.
+    """
     n = points.n
     index = points.index.cpu().numpy()
 
@@ -179,7 +185,9 @@ def smoothed(points: MeasuredPoints, values: NDArray[np.float32]) -> NDArray[np.
         grid[index] = at_points
         shifted = np.fft.fftshift(grid.reshape(n, n, n // 2 + 1), axes=(0, 1))
         for axis, mode in ((0, "constant"), (1, "constant"), (2, "mirror")):
-            shifted = ndimage.gaussian_filter1d(shifted, SMOOTHING, axis=axis, mode=mode)
+            shifted = ndimage.gaussian_filter1d(
+                shifted, SMOOTHING_SIGMA_VOXELS, axis=axis, mode=mode
+            )
         return np.asarray(np.fft.ifftshift(shifted, axes=(0, 1)).reshape(-1)[index])
 
     return (spread(values) / spread(np.ones(len(index)))).astype(np.float32)

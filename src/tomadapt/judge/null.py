@@ -1,4 +1,4 @@
-"""What evidence structures have in noise, so that it is worth nothing."""
+"""The evidence that structures find in pure noise, which is subtracted from all evidence."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Held:
 def evidence_in_noise(
     screen: Screen, noises: tuple[Noise, Noise], *, reach_voxels: float, seed: int
 ) -> NDArray[np.float64]:
-    """(w,) the evidence of each wanted structure that is worth nothing, in nats, from noise.
+    """(w,) evidence that each wanted structure finds in noise, in nats; it is worth nothing.
 
-    The screen's evidence is a mean over poses, but the last climb is a maximum, and finds some
-    likelihood in noise too. A likelihood ratio has the mean 1 in noise; of evidence that is normal
-    there with mean m and variance v, that is so less m + v / 2.
+    The screen's evidence is a mean over poses, but local refinement takes a maximum, which is
+    positive in noise too. A likelihood ratio must have the mean 1 in noise. For evidence that is
+    normal there, with mean m and variance v, this holds after subtracting m + v / 2.
 
     Parameters
     ----------
     screen
-        Of wanted structures and, after them, their mirror images.
+        The screen of wanted structures and, after them, their mirror images.
     noises
-        As the screen has it, and with the envelope that was measured.
+        The noise of the screen, and the noise with the measured envelope.
     reach_voxels
         How far particles may lie from their cubes' centres.
     seed
-        Of the simulated noise.
+        Seed of the simulated noise.
     """
     noise, seen = noises
     cubes = Held(noise.sample(_NOISE_CUBES, seed=seed))
@@ -66,5 +66,5 @@ def evidence_in_noise(
         shell=screen.shell,
         reach_voxels=reach_voxels,
     )
-    found = (refined.gain() + screened.occam)[:, :n_wanted]
+    found = (refined.log_likelihood_ratio() + screened.occam)[:, :n_wanted]
     return np.asarray(found.mean(axis=0) + found.var(axis=0) / 2)

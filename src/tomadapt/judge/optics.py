@@ -1,4 +1,4 @@
-"""What the surest particles say of how they were recorded: optics, scale and SNR."""
+"""Optics, scale and SNR, estimated from the particles with the most certain labels."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ SEARCHED_DEFOCUS_UM = (
 )
 """Relative to the stated defocus."""
 SEARCHED_SCALE = tuple(round(1.08**step, 4) for step in range(-8, 9))
-"""How much larger than the structures particles may be, 0.54 to 1.85."""
+"""Ratios of the particles' size to the structures', 0.54 to 1.85."""
 SAMPLE = 32
-LEAST_ENVELOPE = 0.1
-"""What the envelope lets through of the highest shell that is used."""
+"""Most particles on which the optics are measured."""
+MIN_ENVELOPE = 0.1
+"""Shells in which the envelope is below this are not used."""
 _SCALED_B_A2 = SEARCHED_B_A2[::4]
 
 
 @dataclass(frozen=True)
 class MeasuredOptics:
-    """What the surest particles say of the optics.
+    """Optics estimated from the particles with the most certain labels.
 
     Attributes
     ----------
     b_factor_A2
-        B of an envelope exp(−B k²/4) beyond what was stated: alignment of the tilt series,
-        exposure and whatever else blurs.
+        B of an envelope exp(−B k²/4) in addition to what was stated: errors of the tilt series'
+        alignment, exposure, and other causes of blurring.
     defocus_um
-        At which the particles' summed log-likelihood is largest; None without a CTF.
+        Defocus of the largest summed log-likelihood of the particles; None without a CTF.
     defocus_nats
-        By how much it is larger there than at the stated defocus.
+        That log-likelihood minus the one at the stated defocus.
     particles
-        How many were used.
+        Number of particles used.
     scale, scale_nats
-        How much larger than the structures the particles are, where their summed log-likelihood is
-        largest, and by how much it is larger there than at 1.
+        Ratio of the particles' size to the structures' of the largest summed log-likelihood, and
+        that log-likelihood minus the one at a ratio of 1.
     snr, snr_before_ctf
-        Median over the particles: power of the fitted structure over that of the noise, in the
-        whole cube at all measured points, as recorded and as it were without CTF and envelope. Both
-        are of cubes: the images they were made of have less. Where the CTF was corrected the second
-        lacks the envelope alone. None where cubes were whitened.
+        Median over the particles of the fitted structure's power over the noise's, in the whole
+        cube at all measured points: as recorded, and without CTF and envelope. Both are SNRs of
+        cubes, which are higher than those of the tilt images. When the CTF was corrected, the
+        second is without envelope only. None for whitened cubes.
     """
 
     b_factor_A2: float
@@ -67,26 +68,26 @@ class MeasuredOptics:
 
     @classmethod
     def of(
-        cls, gains: torch.Tensor, acquisition: Acquisition | None, particles: int
+        cls, log_likelihoods: torch.Tensor, acquisition: Acquisition | None, particles: int
     ) -> MeasuredOptics:
-        """Read them off the gains (d, b) of :func:`optics_gains`.
+        """The maximum of the log-likelihoods (d, b) of :func:`optics_log_likelihoods`.
 
-        The B-factor is the best at the stated defocus, which is the one that is used.
+        The B-factor is the best one at the stated defocus, at which the judge compares.
         """
         defoci = _searched_defoci(acquisition)
         stated = defoci.index(0.0)
-        best = int(gains.amax(dim=1).argmax())
+        best = int(log_likelihoods.amax(dim=1).argmax())
         return cls(
-            SEARCHED_B_A2[int(gains[stated].argmax())],
+            SEARCHED_B_A2[int(log_likelihoods[stated].argmax())],
             None if acquisition is None else acquisition.defocus_um + defoci[best],
-            float(gains[best].max() - gains[stated].max()),
+            float(log_likelihoods[best].max() - log_likelihoods[stated].max()),
             particles,
         )
 
-    def with_scale(self, gains: torch.Tensor) -> MeasuredOptics:
-        """The same with what the gains (s,) of :func:`scale_gains` say."""
-        best = int(gains.argmax())
-        nats = float(gains[best] - gains[SEARCHED_SCALE.index(1.0)])
+    def with_scale(self, log_likelihoods: torch.Tensor) -> MeasuredOptics:
+        """The same with the best scale of :func:`scale_log_likelihoods`, (s,)."""
+        best = int(log_likelihoods.argmax())
+        nats = float(log_likelihoods[best] - log_likelihoods[SEARCHED_SCALE.index(1.0)])
         return replace(self, scale=SEARCHED_SCALE[best], scale_nats=nats)
 
     def with_snr(self, ratios: NDArray[np.float64]) -> MeasuredOptics:
@@ -97,7 +98,7 @@ class MeasuredOptics:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Particles that were recorded alike, each with the structure that it surely is.
+    """Particles of one recording, each with its most certain structure.
 
     Attributes
     ----------
@@ -122,7 +123,7 @@ class Sample:
         return self.noise.points.k.square().sum(dim=1) / self.voxel_size_A**2
 
     def particles(self) -> Iterator[tuple[torch.Tensor, Reference, torch.Tensor, torch.Tensor]]:
-        """Of each: whitened transform (p,), structure, rotation (1, 3, 3), phases (p,)."""
+        """For each: whitened transform (p,), structure, rotation (1, 3, 3), phases (p,)."""
         root = self.noise.weight.sqrt()
         prepared: dict[int, Reference] = {}
         for row, column in enumerate(self.columns.tolist()):
@@ -134,8 +135,8 @@ class Sample:
             yield x, prepared[column], R, self.noise.points.phases(s)
 
 
-def optics_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
-    """Summed log-likelihood at fixed poses of each defocus and B-factor that is searched.
+def optics_log_likelihoods(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
+    """Summed log-likelihood, at fixed poses, for each defocus and B-factor of the search.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ def optics_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tenso
     Returns
     -------
     Tensor
-        (d, b) nats, by :data:`SEARCHED_DEFOCUS_UM`, as far as they can be, and
+        (d, b) nats, for the valid ones of :data:`SEARCHED_DEFOCUS_UM` and for
         :data:`SEARCHED_B_A2`.
     """
     points, root = sample.noise.points, sample.noise.weight.sqrt()
@@ -160,20 +161,20 @@ def optics_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tenso
                 for d in _searched_defoci(acquisition)
             ]
         )
-    gains = torch.zeros(len(transfers), len(envelopes))
+    log_likelihoods = torch.zeros(len(transfers), len(envelopes))
     with torch.inference_mode():
         for x, reference, R, phases in sample.particles():
             seen = reference.at(R, _flat(points))[0] * phases * root
             product, power = (x * seen.conj()).real, seen.abs().square()
             for number, transfer in enumerate(transfers):
-                gains[number] += _gains(envelopes * transfer, product, power)
-    return gains
+                log_likelihoods[number] += _log_likelihoods(envelopes * transfer, product, power)
+    return log_likelihoods
 
 
-def scale_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
-    """Summed log-likelihood at fixed poses were the particles larger or smaller than stated.
+def scale_log_likelihoods(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
+    """Summed log-likelihood, at fixed poses, for particles larger or smaller than the structures.
 
-    A voxel size that is wrong makes particles too large or too small, and moves the CTF with them:
+    With a wrong voxel size particles appear too large or too small, and the CTF is scaled too:
     particles that are s times larger in voxels were recorded with voxels s times smaller.
 
     Parameters
@@ -186,43 +187,43 @@ def scale_gains(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor
     Returns
     -------
     Tensor
-        (s,) nats, by :data:`SEARCHED_SCALE`, each at the best of some B-factors.
+        (s,) nats, for :data:`SEARCHED_SCALE`, each at the best of some B-factors.
     """
     points, root = sample.noise.points, sample.noise.weight.sqrt()
     envelopes = _envelopes(sample.k2_A2, _SCALED_B_A2)
     scaled, curves = [], []
     for scale in SEARCHED_SCALE:
         k = points.k * scale
-        inside = (k.norm(dim=1) < 0.5).to(k.dtype)  # the structure says nothing beyond Nyquist
+        inside = (k.norm(dim=1) < 0.5).to(k.dtype)  # the structure is unknown beyond Nyquist
         transfer = points.transfer
         if acquisition is not None:
             transfer = _transfer(acquisition, points, sample.voxel_size_A / scale)
         scaled.append(replace(_flat(points), k=k.clamp(-0.5, 0.5)))
         curves.append(envelopes * transfer * inside)
-    gains = torch.zeros(len(scaled), len(envelopes))
+    log_likelihoods = torch.zeros(len(scaled), len(envelopes))
     with torch.inference_mode():
         for x, reference, R, phases in sample.particles():
             for number, there in enumerate(scaled):
                 seen = reference.at(R, there)[0] * phases * root
                 product, power = (x * seen.conj()).real, seen.abs().square()
-                gains[number] += _gains(curves[number], product, power)
-    return gains.amax(dim=1)
+                log_likelihoods[number] += _log_likelihoods(curves[number], product, power)
+    return log_likelihoods.amax(dim=1)
 
 
 def signal_to_noise(sample: Sample, b_factor_A2: float) -> NDArray[np.float64]:
-    """Power of each particle's structure, as it was fitted, over that of what it leaves.
+    """Power of each particle's fitted structure over the power of the residual.
 
     Parameters
     ----------
     sample
         The particles.
     b_factor_A2
-        Of the envelope.
+        B of the envelope.
 
     Returns
     -------
     ndarray
-        (m, 2) at the measured points: with what was let through there, and with all.
+        (m, 2) at the measured points: with the transfer and the envelope, and without them.
     """
     points, noise = sample.noise.points, sample.noise
     root = noise.weight.sqrt()
@@ -233,15 +234,17 @@ def signal_to_noise(sample: Sample, b_factor_A2: float) -> NDArray[np.float64]:
             whole = reference.at(R, _flat(points))[0] * phases
             seen = whole * curve * root
             amplitude = (x * seen.conj()).real.sum() / seen.abs().square().sum().clamp_min(1e-30)
-            # What is left is the noise, of which the window let a part through.
+            # The residual is noise, of which the window kept a fraction.
             left = (noise.power * (x - amplitude * seen).abs().square()).sum() / noise.kept
             power = points.multiplicity * (amplitude * whole.abs()).square()
             found.append([float((power * curve.square()).sum() / left), float(power.sum() / left)])
     return np.array(found).reshape(-1, 2)
 
 
-def _gains(curves: torch.Tensor, product: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
-    """(b,) log-likelihood with each of the transfers (b, p) of one particle's structure."""
+def _log_likelihoods(
+    curves: torch.Tensor, product: torch.Tensor, power: torch.Tensor
+) -> torch.Tensor:
+    """(b,) log-likelihood of one particle's structure with each of b transfers (b, p)."""
     z = (curves @ product) / (curves.square() @ power).sqrt().clamp_min(1e-20)
     return z.clamp_min(0).square().cpu() / 2
 
@@ -268,7 +271,7 @@ def _transfer(
     *,
     more_defocus_um: float = 0.0,
 ) -> torch.Tensor:
-    """(p,) at another defocus or voxel size."""
+    """The transfer (p,) at another defocus or voxel size."""
     defocus_um = acquisition.defocus_um + more_defocus_um
     changed = acquisition.model_copy(update={"defocus_um": defocus_um})
     made = MeasuredPoints.of(changed, n=points.n, voxel_size_A=voxel_size_A)
@@ -276,15 +279,15 @@ def _transfer(
 
 
 def with_envelope(noise: Noise, b_factor_A2: float, voxel_size_A: float, *, at_least: int) -> Noise:
-    """The same noise at points whose transfer has the envelope exp(−B k²/4) too.
+    """The same noise, with the envelope exp(−B k²/4) in the transfer of its points.
 
-    Shells above ``at_least`` where next to nothing is left are cut off.
+    Shells above ``at_least`` are dropped where the envelope is below :data:`MIN_ENVELOPE`.
     """
     points = noise.points
     k2 = points.k.square().sum(dim=1) / voxel_size_A**2
     damped = replace(points, transfer=points.transfer * torch.exp(-b_factor_A2 * k2 / 4))
     highest = int(points.shell.max())
     if b_factor_A2 > 0:
-        k = math.sqrt(4 * math.log(1 / LEAST_ENVELOPE) / b_factor_A2)
+        k = math.sqrt(4 * math.log(1 / MIN_ENVELOPE) / b_factor_A2)
         highest = min(highest, max(at_least, round(k * voxel_size_A * points.n)))
     return replace(noise, points=damped).up_to(highest)

@@ -1,4 +1,4 @@
-"""The best few structures of each particle at full resolution."""
+"""Refinement of each particle's best few structures at full resolution."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.screen import Screened
-from tomadapt.recover.climb import best_of, climb
+from tomadapt.recover.local_refinement import best_of, refine_locally
 from tomadapt.recover.reference import Reference
 
 _BATCH = 16
 _STEPS = 3
 FINALISTS = 1
-"""Poses that are refined at full resolution."""
+"""Poses of each structure that are refined at full resolution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +29,15 @@ class Refined:
     Attributes
     ----------
     z
-        (n, h) correlations in standard deviations of noise; NaN where it was not compared.
+        (n, h) correlations in standard deviations of noise; NaN for pairs that were not compared.
     amplitude
-        (n, h) of the structure's density in the particle; NaN as above.
+        (n, h) fitted amplitude of the structure's density; NaN as above.
     rotations, shifts
-        (n, h, 3, 3) and (n, h, 3) voxels; the screen's where it was not compared.
+        (n, h, 3, 3) and (n, h, 3) voxels; the screen's pose for pairs that were not compared.
     energy
         (n,) whitened energy at all points.
     freedom
-        What noise alone has of it on average.
+        Degrees of freedom: the mean energy of noise alone.
     """
 
     z: NDArray[np.float64]
@@ -48,12 +48,12 @@ class Refined:
     freedom: float
 
     def take(self, rows: NDArray[np.integer]) -> Refined:
-        """Those of some particles."""
+        """The rows of some particles."""
         names = ("z", "amplitude", "rotations", "shifts", "energy")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
-    def gain(self) -> NDArray[np.float64]:
-        """(n, h) log-likelihood ratio against noise at the best pose; −inf where not compared."""
+    def log_likelihood_ratio(self) -> NDArray[np.float64]:
+        """(n, h) log-likelihood ratios against noise at the best pose; −inf if not compared."""
         ratio = log_likelihood_ratio(np.nan_to_num(self.z), self.energy[:, None], self.freedom)
         return np.where(np.isnan(self.z), -np.inf, ratio)
 
@@ -69,26 +69,26 @@ def refine(
     reach_voxels: float,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Refined:
-    """Climb from the screen's poses, first at the screen's resolution and then at all points.
+    """Refine the screen's poses locally, first at the screen's resolution, then at all points.
 
     Parameters
     ----------
     cubes
         The particles.
     screened
-        Where to begin.
+        Initial poses.
     wanted
         (n, h) which structures to compare with which particles.
     hypotheses
         The h structures.
     noise
-        Of the particles.
+        Noise of the particles.
     shell
-        The highest of the first climb.
+        The highest shell of the first refinement.
     reach_voxels
-        How far shifts may go.
+        Largest shift along each axis.
     progress
-        Told how many comparisons are finished.
+        Called with numbers of finished comparisons.
     """
     device = noise.power.device
     points, weight = noise.points, noise.weight
@@ -99,14 +99,14 @@ def refine(
     energy = np.zeros(len(cubes))
     with torch.inference_mode():
         for rows in _batches(np.arange(len(cubes))):
-            x = noise.transforms(cubes.read(rows))
+            x = noise.transforms(cubes.read(rows))  # (b, p)
             energy[rows] = (x.abs().square() @ weight).cpu().numpy()
-        # One structure after another: of its transforms only one is in memory.
+        # One structure after another, so that the transforms of only one are in memory.
         for column in np.flatnonzero(wanted.any(axis=0)).tolist():
             reference = Reference.of(hypotheses[column].windowed, device)
             for at in _batches(np.flatnonzero(wanted[:, column])):
                 x = noise.transforms(cubes.read(at))
-                begun = climb(
+                begun = refine_locally(
                     reference,
                     x[:, low],
                     torch.from_numpy(screened.rotations[at, column]).to(device),  # (b, c, 3, 3)
@@ -116,7 +116,7 @@ def refine(
                     reach=reach_voxels,
                     iterations=_STEPS,
                 )
-                found = climb(
+                found = refine_locally(
                     reference,
                     x,
                     *best_of(begun, FINALISTS)[:2],

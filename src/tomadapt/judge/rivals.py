@@ -1,8 +1,8 @@
-"""What wanted structures compete with: mirror images, shapes of contaminants, other proteins.
+"""Rivals of wanted structures: mirror images, shapes of contaminants, other proteins.
 
-Shapes are analytic densities; proteins are the built-in structures and pieces of them, of many
-sizes, which have a protein's texture and nobody's fold. None of them has a scale: amplitudes are
-fitted.
+Shapes are analytic densities. Proteins are the built-in structures, and pieces of them of many
+sizes, which look like proteins in texture but have no real protein's fold. The scale of a density
+does not matter, since amplitudes are fitted.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 
 from tomadapt.errors import ConfigError
+from tomadapt.fsc import Volume
 from tomadapt.judge.noise import window
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.structures import BUILTIN, resample, template
 
-Volume = NDArray[np.float32]
 Kind = Literal["wanted", "mirror", "sphere", "shell", "membrane", "filament", "edge", "protein"]
 
 SPHERES_A = (30.0, 45.0, 60.0, 80.0, 100.0, 130.0)
@@ -33,9 +33,9 @@ LEAFLETS_A, LEAFLET_SIGMA_A = 20.0, 8.0
 FILAMENTS_A = (35.0, 60.0)
 TUBE_A = (80.0, 125.0)
 ELLIPSOIDS_A = ((40.0, 2.2), (60.0, 2.2), (55.0, 0.45), (80.0, 0.45))
-"""Radius, and how much longer or shorter the third axis is."""
-EXTENDED_SIGMA = 0.225
-"""σ of the Gaussian, in boxes, within which what is larger than a box counts."""
+"""Radius in Å, and the ratio of the third axis to it."""
+EXTENDED_SIGMA_RATIO = 0.225
+"""σ, in box sides, of the Gaussian by which shapes larger than the box are multiplied."""
 PIECES = {
     "ribosome_50s/100": ("ribosome_50s", 1450, 100),
     "tric/100": ("tric", 950, 100),
@@ -50,24 +50,24 @@ PIECES = {
     "spliceosome/700": ("spliceosome", 1300, 700),
     "ribosome_80s/700": ("ribosome_80s", 3300, 700),
 }
-"""Name → built-in structure, its mass and that of the piece in kDa."""
+"""Name → built-in structure, its mass in kDa, and that of the piece in kDa."""
 _PIECE_VOXEL_A, _PIECE_BOX, _PIECE_RESOLUTION_A = 10.0, 48, 15.0
 
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
-    """What a particle may be.
+    """A structure that a particle may be.
 
     Attributes
     ----------
     name
         Unique.
     kind
-        ``wanted`` is a structure that the user named.
+        ``wanted`` for a structure that the user named, else the kind of rival.
     density
         (n, n, n), [z, y, x], centred on n // 2, any scale.
     of
-        The wanted structure that a mirror image is of.
+        For a mirror image, the name of the wanted structure.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Hypothesis:
 
     @property
     def windowed(self) -> Volume:
-        """The density in the window that particles are seen in."""
+        """The density, multiplied by the same window as particles."""
         return np.asarray(self.density * window(len(self.density)).numpy())
 
 
@@ -89,11 +89,11 @@ def wanted_structures(
     Parameters
     ----------
     classes
-        Label → structure, see :func:`~tomadapt.structures.template`; ``null`` is passed over.
+        Label → structure, see :func:`~tomadapt.structures.template`; ``null`` is ignored.
     box, voxel_size_A
         Side in voxels; Å.
     folder
-        Where PDB IDs are looked up first.
+        Folder where PDB IDs are looked up first.
     """
     grid: dict[str, Any] = {"box": box, "voxel_size_A": voxel_size_A}
     grid |= {"resolution_A": max(voxel_size_A, 8.0), "folder": folder}
@@ -113,7 +113,7 @@ def mirror_image(density: Volume) -> Volume:
 
 
 def mirrors(wanted: list[Hypothesis]) -> list[Hypothesis]:
-    """The mirror image of each wanted structure: what no cell holds."""
+    """The mirror image of each wanted structure; it does not exist in nature."""
     return [
         Hypothesis(f"mirror of {w.name}", "mirror", mirror_image(w.density), w.name) for w in wanted
     ]
@@ -127,17 +127,17 @@ def shapes(box: int, voxel_size_A: float) -> list[Hypothesis]:
     box
         Side in voxels.
     voxel_size_A
-        In Å. What is larger than half of the box is left out.
+        In Å. Shapes that do not fit into the box are left out.
     """
     r = (np.arange(box) - box // 2) * voxel_size_A
     z, y, x = r[:, None, None], r[None, :, None], r[None, None, :]
     radius = np.sqrt(z**2 + y**2 + x**2)
     across = np.sqrt(x**2 + y**2) + 0 * z
     largest_A = (box / 2 - 2) * voxel_size_A
-    near = np.exp(-0.5 * (radius / (EXTENDED_SIGMA * box * voxel_size_A)) ** 2)
+    near = np.exp(-0.5 * (radius / (EXTENDED_SIGMA_RATIO * box * voxel_size_A)) ** 2)
 
     def inside(distance_A: NDArray[np.float64]) -> NDArray[np.float64]:
-        """1 where a signed distance is negative, with an edge of a voxel."""
+        """1 for negative signed distances, 0 for positive ones, with an edge of about a voxel."""
         return np.asarray(1 / (1 + np.exp(np.clip(distance_A / (0.35 * voxel_size_A), -50, 50))))
 
     def bilayer(distance_A: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -179,7 +179,7 @@ def proteins(box: int, voxel_size_A: float, *, seed: int = 0) -> list[Hypothesis
     box, voxel_size_A
         Side in voxels; Å.
     seed
-        Of how structures are cut into pieces.
+        Seed of the cutting of structures into pieces.
     """
     resolution_A = max(voxel_size_A, _PIECE_RESOLUTION_A)
     found = []
@@ -203,7 +203,7 @@ def proteins(box: int, voxel_size_A: float, *, seed: int = 0) -> list[Hypothesis
 
 
 def _is_inside(density: NDArray[np.floating]) -> bool:
-    """Whether next to nothing of a density is on the faces of its box."""
+    """Whether a density on the faces of its box is below a tenth of its maximum."""
     faces = [np.take(density, (0, -1), axis=axis).max() for axis in range(3)]
     return bool(max(faces) < 0.1 * density.max())
 

@@ -1,9 +1,9 @@
-"""All structures in all poses at low resolution: one matrix product in a common basis.
+"""Comparison with all structures in all poses at low resolution, in a common basis.
 
 At low resolution the rotated, whitened structures span few dimensions. Their common principal
-components are found once; a particle at every shift is projected onto them, and compared with every
-rotation of every structure there. Rotations that look the same (symmetry, spheres) are kept once,
-with their number.
+components are computed once. A particle at every shift is projected onto them, and compared there
+with every rotation of every structure, in one matrix product. Rotations that give the same density
+(symmetry, spheres) are kept once, with their number.
 """
 
 from __future__ import annotations
@@ -20,51 +20,52 @@ from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.recover.align import shift_grid
-from tomadapt.recover.climb import climb
+from tomadapt.recover.local_refinement import refine_locally
 from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
 from tomadapt.structures.resampling import radius_A
 
-KEPT_POWER = 0.97
-"""Of each structure's power in all its rotations, by the common basis."""
-MOST_POINTS = 3000
-"""Of a screen that goes further than a first look: its memory grows with their square."""
-KEPT_INFORMATION = 0.75
-"""Of the whitened power of structures, by the screen's shells."""
-ALIKE = 0.98
-"""Rotations whose whitened structures correlate more than this are kept once."""
+MIN_KEPT_POWER_RATIO = 0.97
+"""Fraction of each structure's power, over all its rotations, that the common basis keeps."""
+MAX_POINTS = 3000
+"""Most Fourier points of a screen beyond :func:`min_search_shell`: its memory grows with their
+square."""
+KEPT_POWER_RATIO_OF_SHELLS = 0.75
+"""Fraction of the structures' whitened power in the shells of the screen."""
+MIN_SAME_CORRELATION = 0.98
+"""Rotations of a structure that correlate more than this count as the same."""
 CANDIDATES = 16
-"""Poses of each structure that are kept of the grid."""
+"""Best poses of each structure that are kept."""
 SHIFT_STEP_VOXELS = 2.0
 STEP_HALF_PERIODS, COARSEST_DEG, FINEST_DEG = 1.8, 30.0, 18.0
-"""A step of the grid of rotations moves a structure's edge by so many half periods of the screen's
-highest frequency; it is between these. Finer grids with fewer candidates lose more particles."""
-_WORTH_REFINING = 0.5
+"""A step of the grid of rotations moves a structure's edge by this many half periods of the highest
+frequency, within these limits. Finer grids with fewer candidates lose more particles."""
+_MIN_REFINED_CORRELATION = 0.5
 _SOME_ROTATIONS = 1000
 _COARSE_DEG = 90.0
 _CHUNK = 256
 _BATCH = 8
 _ITERATIONS = 3
-LARGEST_BASIS = 800
-"""Components that are looked for; few structures need half of them."""
+MAX_COMPONENTS = 800
+"""Most components of the basis; few structures need half of them."""
 
 
-def least_shell(box: int) -> int:
-    """The highest shell of a first look, in Fourier voxels."""
+def min_search_shell(box: int) -> int:
+    """The lowest value of the screen's highest shell, in Fourier voxels."""
     return round(box / 5)
 
 
 def search_shell(noise: Noise, hypotheses: Sequence[Hypothesis]) -> int:
-    """The highest shell of the screen: up to where most that tells particles from noise is.
+    """The highest shell of the screen, so that most of the structures' whitened power is below it.
 
-    Mostly that is at low frequencies. Of particles that were recorded near focus it is not.
+    Most of this power is at low frequencies, except for particles recorded near focus.
 
     Parameters
     ----------
     noise
-        Of the particles, at points that say what was let through.
+        Noise of the particles, at points with their transfer.
     hypotheses
-        Whose whitened power it is.
+        The structures.
     """
     n, points = noise.points.n, noise.points
     some = torch.from_numpy(rotation_grid(_COARSE_DEG)).to(points.k.device)
@@ -75,22 +76,22 @@ def search_shell(noise: Noise, hypotheses: Sequence[Hypothesis]) -> int:
             power = (seen.abs().square() * noise.weight).mean(dim=0)
             by_shell = torch.zeros_like(held).index_add_(0, points.shell, power)
             held += by_shell.cumsum(0) / by_shell.sum().clamp_min(1e-30)
-    enough = int((held < KEPT_INFORMATION * len(hypotheses)).sum())
+    enough = int((held < KEPT_POWER_RATIO_OF_SHELLS * len(hypotheses)).sum())
     points_up_to = np.bincount(points.shell.cpu().numpy(), minlength=n // 2).cumsum()
-    affordable = int((points_up_to <= MOST_POINTS).sum()) - 1
-    return max(least_shell(n), min(enough, round(n / 3), affordable))
+    affordable = int((points_up_to <= MAX_POINTS).sum()) - 1
+    return max(min_search_shell(n), min(enough, round(n / 3), affordable))
 
 
 @dataclass(frozen=True, eq=False)
 class Screened:
-    """What the screen found of some particles.
+    """Results of the screen for some particles.
 
     Attributes
     ----------
     z
         (n, h) correlation at the best pose, in standard deviations of noise.
     occam
-        (n, h) log of the mean of the likelihood over all poses over its largest, ≤ 0.
+        (n, h) Occam factor: log of the likelihood's mean over all poses over its maximum, ≤ 0.
     rotations, shifts
         (n, h, c, 3, 3) and (n, h, c, 3) voxels: the best poses, the best first.
     energy
@@ -105,7 +106,7 @@ class Screened:
 
     @classmethod
     def joined(cls, parts: Sequence[Screened], axis: int = 0) -> Screened:
-        """Those of all parts: of other particles (axis 0) or of other structures (axis 1)."""
+        """Concatenate parts along the particles (axis 0) or along the structures (axis 1)."""
         names = ("z", "occam", "rotations", "shifts")
         values = [np.concatenate([getattr(p, name) for p in parts], axis) for name in names]
         energies = [p.energy for p in parts]
@@ -113,19 +114,19 @@ class Screened:
         return cls(values[0], values[1], values[2], values[3], energy)
 
     def take(self, rows: NDArray[np.integer]) -> Screened:
-        """Those of some particles."""
+        """The rows of some particles."""
         names = ("z", "occam", "rotations", "shifts", "energy")
         return Screened(*(getattr(self, name)[rows] for name in names))
 
     def evidence(self, freedom: float) -> NDArray[np.float64]:
-        """(n, h) log-evidence against noise alone: over all poses, amplitude free."""
+        """(n, h) log-evidence against noise alone: mean over all poses, free amplitude."""
         return log_likelihood_ratio(self.z, self.energy[:, None], freedom) + self.occam
 
 
 def _best_poses(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(c, b) of the largest of (m, b, s): their values, rotations and shifts, the best first.
+    """The c largest of scores (m, b, s): values, rotations and shifts, (c, b) each, best first.
 
-    Of each rotation only the best shift counts, unless there are too few rotations.
+    Only the best shift of each rotation is used, unless there are too few rotations.
     """
     m, b, s = found.shape
     if m >= CANDIDATES:
@@ -134,7 +135,7 @@ def _best_poses(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
         return best, at, at_shift.gather(0, at)
     flat = found.transpose(0, 1).reshape(b, m * s)
     best, pose = flat.topk(min(CANDIDATES, m * s), dim=1)
-    if best.shape[1] < CANDIDATES:  # fewer poses than that: the best again
+    if best.shape[1] < CANDIDATES:  # fewer poses than that: the best one is repeated
         fill = [0] * (CANDIDATES - best.shape[1])
         best, pose = torch.cat([best, best[:, fill]], 1), torch.cat([pose, pose[:, fill]], 1)
     return best.T, (pose // s).T, (pose % s).T
@@ -142,10 +143,10 @@ def _best_poses(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 @dataclass(frozen=True)
 class _Bank:
-    """A structure in the rotations (m, 3, 3) that differ.
+    """A structure in those m rotations (m, 3, 3) that give different densities.
 
-    ``rows`` (m, k) are its components in the common basis, ``log_counts`` (m,) the logarithm of how
-    many rotations look like each, ``log_rotations`` that of all of them.
+    ``rows`` (m, k) are its components in the common basis, ``log_counts`` (m,) the logarithms of
+    the numbers of rotations that each stands for, ``log_rotations`` that of all rotations.
     """
 
     rows: torch.Tensor
@@ -155,16 +156,16 @@ class _Bank:
 
 
 def grid_step_deg(hypothesis: Hypothesis, shell: int) -> float:
-    """The step of a structure's grid of rotations: large proteins need a finer one.
+    """The step of a structure's grid of rotations; larger proteins need a finer one.
 
-    In whole degrees, so that structures share grids.
+    It is rounded to whole degrees, so that structures share grids.
 
     Parameters
     ----------
     hypothesis
         The structure.
     shell
-        The highest that is compared, in Fourier voxels.
+        The highest shell that is compared, in Fourier voxels.
     """
     if hypothesis.kind not in ("wanted", "mirror", "protein"):  # shapes are smooth, or symmetric
         return COARSEST_DEG
@@ -180,13 +181,13 @@ class Screen:
     Parameters
     ----------
     hypotheses
-        What to compare with.
+        The structures.
     noise
-        Of the particles.
+        Noise of the particles.
     shell
         The highest shell, in Fourier voxels.
     reach_voxels
-        Of the lattice of shifts, see :func:`~tomadapt.recover.align.shift_grid`.
+        Reach of the lattice of shifts, see :func:`~tomadapt.recover.align.shift_grid`.
     """
 
     def __init__(
@@ -219,7 +220,7 @@ class Screen:
             ]
 
     def _whitened(self, reference: Reference, rotations: torch.Tensor) -> torch.Tensor:
-        """A structure in some rotations: (m, 2 p), real and imaginary parts."""
+        """A whitened structure in some rotations: (m, 2 p), real and imaginary parts."""
         parts = [
             torch.view_as_real(reference.at(some, self.points) * self.root).flatten(1)
             for some in torch.split(rotations, _CHUNK)
@@ -229,40 +230,41 @@ class Screen:
     def _common_basis(
         self, references: Sequence[Reference], grids: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """(2 p, k) components that keep enough of each structure in its rotations (m, 3, 3)."""
+        """(2 p, k) components that keep :data:`MIN_KEPT_POWER_RATIO` of each structure."""
         some = [grid[:: math.ceil(len(grid) / _SOME_ROTATIONS)] for grid in grids]
         covariance = torch.zeros(2 * len(self.root), 2 * len(self.root), device=self.root.device)
         for reference, rotations in zip(references, some, strict=True):
             rows = self._unit_rows(reference, rotations)
             covariance.addmm_(rows.T, rows, alpha=1 / len(rows))
         # The leading principal components, by subspace iteration from a fixed random start (Halko
-        # et al. 2011, SIAM Rev. 53, 217): all of them would take ten times as long.
-        count = min(LARGEST_BASIS, len(covariance))
+        # et al. 2011, SIAM Rev. 53, 217). Computing all components would take ten times as long.
+        count = min(MAX_COMPONENTS, len(covariance))
         start = torch.randn(len(covariance), count, generator=torch.Generator().manual_seed(0))
         space = start.to(covariance)
         for _ in range(_ITERATIONS):
             space = torch.linalg.qr(covariance @ space).Q
         _, vectors = torch.linalg.eigh(space.T @ covariance @ space)
         basis = space @ vectors.flip(1)
-        kept = torch.ones(count, device=basis.device)  # of the structure that keeps least
+        # Power that the first components keep, of the structure of which they keep least: (count,)
+        kept = torch.ones(count, device=basis.device)
         for reference, rotations in zip(references, some, strict=True):
             parts = (self._unit_rows(reference, rotations) @ basis).square().mean(dim=0)
             kept = torch.minimum(kept, parts.cumsum(dim=0))
-        used = min(int((kept < KEPT_POWER).sum()) + 1, count)
+        used = min(int((kept < MIN_KEPT_POWER_RATIO).sum()) + 1, count)
         leading: torch.Tensor = basis[:, :used].contiguous()
         return leading
 
     def _unit_rows(self, reference: Reference, rotations: torch.Tensor) -> torch.Tensor:
-        """As :meth:`_whitened`, of norm 1."""
+        """As :meth:`_whitened`, with rows of norm 1."""
         rows = self._whitened(reference, rotations)
         unit: torch.Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-20)
         return unit
 
     def _bank(self, reference: Reference, rotations: torch.Tensor) -> _Bank:
-        """One structure in those rotations that differ, and how many look like each."""
+        """One structure in the rotations that give different densities, and their numbers."""
         bank = self._unit_rows(reference, rotations) @ self.basis  # (m, k)
         unit = bank / bank.norm(dim=1, keepdim=True).clamp_min(1e-20)
-        alike = (unit @ unit.T > ALIKE).cpu().numpy()
+        alike = (unit @ unit.T > MIN_SAME_CORRELATION).cpu().numpy()  # (m, m)
         left = np.ones(len(bank), dtype=bool)
         kept, counts = [], []
         for i in range(len(bank)):
@@ -280,15 +282,15 @@ class Screen:
         )
 
     def __call__(self, x: torch.Tensor) -> Screened:
-        """Compare some particles with everything.
+        """Compare some particles with all structures in all poses.
 
         Parameters
         ----------
         x
             (b, p) transforms at all the noise's points.
         """
-        whitened = x[:, self.inside] * self.root
-        energy = whitened.abs().square().sum(dim=1)
+        whitened = x[:, self.inside] * self.root  # (b, p of the screen)
+        energy = whitened.abs().square().sum(dim=1)  # (b,)
         moved = torch.view_as_real(whitened[:, None] * self.unshift).flatten(2) @ self.basis
         moved = moved.flatten(0, 1)  # (b s, k)
         z, occam, rotations, shifts = [], [], [], []
@@ -296,24 +298,23 @@ class Screen:
             poses = bank.log_rotations + math.log(len(self.shifts))
             found = (bank.rows @ moved.T).view(len(bank.rows), len(x), -1)  # (m, b, s)
             best, at, at_shift = _best_poses(found)  # (c, b) each
+            # The log-likelihood of a pose with non-negative amplitude is z² / 2; overwrites found.
             log_mean = found.clamp_min_(0).square_().mul_(0.5)
             log_mean.add_(bank.log_counts[:, None, None])
             z.append(best[0])
             occam.append(log_mean.logsumexp(dim=(0, 2)) - poses - best[0].clamp_min(0).square() / 2)
             rotations.append(bank.rotations[at.T])
             shifts.append(self.shifts[at_shift.T])
-        parts = (torch.stack(t, dim=1).cpu() for t in (z, occam, rotations, shifts))
-        first, second, third, fourth = parts
         return Screened(
-            first.double().numpy(),
-            second.double().clamp_max(0).numpy(),
-            third.numpy(),
-            fourth.numpy(),
+            torch.stack(z, dim=1).cpu().double().numpy(),
+            torch.stack(occam, dim=1).cpu().double().clamp_max(0).numpy(),
+            torch.stack(rotations, dim=1).cpu().numpy(),
+            torch.stack(shifts, dim=1).cpu().numpy(),
             energy.cpu().double().numpy(),
         )
 
     def _reference(self, column: int) -> Reference:
-        """A structure's transforms, kept once they were needed."""
+        """A structure's transforms, cached."""
         if column not in self._references:
             density = self.hypotheses[column].windowed
             self._references[column] = Reference.of(density, self.root.device)
@@ -322,8 +323,8 @@ class Screen:
     def similarity(self, hypothesis: Hypothesis) -> NDArray[np.float64]:
         """(h,) the largest correlation of a structure with each of the screen's, over all poses.
 
-        Whitened and seen through the CTF, at the screen's resolution. Those that are far from alike
-        on the grid are not refined below it.
+        Structures are whitened and multiplied by the CTF, at the screen's resolution. Poses are
+        refined only for structures whose correlation on the grid is high enough.
         """
         reference = Reference.of(hypothesis.windowed, self.root.device)
         with torch.inference_mode():
@@ -332,9 +333,9 @@ class Screen:
             full = torch.zeros(1, len(self.inside), dtype=seen.dtype, device=seen.device)
             full[:, self.inside] = seen / (seen * self.root).norm().clamp_min(1e-20)
             found = self(full)
-            alike = found.z[0].copy()
-            for column in np.flatnonzero(alike > _WORTH_REFINING):
-                _, _, scores, _ = climb(
+            correlations = found.z[0].copy()
+            for column in np.flatnonzero(correlations > _MIN_REFINED_CORRELATION):
+                _, _, scores, _ = refine_locally(
                     self._reference(int(column)),
                     seen,
                     torch.from_numpy(found.rotations[:1, column]).to(seen.device),
@@ -343,8 +344,8 @@ class Screen:
                     weight=self.root.square(),
                     reach=float(self.shifts.abs().max()),
                 )
-                alike[column] = float(scores.max())
-        return np.asarray(alike)
+                correlations[column] = float(scores.max())
+        return np.asarray(correlations)
 
 
 def screen_all(

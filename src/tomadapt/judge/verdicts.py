@@ -1,4 +1,4 @@
-"""What the judge says of particles: labels, kinds, probabilities and false-discovery rates."""
+"""Verdicts of the judge: labels, kinds, probabilities and false-discovery rates of particles."""
 
 from __future__ import annotations
 
@@ -16,53 +16,54 @@ from tomadapt.judge.rivals import Hypothesis
 
 JUNK_KINDS = ("gold", "membrane", "filament", "edge", "sphere", "shell")
 CLEAR_NATS = 10.0
-"""Over noise: from here on a particle says how evidence scatters."""
+"""Least evidence over noise of particles that are used to estimate the scatter of evidence."""
 UNNAMED = ("unknown", "protein", "sphere", "shell")
-"""Kinds that may be particles of a structure that was not named."""
+"""Kinds of particles that may be structures that the user did not name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """What the judge says of each particle.
+    """Verdicts of the judge on n particles.
 
     Attributes
     ----------
     hypotheses
-        What was compared: wanted structures first, then mirror images, then rivals.
+        The structures that were compared: wanted ones, then mirror images, then rivals.
     label
         (n,) the wanted structure, or −1 for none.
     kind
         (n,) ``wanted``, ``null`` (noise), ``other`` (a protein that was not named), ``unknown``
-        (a wanted structure explains it in part), or the kind of junk.
+        (a wanted structure explains it only in part), or a kind of contaminant.
     score
-        (n,) posterior probability of the label where there is one, else that of being none.
+        (n,) posterior probability of the label, or of being no wanted structure.
     best
-        (n,) the wanted structure with the largest evidence, label or not.
+        (n,) the wanted structure with the largest evidence, also for particles without a label.
     second
         (n,) the second most probable, as an index into :attr:`component_names`.
     fdr
         (n,) q-value among the particles of the same label; 1 without a label.
     unknown
-        (n,) 0 … 1, how probably it is a particle of no wanted structure.
+        (n,) probability, 0 … 1, of being a structure that was not named (:data:`UNNAMED`).
     probabilities
-        (n, w + 1) of the wanted structures, and of everything else.
+        (n, w + 1) of the wanted structures, and of all else together.
     evidence
-        (n, h) nats against noise; −inf where it was not compared at full resolution.
+        (n, h) nats against noise; −inf for structures not compared at full resolution.
     amplitude
-        (n,) of the best wanted structure over the median of its particles.
+        (n,) amplitude of the best wanted structure over the median of its particles.
     rotations, shifts
-        (n, 3, 3) and (n, 3) voxels, of the best wanted structure.
+        (n, 3, 3) and (n, 3) voxels: the pose of the best wanted structure.
     mixture
         Over :attr:`component_names`.
     temper
-        What evidence was multiplied by, see :func:`~tomadapt.judge.mixture.temper`.
+        Factor of the evidence, see :func:`~tomadapt.judge.mixture.temper`.
     optics
-        As measured; None where no particle was sure.
+        Measured optics; None when no label was certain enough.
     dropped
-        Rivals that cannot be told from a wanted structure, with that structure.
+        Pairs of a rival and a wanted structure that cannot be distinguished; the rival does not
+        compete.
     hand
-        −1 where the particles are mirror images of the structures: then these were compared, and
-        poses are those of the mirror images.
+        −1 when the particles are mirror images of the structures. Then the mirror images were
+        compared, and poses are those of the mirror images.
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -97,7 +98,7 @@ class Verdicts:
         return (*self.wanted, *parts, *others, "null")
 
     def with_gold(self, on_gold: NDArray[np.bool_]) -> Verdicts:
-        """The same, but particles (n,) that are on gold have no label, whatever explains them."""
+        """The same, with the labels of particles (n,) on gold removed."""
         label = np.where(on_gold, -1, self.label)
         nothing = np.zeros_like(self.probabilities)
         nothing[:, -1] = 1
@@ -112,7 +113,7 @@ class Verdicts:
         return found.with_rates(np.ones(len(label), dtype=bool))
 
     def with_rates(self, stays: NDArray[np.bool_]) -> Verdicts:
-        """The same with false-discovery rates among the labelled particles (n,) that stay."""
+        """The same with false-discovery rates among those labelled particles (n,) that are kept."""
         counted = np.where(stays, self.label, -1)
         rates = false_discovery_rates(self.score, counted)
         return replace(self, fdr=np.where(counted >= 0, rates, 1.0))
@@ -123,45 +124,45 @@ def verdicts(
     evidence: NDArray[np.float64],
     refined: Refined,
     *,
-    leftover: NDArray[np.float64],
-    spare: float,
+    residual_ratio: NDArray[np.float64],
+    null_evidence: float,
     optics: MeasuredOptics | None,
     dropped: tuple[tuple[str, str], ...] = (),
 ) -> Verdicts:
-    """Weigh the evidence: proportions, probabilities, labels and their false-discovery rates.
+    """Turn evidence into proportions, probabilities, labels and false-discovery rates.
 
     Parameters
     ----------
     hypotheses
-        The h that were compared.
+        The h structures that were compared.
     evidence
-        (n, h) nats; −inf where a particle was not compared with a structure.
+        (n, h) nats; −inf for pairs that were not compared.
     refined
         Poses and amplitudes.
-    leftover
+    residual_ratio
         (n,) from :func:`~tomadapt.judge.misfit.residual_power`, of the best wanted structure.
-    spare
-        What noise alone has of evidence.
+    null_evidence
+        The evidence of noise alone, in nats.
     optics, dropped
-        To be handed on.
+        Copied into the result.
     """
     kinds = np.array([h.kind for h in hypotheses])
     wanted = np.flatnonzero(kinds == "wanted")
     n, w = len(evidence), len(wanted)
-    # A set of particles has one hand: its mirror images do not compete particle by particle.
+    # All particles of a set have the same handedness, so mirror images do not compete one by one.
     components = np.flatnonzero(kinds != "mirror")
-    table = np.concatenate([evidence[:, components], np.full((n, 1), spare)], axis=1)
+    table = np.concatenate([evidence[:, components], np.full((n, 1), null_evidence)], axis=1)
     first = table.argmax(axis=1)
-    lead = table[np.arange(n), first] - spare
-    # What scatters is the likelihood at the best poses; averaging over poses only takes from it.
-    gains = refined.gain()[:, components]
-    trust = temper(gains, np.where((first < w) & (lead > CLEAR_NATS), first, -1))
+    lead = table[np.arange(n), first] - null_evidence
+    # Scatter is that of the likelihood ratio at the best pose, without the mean over poses.
+    ratios = refined.log_likelihood_ratio()[:, components]
+    trust = temper(ratios, np.where((first < w) & (lead > CLEAR_NATS), first, -1))
     decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED)
-    trusted = tempered(table, trust, nothing=spare)
-    # What explains a particle no better than noise does is no name for it, however frequent.
-    trusted[:, :w] = np.where(table[:, :w] > spare, trusted[:, :w], -np.inf)
-    mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], leftover, decoys)
-    posterior = mixture.posterior  # wanted, the same in part, rivals, noise
+    trusted = tempered(table, trust, nothing=null_evidence)
+    # A structure that explains a particle no better than noise is excluded, however frequent it is.
+    trusted[:, :w] = np.where(table[:, :w] > null_evidence, trusted[:, :w], -np.inf)
+    mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], residual_ratio, decoys)
+    posterior = mixture.posterior  # (n, wanted + the same in part + rivals + noise)
     names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
     order = np.argsort(-posterior, axis=1, kind="stable")
     of_wanted = posterior[:, :w]

@@ -1,4 +1,4 @@
 """Networks, training on the source, adaptation to the target, and model files.
 
-Every adaptation method stands in a module of its own behind the interface of ``method.py``.
+Every adaptation method has a module of its own and the interface of ``method.py``.
 """

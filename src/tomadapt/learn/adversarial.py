@@ -1,9 +1,8 @@
-"""Stage 2, 3D-ADA: Algorithm 1 of Lin et al. 2019, and what guards it against collapse."""
+"""Stage 2, 3D-ADA: Algorithm 1 of Lin et al. 2019, followed by a check for collapse."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -52,20 +50,20 @@ class AdversarialOptions(BaseModel):
     discriminator_steps
         k of Algorithm 1: updates of D for one of F_t.
     learning_rate, discriminator_learning_rate
-        Adam's, of F_t and of D.
+        Learning rates of Adam, for F_t and for D.
     beta1
-        Adam's first moment decay, of both.
+        First moment decay of Adam, for both.
     weight_decay
-        L2 penalty in Adam, of both.
+        L2 penalty in Adam, for both.
     statistics
-        Of F_t's normalisation layers (the paper's network has none): ``target`` re-estimates them
-        on the target first and holds them; ``target_batch`` uses each target batch's own, and
-        running averages of them to predict; ``source`` holds the source's. F_s always keeps
-        the source's.
+        Normalisation statistics of F_t (the paper's network has no normalisation layers).
+        ``target`` re-estimates them on the target first and keeps them fixed; ``target_batch`` uses
+        those of each target batch for training and running averages of them for prediction;
+        ``source`` keeps the source's. F_s always keeps the source's.
     dropout
         Whether dropout is active in F_s and F_t during adaptation, as in the released code.
     seed
-        Of D's weights and of all draws.
+        Seed of D's weights and of all random draws.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,7 +89,7 @@ PAPER_RECIPE = AdversarialOptions(
 def discriminator_loss(D: nn.Module, source_features: Tensor, target_features: Tensor) -> Tensor:
     """Eq. 2: −E[log D(F_t(x_t))] − E[log(1 − D(F_s(x_s)))], D the probability of *target*.
 
-    In the two-output form log D is a log-softmax, so neither term overflows.
+    D has two outputs, whose log-softmax gives both logarithms without overflow.
     """
     of_source, of_target = D(source_features), D(target_features)
     return cross_entropy(of_source, _domain(SOURCE, of_source)) + cross_entropy(
@@ -100,7 +98,7 @@ def discriminator_loss(D: nn.Module, source_features: Tensor, target_features: T
 
 
 def feature_loss(D: nn.Module, target_features: Tensor) -> Tensor:
-    """Eq. 1: −E[log(1 − D(F_t(x_t)))], small where D takes target features for source."""
+    """Eq. 1: −E[log(1 − D(F_t(x_t)))], small when D takes target features for source features."""
     logits = D(target_features)
     return cross_entropy(logits, _domain(SOURCE, logits))
 
@@ -121,7 +119,9 @@ def algorithm_1(
 ) -> tuple[Model, list[dict[str, float]]]:
     """Algorithm 1 of Lin et al. 2019: train F_t against D, with F_s and C fixed.
 
-    Step 5 of the printed algorithm ascends L_D, which contradicts Eq. 2; here D descends it.
+    The numbers of the steps in the code are those of the paper. Step 5 is printed there as
+    *ascending* the gradient of L_D, but Eq. 2 is a minimum: here D descends it. An epoch takes
+    every target sample once for F_t, in a random order; source samples are drawn with replacement.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def algorithm_1(
         As for :func:`tomadapt.learn.source.train_source`.
     on_epoch
         Called with each epoch's record: ``discriminator_loss``, ``feature_loss``,
-        ``discriminator_accuracy`` (towards 0.5 when the domains cannot be told apart) and
+        ``discriminator_accuracy`` (close to 0.5 when D cannot distinguish the domains) and
         ``effective_classes`` of the target's predictions.
 
     Returns
@@ -145,127 +145,105 @@ def algorithm_1(
     Model
         F_t and C.
     list of dict
-        One record an epoch.
+        One record per epoch.
     """
-    # F_s is frozen: its features are computed once, and only dropout is drawn afresh.
+    # F_s is fixed, so its features are computed once. Only dropout is drawn anew for each batch.
     source_features = torch.from_numpy(predict(source_model, source, fabric=fabric).features)
 
     adapted = source_model.copy(method="ada")
-    F_t = adapted.extractor.to(fabric.device)
+    extractor = adapted.extractor.to(fabric.device)
     if options.statistics != "source":
-        re_estimate_statistics(F_t, target, fabric)
-    weights = np.random.SeedSequence(options.seed, spawn_key=(WEIGHTS_OF_D,))
-    torch.manual_seed(int(weights.generate_state(1)[0]))
-    D: nn.Module = discriminator(F_t.n_features)
-    adam: dict[str, Any] = {
-        "betas": (options.beta1, 0.999),
-        "weight_decay": options.weight_decay,
-    }
-    F_adam = torch.optim.Adam(F_t.parameters(), lr=options.learning_rate, **adam)
-    D_adam = torch.optim.Adam(D.parameters(), lr=options.discriminator_learning_rate, **adam)
-    F_wrapped, F_step = fabric.setup(F_t, F_adam)
-    D_wrapped, D_step = fabric.setup(D, D_adam)
-    players = _Players(F_wrapped, F_step, D_wrapped, D_step, F_t.dropout)
+        re_estimate_statistics(extractor, target, fabric)
+    domain_classifier = _new_discriminator(extractor.n_features, seed=options.seed)
+    adam: dict[str, Any] = {"betas": (options.beta1, 0.999), "weight_decay": options.weight_decay}
+    F_adam = torch.optim.Adam(extractor.parameters(), lr=options.learning_rate, **adam)
+    D_adam = torch.optim.Adam(
+        domain_classifier.parameters(), lr=options.discriminator_learning_rate, **adam
+    )
+    F_t, F_optimizer = fabric.setup(extractor, F_adam)
+    D, D_optimizer = fabric.setup(domain_classifier, D_adam)
 
-    parts: dict[str, Any] = {"F_t": F_t, "D": D, "F_adam": F_adam, "D_adam": D_adam}
+    parts: dict[str, Any] = {
+        "F_t": extractor, "D": domain_classifier, "F_adam": F_adam, "D_adam": D_adam
+    }  # fmt: skip
     history: list[dict[str, float]] = []
-    inputs = [source_model.fingerprint, source.fingerprint, target.fingerprint]
-    key = json.dumps([options.model_dump(), *inputs])
+    key = json.dumps(
+        [options.model_dump(), source_model.fingerprint, source.fingerprint, target.fingerprint]
+    )
     if saved := load_checkpoint(checkpoint, key=key):
         for name, part in parts.items():
             part.load_state_dict(saved[name])
         history = saved["history"]
+
     for epoch in range(len(history), options.epochs):
+        # Every epoch draws from its own seeds, so a resumed run draws the same.
         torch.manual_seed(dropout_seed(options.seed, epoch, fabric))
-        _set_mode(players.F_t, options)
+        F_t.train(options.dropout)  # predicting switched it to evaluation
+        for layer in norm_layers(F_t):
+            layer.train(options.statistics == "target_batch")
+        draws = (SOURCE_DRAWS, epoch, fabric.global_rank)
+        rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=draws))
         plans = [
             EpochPlan.draw(len(target), seed=options.seed, epoch=epoch, purpose=purpose)
             for purpose in range(1, options.discriminator_steps + 2)
-        ]
-        draws = (SOURCE_DRAWS, epoch, fabric.global_rank)
-        rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=draws))
+        ]  # k plans of minibatches for D, and one for F_t
         batches = zip(*(plan.batches(options.batch_size, fabric) for plan in plans), strict=True)
-        record = _one_epoch(players, source_features, target, batches, rng=rng, fabric=fabric)
+        record: dict[str, list[float]] = {
+            name: [] for name in ("discriminator_loss", "discriminator_accuracy", "feature_loss")
+        }
+        for *D_batches, F_batch in batches:  # step 1: for n training iterations
+            for indices in D_batches:  # step 2: for k steps
+                # Step 3: sample a minibatch of m samples from X_s.
+                drawn = source_features[rng.integers(0, len(source_features), len(indices))]
+                f_s = extractor.dropout(fabric.to_device(drawn))  # F_s(x_s), (m, features)
+                # Step 4: sample a minibatch of m samples from X_t.
+                with torch.no_grad():  # F_t is fixed
+                    f_t = F_t(to_network(target.read(indices), fabric))  # (m, features)
+                # Step 5: update D by descending the gradient of L_D.
+                L_D = discriminator_loss(D, f_s, f_t)
+                D_optimizer.zero_grad()
+                fabric.backward(L_D)
+                D_optimizer.step()
+                record["discriminator_loss"].append(float(L_D.detach()))
+                record["discriminator_accuracy"].append(_domain_accuracy(D, f_s, f_t))
+            # Step 6: sample a minibatch of m target samples from X_t.
+            f_t = F_t(to_network(target.read(F_batch), fabric))  # (m, features)
+            # Step 7: update F_t by descending the gradient of L_F, with D fixed. (D's optimiser
+            # takes no step here, and clears the gradients that L_F leaves in D before its next.)
+            L_F = feature_loss(D, f_t)
+            F_optimizer.zero_grad()
+            fabric.backward(L_F)
+            F_optimizer.step()
+            record["feature_loss"].append(float(L_F.detach()))
         labels = predict(adapted, target, fabric=fabric).labels
         used = effective_classes(labels, len(adapted.card.class_names))
         means = {name: float(np.mean(values)) for name, values in record.items()}
         history.append({"epoch": epoch + 1} | means | {"effective_classes": used})
-        state: dict[str, Any] = {"key": key, "history": history}
-        state |= {name: part.state_dict() for name, part in parts.items()}
-        save_checkpoint(checkpoint, state, fabric)
+        states = {name: part.state_dict() for name, part in parts.items()}
+        save_checkpoint(checkpoint, {"key": key, "history": history, **states}, fabric)
         on_epoch(history[-1])
-    F_t.eval()
-    return adapted, history
+    extractor.eval()
+    return adapted, history  # step 8, with C and without D, which has no further use
 
 
-@dataclass(frozen=True)
-class _Players:
-    """F_t and D with their optimisers, and the dropout that F_s shares with F_t's kind."""
-
-    F_t: nn.Module
-    F_step: Any
-    D: nn.Module
-    D_step: Any
-    dropout: nn.Module
-
-
-def _one_epoch(
-    players: _Players,
-    source_features: Tensor,
-    target: Subtomograms,
-    batches: Iterable[tuple[NDArray[np.int64], ...]],
-    *,
-    rng: np.random.Generator,
-    fabric: Fabric,
-) -> dict[str, list[float]]:
-    """Steps 2–7 of Algorithm 1 for each of the epoch's iterations.
-
-    ``batches`` gives k minibatches of target particles for D and then one for F_t.
-    """
-    F_t, D = players.F_t, players.D
-    record: dict[str, list[float]] = {}
-    for *D_batches, F_batch in batches:
-        for indices in D_batches:  # steps 2–5: update D, F_t fixed
-            drawn = source_features[rng.integers(0, len(source_features), len(indices))]
-            f_s = players.dropout(fabric.to_device(drawn))  # (m, features)
-            with torch.no_grad():
-                f_t = F_t(to_network(target.read(indices), fabric))  # (m, features)
-            L_D = discriminator_loss(D, f_s, f_t)
-            players.D_step.zero_grad()
-            fabric.backward(L_D)
-            players.D_step.step()
-            _note(record, discriminator_loss=L_D, discriminator_accuracy=_hits(D, f_s, f_t))
-        f_t = F_t(to_network(target.read(F_batch), fabric))
-        L_F = feature_loss(D, f_t)  # steps 6–7: update F_t, D fixed
-        players.F_step.zero_grad()
-        fabric.backward(L_F)
-        players.F_step.step()
-        _note(record, feature_loss=L_F)
-    return record
-
-
-def _set_mode(network: nn.Module, options: AdversarialOptions) -> None:
-    network.train(options.dropout)
-    for layer in norm_layers(network):
-        layer.train(options.statistics == "target_batch")
+def _new_discriminator(n_features: int, *, seed: int) -> nn.Module:
+    """D with random weights that depend on the seed alone."""
+    weights = np.random.SeedSequence(seed, spawn_key=(WEIGHTS_OF_D,))
+    torch.manual_seed(int(weights.generate_state(1)[0]))
+    return discriminator(n_features)
 
 
 @torch.no_grad()
-def _hits(D: nn.Module, f_s: Tensor, f_t: Tensor) -> Tensor:
-    """Fraction of a batch whose domain D names right."""
-    right_s = D(f_s).argmax(dim=1) == SOURCE
+def _domain_accuracy(D: nn.Module, f_s: Tensor, f_t: Tensor) -> float:
+    """Fraction of the features of both domains whose domain D predicts correctly."""
+    right_s = D(f_s).argmax(dim=1) == SOURCE  # (m,)
     right_t = D(f_t).argmax(dim=1) == TARGET
-    return torch.cat([right_s, right_t]).float().mean()
-
-
-def _note(record: dict[str, list[float]], **values: Tensor) -> None:
-    for name, value in values.items():
-        record.setdefault(name, []).append(float(value.detach()))
+    return float(torch.cat([right_s, right_t]).float().mean())
 
 
 @dataclass(frozen=True)
 class AdversarialAdaptation:
-    """3D-ADA behind the interface of every method, with a check that it did not collapse.
+    """3D-ADA with the interface of all methods, and a check whether it collapsed.
 
     Parameters
     ----------
@@ -276,8 +254,8 @@ class AdversarialAdaptation:
     fabric
         Device and processes; chosen automatically when None.
     fall_back
-        Give a safer model back after a collapse; otherwise what Algorithm 1 ended with, as where
-        the literal method is to be measured.
+        Whether a safer model is returned after a collapse. Without it the result of Algorithm 1 is
+        always returned, as needed to measure the method of the paper.
     """
 
     source_model: Model
@@ -294,9 +272,10 @@ class AdversarialAdaptation:
         checkpoint: Path | None = None,
         on_epoch: EpochReport = lambda _: None,
     ) -> Adaptation:
-        """Run Algorithm 1; where signs of collapse speak against its result, warn and fall back.
+        """Run Algorithm 1; warn and fall back when its result shows signs of collapse.
 
-        See :mod:`tomadapt.learn.guard` for the signs; they and the choice are in the model's card.
+        :mod:`tomadapt.learn.guard` defines the signs; they and the choice are recorded in the
+        model's card.
         """
         self.source_model.require_domains(source, target)
         fabric = self.fabric or make_fabric()
@@ -326,17 +305,18 @@ class AdversarialAdaptation:
         warning = (
             "adversarial training collapsed or failed: "
             + "; ".join(choice.objections["ada"])
-            + f"; the model that is returned is {_IN_WORDS[used]}"
+            + f"; the model that is returned is {_RETURNED[used]}"
         )
         training["adaptation_warning"] = warning
         returned = choice.model if self.fall_back else model
-        # The card names the method that was asked for; the warning says what it gave back.
+        # The card names the method that was asked for; the warning says which model was returned.
         card = {"method": model.card.method, "training": training}
         return Adaptation(returned.copy(**card), history, warning)
 
 
-_IN_WORDS = {
-    "ada": "its own all the same",
+_RETURNED = {
+    "ada": "the adversarially trained one, because falling back is switched off",
     "target_statistics": "the source model with re-estimated statistics",
-    "source_only": "the source model as it was, for re-estimated statistics fail too",
+    "source_only": "the source model as it was, because re-estimated statistics fail too",
 }
+"""What the warning says about the returned model."""

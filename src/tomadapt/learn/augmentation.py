@@ -1,4 +1,4 @@
-"""Augmentation that leaves the missing wedge where it is."""
+"""Augmentation by rotations and shifts that leave the missing wedge unchanged."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tomadapt.acquisition import Acquisition
 
 
 def wedge_is_symmetric(acquisition: Acquisition | None) -> bool:
-    """Whether the tilt range is the same on both sides (to 1°); False where it is unknown."""
+    """Whether the tilt range is symmetric about 0° (to 1°); False when it is unknown."""
     if acquisition is None:
         return False
     return abs(acquisition.tilt_angles_deg[0] + acquisition.tilt_angles_deg[-1]) <= 1.0
 
 
 def half_turns(acquisition: Acquisition | None) -> tuple[bool, bool]:
-    """Whether half-turns about y and about z give particles that could have been recorded.
+    """Whether half-turns about y and about z give particles that the acquisition could record.
 
-    One about y leaves every wedge as it is, but mirrors the direction of astigmatism; one about z
-    leaves astigmatism as it is, but swaps the ends of the tilt range. An acquisition that is
-    unknown is taken for stigmatic and lopsided.
+    A half-turn about y leaves every missing wedge unchanged, but mirrors the direction of
+    astigmatism. One about z leaves astigmatism unchanged, but swaps the ends of the tilt range. An
+    unknown acquisition is assumed to be without astigmatism and with an asymmetric tilt range.
     """
     stigmatic = acquisition is None or acquisition.astigmatism_um == 0
     return stigmatic, wedge_is_symmetric(acquisition)
@@ -37,16 +37,17 @@ def turn_and_shift(
     """Half-turns about the axes and whole-voxel shifts, exact and without interpolation.
 
     A half-turn about the tilt axis y maps the missing wedge onto itself for every tilt range;
-    those about x and z do when the range is symmetric. Mirrors are not used: they change the hand.
+    half-turns about x and z do so for a symmetric range. Mirror images are not used, because they
+    change the handedness.
 
     Parameters
     ----------
     volumes
         (b, d, d, d), [z, y, x].
     flips
-        (b, 2) bits: a half-turn about y, a half-turn about z.
+        (b, 2) bits: whether to turn about y, and whether to turn about z.
     shifts
-        (b, 3) voxels, (z, y, x); what leaves on one side enters on the other.
+        (b, 3) voxels, (z, y, x); the box is treated as periodic.
     turns
         Whether half-turns about y, and about z, are allowed; see :func:`half_turns`.
 

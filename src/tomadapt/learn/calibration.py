@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature fitted where the truth is nearly known."""
+"""Calibration of probabilities by temperature scaling, fitted to nearly certain soft labels."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-SEARCHED = (0.2, 10.0)
+TEMPERATURE_RANGE = (0.2, 10.0)
 PRIOR_SD = 0.25
-"""Standard deviation of the logarithm of the temperature before any particle was seen: ten
-particles alone would take it to either end of what is searched."""
-_SMALLEST = 1e-12
+"""Standard deviation of the prior of log temperature. Without a prior, a fit to ten particles would
+end at either limit of the searched range."""
+_MIN_PROBABILITY = 1e-12
+_BINS = 10
 
 
 def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     r"""Probabilities (n, classes) of logits divided by a temperature, :math:`\propto p^{1/T}`."""
-    log = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _SMALLEST)) / temperature
+    log = (
+        np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _MIN_PROBABILITY))
+        / temperature
+    )
     return normalised(log)
 
 
 def normalised(log: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities (n, classes) of logarithms that are known up to a constant in each row."""
+    """Probabilities (n, classes) from log-probabilities known up to a constant in each row."""
     p = np.exp(log - log.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True))
 
@@ -28,17 +32,17 @@ def normalised(log: NDArray[np.float64]) -> NDArray[np.float64]:
 def fitted_temperature(
     probabilities: NDArray[np.floating], soft_labels: NDArray[np.floating]
 ) -> float:
-    """The temperature at which probabilities are nearest to soft labels, by cross-entropy.
+    """The temperature that minimises the cross-entropy of probabilities and soft labels.
 
-    The most probable one after n particles: its logarithm is normal about 0 before, see
-    :data:`PRIOR_SD`.
+    A maximum a posteriori estimate: log temperature has a normal prior about 0 with the standard
+    deviation :data:`PRIOR_SD`.
 
     Parameters
     ----------
     probabilities
         (n, classes) of a classifier, for particles that it was not trained on.
     soft_labels
-        (n, classes) what they are.
+        (n, classes) probabilities that are taken for the truth.
 
     Notes
     -----
@@ -48,19 +52,19 @@ def fitted_temperature(
 
     def loss(log_temperature: float) -> float:
         p = tempered(probabilities, float(np.exp(log_temperature)))
-        entropy = -(labels * np.log(np.maximum(p, _SMALLEST))).sum()
+        entropy = -(labels * np.log(np.maximum(p, _MIN_PROBABILITY))).sum()
         return float(entropy + (log_temperature / PRIOR_SD) ** 2 / 2)
 
-    bounds = (np.log(SEARCHED[0]), np.log(SEARCHED[1]))
+    bounds = (np.log(TEMPERATURE_RANGE[0]), np.log(TEMPERATURE_RANGE[1]))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def cross_fitted(
     probabilities: NDArray[np.floating], soft_labels: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Probabilities of every second particle by the temperature that the others have.
+    """Two-fold cross-fitting: probabilities of each half at the temperature fitted to the other.
 
-    They say how well calibrated other particles are at the temperature of all of these.
+    They show how well calibrated unseen particles are at the temperature fitted to all of these.
 
     Parameters
     ----------
@@ -77,25 +81,21 @@ def cross_fitted(
     return found
 
 
-def calibration_error(
-    confidence: NDArray[np.floating], right: NDArray[np.bool_], *, bins: int = 10
-) -> float:
-    """Expected calibration error: mean distance of accuracy and confidence over bins.
+def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+    """Expected calibration error: mean distance of accuracy and confidence over ten bins.
 
     Parameters
     ----------
     confidence
-        (n,) of the labels, 0 to 1.
+        (n,) probability of each predicted label, 0 to 1.
     right
-        (n,) whether they are right.
-    bins
-        Of the confidence.
+        (n,) whether the label is right.
 
     Notes
     -----
     Guo et al. 2017, ICML, Eq. 3.
     """
-    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    place = np.minimum((np.asarray(confidence) * _BINS).astype(int), _BINS - 1)
     parts = [
         (place == b).mean() * abs(right[place == b].mean() - confidence[place == b].mean())
         for b in np.unique(place)

@@ -1,4 +1,4 @@
-"""Every adaptation method by the name that commands, records and tables use."""
+"""All adaptation methods by the names that commands, records and tables use."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ METHODS: dict[str, Callable[[Model, Any, Fabric | None], AdaptationMethod]] = {
     "sc_target_statistics": StructuralCorrespondence,
     "ada": AdversarialAdaptation,
     "most_consistent": MostConsistent,
-    # What Algorithm 1 ends with, collapsed or not: it is the literal recipe that is measured.
+    # The literal recipe is to be measured, so its result is kept even after a collapse.
     "ada_paper_recipe": lambda model, options, fabric: AdversarialAdaptation(
         model, options, fabric, fall_back=False
     ),
 }
-"""Name → maker from a source model, the method's options, and where to compute."""
+"""Name → function that makes the method from a source model, options and a fabric."""
 
 _OPTIONS: dict[str, MethodOptions] = {
     "ie": ImportanceOptions(),
@@ -51,13 +51,13 @@ _OPTIONS: dict[str, MethodOptions] = {
 
 
 def default_options(method: str, *, seed: int) -> MethodOptions | None:
-    """A method's own options with a seed; None where it has none to choose."""
+    """A method's default options with a seed; None for a method without options."""
     if method not in _OPTIONS:
         return None
     return with_seed(_OPTIONS[method], seed)
 
 
 def with_seed(options: MethodOptions, seed: int) -> MethodOptions:
-    """The same options with another seed, if the method draws anything at all."""
+    """The same options with another seed; unchanged for a method without random draws."""
     has_seed = "seed" in type(options).model_fields
     return options.model_copy(update={"seed": seed}) if has_seed else options

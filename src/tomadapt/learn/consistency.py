@@ -1,9 +1,10 @@
-"""Whether a model says the same of a particle seen in two ways: a sign that needs no labels.
+"""Consistency of a model's predictions under augmentation: a measure that needs no labels.
 
-A particle that is turned about the tilt axis, and moved a little, is the same particle. A model
-whose normalisation or features do not fit the target names it now this, now that; one that has
-collapsed names everything alike. Both have little mutual information between the two answers,
-however unequally frequent the classes are (Ji, Henriques & Vedaldi 2019, ICCV, section 3.1).
+A particle that is turned about the tilt axis and shifted a little is still the same particle. A
+model whose normalisation or features do not fit the target predicts different classes for both; a
+model that has collapsed predicts one class for all particles. In both cases the mutual information
+of the two predictions is low, whatever the class frequencies are (Ji, Henriques & Vedaldi 2019,
+ICCV, section 3.1).
 """
 
 from __future__ import annotations
@@ -19,34 +20,32 @@ from tomadapt.learn.augmentation import half_turns
 from tomadapt.learn.model import Model
 from tomadapt.learn.turned import turned_probabilities
 
-MOST_PARTICLES = 600
+MAX_PARTICLES = 600
 _TURNS = ((1, 0), (0, 1), (1, 1))
-_SMALLEST = 1e-12
+_MIN_PROBABILITY = 1e-12
 
 
-def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int = 0) -> float:
-    """Mutual information of what a model says of particles and of the same turned and moved.
+def consistency(model: Model, target: Subtomograms, *, fabric: Fabric) -> float:
+    """Mutual information of predictions for particles and for the same particles augmented.
 
     Parameters
     ----------
     model
-        To be judged.
+        The model.
     target
-        The particles; of many, some that are spread over all.
+        The particles; a subset spread over all of them is used when there are many.
     fabric
         Device and precision.
-    seed
-        Of the shifts.
 
     Returns
     -------
     float
-        In nats, 0 where nothing is told and at most the entropy of the predicted classes.
+        In nats, from 0 to the entropy of the predicted classes.
     """
-    rows = np.arange(0, len(target), math.ceil(len(target) / MOST_PARTICLES))
+    rows = np.arange(0, len(target), math.ceil(len(target) / MAX_PARTICLES))
     some = target.subset(rows)
     turns = half_turns(target.acquisition or model.card.acquisition)
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    rng = np.random.default_rng(0)
     still = np.zeros((len(rows), 2), dtype=np.int64), np.zeros((len(rows), 3), dtype=np.int64)
     first = turned_probabilities(model, some, *still, turns=turns, fabric=fabric)
     joint = np.zeros((first.shape[1], first.shape[1]))
@@ -60,15 +59,15 @@ def consistency(model: Model, target: Subtomograms, *, fabric: Fabric, seed: int
 
 
 def mutual_information(joint: NDArray[np.floating]) -> float:
-    """Of two classifications, in nats.
+    """Mutual information of two classifications, in nats.
 
     Parameters
     ----------
     joint
-        (c, c) how often each pair of classes comes together, on any scale; it is made symmetric.
+        (c, c) how often each pair of classes occurs together, on any scale; it is symmetrised.
     """
     p = np.asarray(joint + joint.T, dtype=np.float64)
     p /= p.sum()
     alone = p.sum(axis=1)
     expected = np.outer(alone, alone)
-    return float((p * np.log((p + _SMALLEST) / (expected + _SMALLEST))).sum())
+    return float((p * np.log((p + _MIN_PROBABILITY) / (expected + _MIN_PROBABILITY))).sum())

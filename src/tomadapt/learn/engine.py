@@ -1,4 +1,4 @@
-"""What training loops share: the device, batches drawn from a seed, and checkpoints."""
+"""Shared by all training loops: the device, batches drawn from a seed, and checkpoints."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.errors import InputError
 from tomadapt.runs.atomic import atomic_path
 
+_EVALUATION_BATCH = 64
+
 
 def make_fabric(device: str = "auto") -> Fabric:
     """Device, precision and processes: bf16 on a GPU, fp32 on a CPU.
 
-    One process unless ``torchrun`` started several (on one node or many); nothing is ever
-    launched from here, so that a command is never run twice by surprise.
+    One process unless ``torchrun`` started several, on one node or many. No process is started
+    from here, so that a command is never run twice by surprise.
 
     Parameters
     ----------
@@ -44,22 +46,23 @@ def make_fabric(device: str = "auto") -> Fabric:
 
 
 EPOCH, DROPOUT, SOURCE_DRAWS, WEIGHTS_OF_D = 2, 3, 4, 5
-"""What random numbers are keyed by beside the seed (1 is a split's): no two uses share any."""
+"""Keys that are combined with the seed, so that no two uses of random numbers share them. (1 is
+the key of a split.)"""
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """Everything random about one epoch, drawn at once for all particles.
+    """All random draws of one epoch, made at once for all particles.
 
-    So what happens to a particle does not depend on the batch it comes in, and an epoch can be
-    repeated after an interruption without any saved generator.
+    So the augmentation of a particle does not depend on its batch, and an epoch can be repeated
+    after an interruption without a saved generator.
 
     Attributes
     ----------
     order
         (n,) the order of the particles.
     noise_from
-        (n,) the particle whose noise each one is given, where noise is re-paired.
+        (n,) index of the particle whose noise each one gets, if noise is paired anew.
     uniform
         (n,) in [0, 1), from which an SNR is drawn.
     flips
@@ -76,7 +79,7 @@ class EpochPlan:
 
     @classmethod
     def draw(cls, n: int, *, seed: int, epoch: int, purpose: int = 0) -> EpochPlan:
-        """Draw the plan of an epoch; ``purpose`` separates plans that must not coincide."""
+        """Draw the plan of an epoch; another ``purpose`` gives other draws."""
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(EPOCH, epoch, purpose)))
         return cls(
             rng.permutation(n),
@@ -87,7 +90,7 @@ class EpochPlan:
         )
 
     def batches(self, size: int, fabric: Fabric) -> Iterator[NDArray[np.int64]]:
-        """Batches of this process's share; a last one too small for statistics is left out."""
+        """The batches of one process; a smaller last one is left out, unless it is the only one."""
         even = len(self.order) - len(self.order) % fabric.world_size  # all processes step together
         share = self.order[: max(even, 1)][fabric.global_rank :: fabric.world_size]
         full = max(1, len(share) // size) * size
@@ -108,17 +111,18 @@ def to_network(volumes: torch.Tensor, fabric: Fabric) -> torch.Tensor:
 
 
 def evaluation_batches(
-    data: Subtomograms | LabelledSubtomograms, fabric: Fabric, *, size: int = 64
+    data: Subtomograms | LabelledSubtomograms, fabric: Fabric
 ) -> Iterator[torch.Tensor]:
-    """All particles in order, ready for a network."""
-    for first in range(0, len(data), size):
-        yield to_network(data.read(range(first, min(first + size, len(data)))), fabric)
+    """All particles in order, as batches (b, 1, d, d, d) on the device."""
+    for first in range(0, len(data), _EVALUATION_BATCH):
+        rows = range(first, min(first + _EVALUATION_BATCH, len(data)))
+        yield to_network(data.read(rows), fabric)
 
 
 def save_checkpoint(path: Path | None, state: dict[str, Any], fabric: Fabric) -> None:
-    """Write a checkpoint atomically, from one process; nothing where ``path`` is None."""
+    """Write a checkpoint atomically, from one process; nothing when ``path`` is None."""
     if path is not None and fabric.global_rank == 0:
-        # Through memory: torch reports a full disk as a RuntimeError that says nothing.
+        # Through memory: torch reports a full disk as a RuntimeError without its reason.
         buffer = io.BytesIO()
         torch.save(state, buffer)
         with atomic_path(path) as temporary:
@@ -126,7 +130,7 @@ def save_checkpoint(path: Path | None, state: dict[str, Any], fabric: Fabric) ->
 
 
 def load_checkpoint(path: Path | None, *, key: str) -> dict[str, Any] | None:
-    """Read the checkpoint of the run that ``key`` names; None where there is none to go on from."""
+    """Read the checkpoint of the run with this key; None when there is none to continue from."""
     if path is None or not path.exists():
         return None
     try:
@@ -134,7 +138,7 @@ def load_checkpoint(path: Path | None, *, key: str) -> dict[str, Any] | None:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(
             f"the checkpoint {path} is damaged",
-            expected="what an interrupted run left",
+            expected="a checkpoint of an interrupted run",
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
             remedy="delete it to start that stage again",
         ) from error

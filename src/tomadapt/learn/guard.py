@@ -1,13 +1,14 @@
-"""Whether an adaptation may be used: signs of collapse that need no labels, and what else is used.
+"""Detection of collapse after adversarial training, without labels, and the choice of a fallback.
 
-Adversarial training may map all targets onto few classes, or classes onto one another, without any
-loss showing it. Each of the signs here catches one way in which that happens.
+Adversarial training may map all target particles onto few classes, or exchange classes, while both
+losses look normal. Each sign below detects one of these failures.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,24 +23,26 @@ from tomadapt.metrics import effective_classes, kappa, recall_per_class
 
 Candidate = Literal["ada", "target_statistics", "source_only"]
 
-FEWEST_CLASSES = 0.5
-"""Of the effective classes beyond one that the safer model predicts, at least this fraction."""
-LEAST_AGREEMENT = 0.1
-"""Cohen's kappa with the safer model: 0 is what two unrelated labellings reach."""
-LEAST_SOURCE_ACCURACY = 0.5
-"""Of the source model's accuracy above chance, at least this fraction must be left."""
-LEAST_TAKEN_FOR_SOURCE = 0.25
-"""Probability that D gives a target of being a source (geometric mean); 0.5 when it must guess."""
-MOST_CHANGED_IN_VAIN = 0.7
-"""Where D is not deceived that far, training went astray if kappa with the safer model is lower. A
-short adaptation that has hardly changed any label is merely unfinished."""
+MIN_EFFECTIVE_CLASS_RATIO = 0.5
+"""Least ratio of (effective classes − 1) to that of the safer model's predictions."""
+MIN_KAPPA = 0.1
+"""Least Cohen's kappa with the safer model's labels; unrelated labels have a kappa of 0."""
+MIN_SOURCE_ACCURACY_RATIO = 0.5
+"""Least ratio of the accuracy above chance on source particles to that of the source model."""
+MIN_SOURCE_PROBABILITY = 0.25
+"""D counts as fooled when it gives target particles at least this probability of being source
+particles (geometric mean). It is 0.5 when D can only guess."""
+MIN_KAPPA_IF_D_NOT_FOOLED = 0.7
+"""Least Cohen's kappa with the safer model's labels when D is not fooled. With a lower kappa many
+labels changed although the domains are still apart, so training went wrong. With a higher one the
+adaptation is merely unfinished."""
 
-SOURCE_SAMPLE = 1000
+MAX_SOURCE_PARTICLES = 1000
 
 
 @dataclass(frozen=True)
 class Signs:
-    """What speaks for and against a model, without a label of the target.
+    """Measures of a model from which a collapse is seen, without labels of the target.
 
     Attributes
     ----------
@@ -50,11 +53,12 @@ class Signs:
     agreement
         Cohen's kappa of its labels with those of the model with re-estimated statistics.
     source_accuracy
-        On source particles, through its weights with the source's normalisation statistics: the
-        mean over the classes, so that chance is the same where a source has them unequally often.
+        Mean over the classes of the accuracy on source particles, with normalisation statistics
+        re-estimated on them. As a mean over classes, it has the same chance level for a source
+        of unequal classes.
     taken_for_source
-        Geometric mean of the probability that D gives target particles of being source ones; None
-        for models that no D was trained against.
+        Geometric mean of the probability of being a source particle that D gives target particles;
+        None for models that were not trained against a D.
     """
 
     effective_classes: float
@@ -66,16 +70,16 @@ class Signs:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which model is used, and why the better-adapted ones are not.
+    """The model that is used, and the reasons against those that were rejected.
 
     Attributes
     ----------
     name, model
         The candidate that is used.
     signs
-        Of all candidates.
+        Measures of all candidates.
     objections
-        Against each candidate that was passed over.
+        Reasons against each rejected candidate.
     """
 
     name: Candidate
@@ -84,7 +88,7 @@ class Choice:
     objections: dict[Candidate, tuple[str, ...]]
 
     def record(self) -> dict[str, object]:
-        """The same as plain data, for model cards and reports."""
+        """The choice as plain data, for model cards and reports."""
         return {
             "chosen": self.name,
             "signs": {name: asdict(signs) for name, signs in self.signs.items()},
@@ -106,19 +110,19 @@ def choose(
     Parameters
     ----------
     source_model, adapted
-        Before and after adversarial training.
+        The models before and after adversarial training.
     source, target
-        The two domains; of the target no labels are used.
+        Particles of the two domains; no labels of the target are used.
     feature_loss
-        Eq. 1 in the last epoch, −log of what D gives targets of being source ones.
+        Eq. 1 in the last epoch: −log of the probability of being a source particle that D gives
+        target particles.
     fabric
         Device and precision.
 
     Returns
     -------
     Choice
-        The first of ``ada``, ``target_statistics``, ``source_only`` that nothing speaks against.
-
+        The first of ``ada``, ``target_statistics``, ``source_only`` without objections.
     """
     statistics = TargetStatistics(source_model, fabric).fit(source, target).model
     candidates: dict[Candidate, Model] = {
@@ -132,16 +136,10 @@ def choose(
         name: _signs(model, some, target, reference=reference, fabric=fabric)
         for name, model in candidates.items()
     }
-    signs["ada"] = Signs(
-        **(asdict(signs["ada"]) | {"taken_for_source": math.exp(-feature_loss)}),
-    )
+    signs["ada"] = replace(signs["ada"], taken_for_source=math.exp(-feature_loss))
     chance = 1 / len(source_model.card.class_names)
     objections: dict[Candidate, tuple[str, ...]] = {}
-    order: list[tuple[Candidate, Candidate]] = [
-        ("ada", "target_statistics"),
-        ("target_statistics", "source_only"),
-    ]
-    for name, safer in order:
+    for name, safer in itertools.pairwise(candidates):  # each with the next safer one
         against = _objections(signs[name], signs[safer], signs["source_only"], chance)
         if not against:
             return Choice(name, candidates[name], signs, objections)
@@ -150,8 +148,8 @@ def choose(
 
 
 def _sample(source: LabelledSubtomograms) -> LabelledSubtomograms:
-    """At most some hundreds of source particles, spread over the whole set."""
-    step = max(1, math.ceil(len(source) / SOURCE_SAMPLE))
+    """At most :data:`MAX_SOURCE_PARTICLES`, spread over the whole set."""
+    step = max(1, math.ceil(len(source) / MAX_SOURCE_PARTICLES))
     return source.subset(np.arange(0, len(source), step))
 
 
@@ -177,33 +175,36 @@ def _signs(
 
 
 def _mean_recall(model: Model, source: LabelledSubtomograms, fabric: Fabric) -> float:
-    """Accuracy with classes of equal weight: naming the most frequent one alone is chance."""
+    """Accuracy as a mean over classes: predicting one class only gives the chance level."""
     labels = predict(model, source, fabric=fabric).labels
     return float(np.nanmean(recall_per_class(labels, source.labels, len(source.class_names))))
 
 
 def _objections(signs: Signs, safer: Signs, before: Signs, chance: float) -> tuple[str, ...]:
-    """What speaks against a model, next to the safer one and the source model."""
+    """Reasons against a model, from comparison with the safer one and the source model."""
     against = []
-    if signs.effective_classes - 1 < FEWEST_CLASSES * (safer.effective_classes - 1):
+    if signs.effective_classes - 1 < MIN_EFFECTIVE_CLASS_RATIO * (safer.effective_classes - 1):
         against.append(
             f"its predictions use {signs.effective_classes:.1f} effective classes, "
             f"those of the safer model {safer.effective_classes:.1f}"
         )
-    # The statistics' own agreement with the source model may be as low in an honest gap.
-    if signs.taken_for_source is not None and signs.agreement < LEAST_AGREEMENT:
+    # Only for ADA: across a large domain gap, re-estimated statistics may rightly disagree as much
+    # with the source model.
+    if signs.taken_for_source is not None and signs.agreement < MIN_KAPPA:
         against.append(
             "its labels agree with those after re-estimated statistics hardly better than by "
             f"chance (kappa {signs.agreement:.2f})"
         )
-    kept = LEAST_SOURCE_ACCURACY * (before.source_accuracy - chance)
+    kept = MIN_SOURCE_ACCURACY_RATIO * (before.source_accuracy - chance)
     if signs.source_accuracy - chance < kept:
         against.append(
             f"it names {signs.source_accuracy:.0%} of source particles right, "
             f"the source model {before.source_accuracy:.0%}"
         )
-    apart = signs.taken_for_source is not None and signs.taken_for_source < LEAST_TAKEN_FOR_SOURCE
-    if apart and signs.agreement < MOST_CHANGED_IN_VAIN:
+    not_fooled = (
+        signs.taken_for_source is not None and signs.taken_for_source < MIN_SOURCE_PROBABILITY
+    )
+    if not_fooled and signs.agreement < MIN_KAPPA_IF_D_NOT_FOOLED:
         against.append(
             "many labels changed though the discriminator still tells its target features from "
             f"source features (taken for source with probability {signs.taken_for_source:.2f}, "

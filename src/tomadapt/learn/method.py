@@ -1,7 +1,7 @@
-"""The interface of every adaptation method, and the trivial one.
+"""The interface of all adaptation methods, and the method that does nothing.
 
-A method is made from a source model and its options; ``fit(source, target)`` returns an adapted
-model. The target has no labels by its type.
+A method is made from a source model and options; ``fit(source, target)`` returns an adapted model.
+The type of the target has no labels.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tomadapt.learn.source import EpochReport
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What a method gives back.
+    """The result of a method.
 
     Attributes
     ----------
     model
-        To predict the target with.
+        The model to predict the target with.
     history
-        One record an epoch, of label-free measures.
+        One record per epoch, of measures that need no labels.
     warning
-        Set when the method distrusts its own result; says why, and what it gave back instead, if
-        anything.
+        Set when the method found its own result unreliable: the reason, and which model was
+        returned instead, if any.
     """
 
     model: Model
@@ -44,7 +44,7 @@ def adapted_training(
     history: list[dict[str, float]],
     warning: str | None = None,
 ) -> dict[str, Any]:
-    """What the card of an adapted model says of its making, beside what the source model's says."""
+    """The card's ``training`` of an adapted model: that of the source model, and the adaptation."""
     return source_model.card.training | {
         "adaptation": dict(options),
         "adaptation_history": history,
@@ -59,7 +59,7 @@ class AdaptationMethod(Protocol):
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """The method's name in records."""
 
     def fit(
         self,
@@ -69,7 +69,7 @@ class AdaptationMethod(Protocol):
         checkpoint: Path | None = None,
         on_epoch: EpochReport = lambda _: None,
     ) -> Adaptation:
-        """Adapt; the source model given to the method is left as it was."""
+        """Adapt; the source model given to the method is not changed."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,6 @@ class SourceOnly:
         checkpoint: Path | None = None,
         on_epoch: EpochReport = lambda _: None,
     ) -> Adaptation:
-        """Give the source model back, after checking that the target fits it."""
+        """Return the source model, after checking that the target fits it."""
         self.source_model.require_matching(target, "the target")
         return Adaptation(self.source_model)

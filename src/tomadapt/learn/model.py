@@ -1,4 +1,4 @@
-"""Model files: weights as safetensors, and a card in JSON that says what the model expects."""
+"""Model files: weights as safetensors, with a JSON card that describes the model."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ FORMAT = "tomadapt-model-1"
 
 
 class ModelCard(BaseModel):
-    """What a model was made for.
+    """Description of a model: its classes, the particles it accepts, and its training.
 
     Parameters
     ----------
     class_names
         In the order of the classifier's outputs.
     box, voxel_size_A
-        What it accepts, in voxels and Å.
+        Of the particles that it accepts, in voxels and Å.
     network
         A key of ``EXTRACTORS``.
     acquisition
         Of the source it was trained on.
     method
-        ``source_only`` or the adaptation that made it.
+        ``source_only`` or the name of the adaptation.
     training
         Options and history, for provenance.
     contrast, normalisation
         Of the cubes it accepts.
     package_version
-        The tomadapt that wrote it.
+        The version of tomadapt that wrote it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,10 +71,10 @@ class ModelCard(BaseModel):
 
 
 def _require_weights(card: ModelCard, state: dict[str, torch.Tensor]) -> None:
-    """Raise ValueError where weights are no float32, or of another number of classes.
+    """Raise ValueError when weights are not float32, or for another number of classes.
 
-    Before the network is made: its size is what the card says. Other types would be converted
-    without a word.
+    This is checked before the network is made in the size that the card states. Torch would convert
+    other types silently.
     """
     for name, tensor in state.items():
         expected = torch.int64 if name.endswith("num_batches_tracked") else torch.float32
@@ -99,7 +99,7 @@ class Model:
         extractor = EXTRACTORS[card.network](card.box)
         head = classifier(extractor.n_features, len(card.class_names))
         extractor.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        extractor.eval()  # training loops switch it; whoever else calls it wants predictions
+        extractor.eval()  # training loops switch it to training mode themselves
         return cls(card, extractor, head)
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -112,14 +112,14 @@ class Model:
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Take weights as :meth:`state` gives them."""
+        """Load weights from a dictionary as :meth:`state` returns it."""
         for part, module in (("extractor", self.extractor), ("classifier", self.classifier)):
             prefix = f"{part}."
             own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             module.load_state_dict(own)
 
     def copy(self, **card_changes: Any) -> Model:
-        """A deep copy: no weight is shared with the original."""
+        """A deep copy that shares no weights; fields of its card may be changed."""
         twin = Model.new(self.card.model_copy(update=card_changes))
         twin.load_state(self.state())
         return twin
@@ -133,7 +133,7 @@ class Model:
             When the file cannot be written.
         """
         with atomic_path(path) as temporary:
-            # Through bytes, so that the file has the user's own permissions and not 0600.
+            # Through bytes: safetensors would create a file with the permissions 0600.
             card = {"tomadapt": self.card.model_dump_json()}
             temporary.write_bytes(serialise(self.state(), card))
 
@@ -206,12 +206,12 @@ class Model:
         return digest.hexdigest()
 
     def require_classes(self, class_names: tuple[str, ...], what: str) -> None:
-        """Refuse data whose classes are others, or in another order.
+        """Raise when data have other classes than the model, or in another order.
 
         Raises
         ------
         MismatchError
-            Naming both sides.
+            With the classes of both.
         """
         if tuple(class_names) != self.card.class_names:
             raise MismatchError(
@@ -222,7 +222,7 @@ class Model:
             )
 
     def require_domains(self, source: LabelledSubtomograms, target: Subtomograms) -> None:
-        """Refuse a source or a target that this source model cannot be adapted between.
+        """Raise when a source or a target does not fit this source model.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class Model:
         self.require_matching(target, "the target")
 
     def require_matching(self, data: Subtomograms, what: str) -> None:
-        """Refuse data that the model was not made for.
+        """Raise when data have another box or voxel size than the model.
 
         Raises
         ------

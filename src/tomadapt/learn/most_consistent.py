@@ -1,8 +1,8 @@
-"""For targets whose structures are not known: adapt in several ways, use the most consistent.
+"""Adaptation in two ways, of which the more consistent model is used; no labels are needed.
 
-Statistics are blended as far as the target bears it; 3D-ADA starts from a source whose classes are
-as frequent as the blended model finds them in the target, or it would move particles between
-classes until they were. Which of them is used is decided without labels.
+The first is partial re-estimation of normalisation statistics. The second is 3D-ADA from a source
+whose class frequencies are those that the first model finds in the target. (With other frequencies,
+3D-ADA would move particles between classes until they matched.)
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from tomadapt.learn.statistics import PartialStatistics
 def as_in_target(
     source: LabelledSubtomograms, model: Model, target: Subtomograms, fabric: Fabric
 ) -> tuple[LabelledSubtomograms, NDArray[np.float64]]:
-    """A source whose classes are as frequent as a model finds them in the target.
+    """A source with the class frequencies that a model finds in the target.
 
     Parameters
     ----------
     source
-        With equally frequent classes.
+        Particles with equally frequent classes.
     model
-        That suits the target so far.
+        A model whose predictions of the target are used.
     target
-        No labels are used.
+        Particles of the target, without labels.
     fabric
         Device and precision.
 
     Returns
     -------
     source
-        Particles of each class as often as in the target.
+        A subset with these class frequencies.
     proportions
-        (classes,) as estimated.
+        (classes,) the estimated frequencies.
     """
     found = estimate_proportions(predict(model, target, fabric=fabric).probabilities)
     return with_proportions(source, found), found
@@ -55,14 +55,14 @@ def as_in_target(
 
 @dataclass(frozen=True)
 class MostConsistent:
-    """Partial statistics, or 3D-ADA where its answers are more consistent.
+    """Partial statistics, or 3D-ADA when its predictions are more consistent.
 
     Attributes
     ----------
     source_model
-        Left as it is.
+        F_s and C; neither is changed.
     options
-        Of 3D-ADA.
+        Options of 3D-ADA.
     fabric
         Device and precision.
     """
@@ -80,12 +80,12 @@ class MostConsistent:
         checkpoint: Path | None = None,
         on_epoch: EpochReport = lambda _: None,
     ) -> Adaptation:
-        """Adapt, compare, and choose; the card says how consistent each is."""
+        """Adapt in both ways and choose; the card records how consistent each model is."""
         fabric = self.fabric or make_fabric()
         partial = PartialStatistics(self.source_model, fabric).fit(source, target).model
-        alike, _ = as_in_target(source, partial, target, fabric)
+        matched, _ = as_in_target(source, partial, target, fabric)
         adversarial = AdversarialAdaptation(self.source_model, self.options, fabric)
-        adapted = adversarial.fit(alike, target, checkpoint=checkpoint, on_epoch=on_epoch)
+        adapted = adversarial.fit(matched, target, checkpoint=checkpoint, on_epoch=on_epoch)
         models = {"partial_statistics": partial, "ada": adapted.model}
         signs = {name: consistency(m, target, fabric=fabric) for name, m in models.items()}
         best = max(models, key=lambda name: signs[name])

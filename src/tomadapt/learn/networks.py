@@ -24,8 +24,8 @@ class PaperExtractor(nn.Module):
     here the second is used.
 
     Boxes below 40 would shrink to nothing (the paper does not say how its 36³ and 28³ sets were
-    fed): they are zero-padded to 40 about their centre, zero being the mean of a standardised
-    subtomogram. Above 40 the last pooling takes in what is left.
+    fed). They are zero-padded to 40 about their centre; zero is the mean of a standardised
+    subtomogram. For boxes above 40 the last pooling is a maximum over all remaining voxels.
     """
 
     n_features = 500
@@ -92,8 +92,8 @@ class ResidualBlock(nn.Module):
 class ResidualExtractor(nn.Module):
     """The default: a strided 5³ stem, three stages of residual blocks, mean over space.
 
-    Batch normalisation throughout; which statistics are used in which domain is decided by the
-    adaptation method (see ``docs/methods.md``).
+    With batch normalisation after every convolution. The adaptation method decides which
+    statistics are used in which domain (see ``docs/methods.md``).
     """
 
     n_features = 128
@@ -119,7 +119,7 @@ class ResidualExtractor(nn.Module):
 
 
 Extractor = PaperExtractor | ResidualExtractor
-"""Both end in ``dropout``, so that features without it can be kept and dropout drawn afresh."""
+"""Both end in ``dropout``, so that features can be stored without it and it can be drawn anew."""
 
 EXTRACTORS: dict[str, Callable[[int], Extractor]] = {
     "default": ResidualExtractor,
@@ -128,7 +128,7 @@ EXTRACTORS: dict[str, Callable[[int], Extractor]] = {
 
 
 def classifier(n_features: int, n_classes: int) -> nn.Linear:
-    """C: one fully connected layer; the softmax belongs to the loss."""
+    """C: one fully connected layer that gives logits; the softmax is part of the loss."""
     layer = nn.Linear(n_features, n_classes)
     lecun_normal(layer)
     return layer

@@ -1,4 +1,4 @@
-"""C(F(x)) for every particle, in order."""
+"""Predictions C(F(x)) of particles, and their files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from tomadapt.learn.engine import evaluation_batches, make_fabric
 from tomadapt.learn.model import Model
 from tomadapt.runs.atomic import atomic_path
 
-FEWEST, ONE_SIDED = 20, 0.95
-"""Of so many particles, at least, so large a part of one class is worth a warning."""
+MIN_PARTICLES_FOR_WARNING, ONE_SIDED_RATIO = 20, 0.95
+"""A warning is given when at least so many particles are predicted, and more than this fraction of
+them as one class."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of some particles.
+    """Predictions of a model for some particles.
 
     Attributes
     ----------
@@ -36,9 +37,9 @@ class Prediction:
     features
         (n, f) float32: F(x).
     names
-        File names of the particles, where each has its own.
+        File names of the particles; empty unless each has a file of its own.
     cubes
-        A digest of all cubes of the source that they are from; empty where there is none.
+        A digest of all cubes that they were read from; empty when there is none.
     """
 
     class_names: tuple[str, ...]
@@ -59,10 +60,12 @@ class Prediction:
 
     @property
     def one_sided(self) -> str | None:
-        """What to say where nearly all particles are called one class; None elsewhere."""
+        """A warning when nearly all particles are predicted as one class; else None."""
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         best = int(counts.argmax())
-        if len(self.labels) < FEWEST or counts[best] <= ONE_SIDED * len(self.labels):
+        if len(self.labels) < MIN_PARTICLES_FOR_WARNING or counts[best] <= ONE_SIDED_RATIO * len(
+            self.labels
+        ):
             return None
         return (
             f"{counts[best]} of {len(self.labels)} particles are called {self.class_names[best]}, "
@@ -98,10 +101,10 @@ class Prediction:
             np.savez(temporary, **arrays)
 
     def write_csv(self, path: Path) -> None:
-        """One row a particle, in order: index, label, probability, one column a class.
+        """Write one row per particle: index, label, probability, and a column for each class.
 
-        A column ``cubes_digest`` says of which cubes the labels are; a last column ``file``
-        names the files of particles that came from files of their own.
+        A column ``cubes_digest`` identifies the cubes that the labels belong to. A last column
+        ``file`` names the particles' files, when each has its own.
         """
         with (
             atomic_path(path) as temporary,
@@ -117,7 +120,7 @@ class Prediction:
 
 
 def require_prediction_file(path: Path) -> None:
-    """Refuse a file name that says neither ``.csv`` nor ``.npz``."""
+    """Raise ConfigError when a file's extension is neither ``.csv`` nor ``.npz``."""
     if path.suffix not in (".csv", ".npz"):
         raise ConfigError(
             f"cannot tell the format of {path}",
@@ -144,7 +147,7 @@ def predict(model: Model, data: Subtomograms, *, fabric: Fabric | None = None) -
     MismatchError
         When the data do not fit the model.
     InputError
-        When the model's weights are damaged: it gives no numbers.
+        When the model's weights are damaged and its outputs are not finite.
     """
     model.require_matching(data, "the target")
     fabric = fabric or make_fabric()

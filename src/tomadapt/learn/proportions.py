@@ -1,8 +1,8 @@
-"""How frequent each class is in the target, without its labels; and a source that is alike.
+"""Class frequencies of a target without labels, and sources with the same class frequencies.
 
-Adversarial training matches whole domains. Where classes are not as frequent in the target as in
-the source it moves particles from one class to another until they are, most visibly into the class
-NULL, of which a list of picks has few and a balanced source many.
+Adversarial training matches whole domains. When class frequencies differ between the domains, it
+moves target particles between classes until they match. This is most visible for the class NULL,
+which is rare in a list of picks and frequent in a balanced source.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from tomadapt.data.subtomograms import LabelledSubtomograms
 
-LEAST_PROPORTION = 0.01
+MIN_PROPORTION = 0.01
+MIN_PER_CLASS = 8
+"""Particles of each class that are kept whatever its proportion, if there are so many."""
 
 _ROUNDS = 200
-_SETTLED = 1e-6
+_TOLERANCE = 1e-6
 
 
 def estimate_proportions(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -24,7 +26,7 @@ def estimate_proportions(probabilities: NDArray[np.floating]) -> NDArray[np.floa
     Parameters
     ----------
     probabilities
-        (n, classes) what a classifier trained on equally frequent classes gives each particle.
+        (n, classes) of a classifier that was trained on equally frequent classes.
 
     Returns
     -------
@@ -41,9 +43,9 @@ def estimate_proportions(probabilities: NDArray[np.floating]) -> NDArray[np.floa
         weighted = p * proportions
         weighted /= np.maximum(weighted.sum(axis=1, keepdims=True), np.finfo(float).tiny)
         updated = weighted.mean(axis=0)
-        settled = np.abs(updated - proportions).max() < _SETTLED
+        converged = np.abs(updated - proportions).max() < _TOLERANCE
         proportions = updated
-        if settled:
+        if converged:
             break
     return np.asarray(proportions / proportions.sum())
 
@@ -51,46 +53,44 @@ def estimate_proportions(probabilities: NDArray[np.floating]) -> NDArray[np.floa
 def corrected(
     probabilities: NDArray[np.floating], proportions: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """Probabilities of a classifier of equally frequent classes, where they are not.
+    """Correct a classifier trained on equally frequent classes for other class proportions.
 
     Parameters
     ----------
     probabilities
         (n, classes) see :func:`estimate_proportions`.
     proportions
-        (classes,); a class counts as at least :data:`LEAST_PROPORTION`, so that a rare one is not
-        ruled out by an estimate.
+        (classes,); smaller ones are raised to :data:`MIN_PROPORTION`, so that an estimate of zero
+        does not exclude a class.
 
     Notes
     -----
     Saerens et al. 2002, Eq. 2.4.
     """
-    weights = np.maximum(np.asarray(proportions, dtype=np.float64), LEAST_PROPORTION)
+    weights = np.maximum(np.asarray(proportions, dtype=np.float64), MIN_PROPORTION)
     weighted = np.asarray(probabilities, dtype=np.float64) * weights
     total = np.maximum(weighted.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     return np.asarray(weighted / total, dtype=np.float32)
 
 
 def with_proportions(
-    data: LabelledSubtomograms, proportions: NDArray[np.floating], *, fewest: int = 8
+    data: LabelledSubtomograms, proportions: NDArray[np.floating]
 ) -> LabelledSubtomograms:
-    """The particles with some left out so that classes are as frequent as stated.
+    """The largest subset of particles in which classes have given proportions.
 
     Parameters
     ----------
     data
         Labelled particles.
     proportions
-        (classes,) wanted.
-    fewest
-        Of each class so many stay whatever its proportion, where there are so many.
+        (classes,); at least :data:`MIN_PER_CLASS` particles of each class are kept.
     """
     available = np.bincount(data.labels, minlength=len(data.class_names))
     wanted = np.maximum(np.asarray(proportions, dtype=np.float64), 1e-9)
     counts = np.round((available / wanted).min() * wanted).astype(int)
-    counts = np.clip(counts, np.minimum(fewest, available), available)
+    counts = np.clip(counts, np.minimum(MIN_PER_CLASS, available), available)
     rows = [
-        # Spread over the class, which may hold several acquisitions one after another.
+        # Evenly spaced in the class, which may hold several acquisitions one after another.
         np.flatnonzero(data.labels == label)[np.arange(n) * available[label] // max(n, 1)]
         for label, n in enumerate(counts)
     ]

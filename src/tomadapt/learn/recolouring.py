@@ -1,9 +1,9 @@
 """Give a source's noise the power spectrum of a target, before a model is trained on it.
 
-Detectors, ice, neighbours and reconstruction programs colour the noise, which is most of a
-subtomogram; simulated noise knows only the optics. A network takes the colour for what matters. The
-signal stays as it was simulated: filtering the target instead would take from its particles what a
-model expects of them.
+Most of a subtomogram's power is noise. Detectors, ice, neighbours and reconstruction programs shape
+its spectrum, while simulated noise is shaped by the optics alone. A network would learn from this
+difference. The signal stays as it was simulated. (Filtering the target instead would also change
+the signal of its particles.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, MixableSou
 from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.fsc import shell_numbers
 
-_PARTICLES = 400
+_SAMPLED_PARTICLES = 400
+"""About how many particles the power is measured on, spread over all of them."""
 _BATCH = 32
 
 
@@ -33,9 +34,9 @@ class RecolouredVolumes:
     inner
         The source.
     amplitudes
-        (d, d, d // 2 + 1) float32, unshifted; it leaves the noise's variance what it was.
+        (d, d, d // 2 + 1) float32, unshifted; the filter keeps the noise's variance.
     snr
-        At which :meth:`read` mixes.
+        The SNR at which :meth:`read` mixes signal and noise.
     """
 
     inner: MixableSource
@@ -87,18 +88,18 @@ def recoloured(
     Parameters
     ----------
     source
-        Simulated, with signal and noise apart.
+        Simulated particles, whose signal and noise are kept apart.
     target
-        Particles of the same box. Their power is taken for that of noise, which it mostly is.
+        Particles of the same box. Their whole power is taken for noise, since most of it is.
     snr
-        At which the source is read where no other is asked for.
+        SNR at which the source is read by default.
 
     Returns
     -------
     source
         The same particles and labels.
     amplitudes
-        (d // 2 + 1,) what the noise is multiplied by in each shell.
+        (d // 2 + 1,) factor of the noise in each shell.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def recoloured(
     amplitudes = np.sqrt(wanted / np.maximum(found, np.finfo(float).tiny))
     amplitudes[0] = amplitudes[1]  # cubes have mean 0
     shell = shell_numbers(source.box, half=True)
-    # In the corners beyond Nyquist there is no power of either.
+    # Shells beyond Nyquist hold no power in either; they get the factor of the last shell.
     whole = amplitudes[np.minimum(shell, len(amplitudes) - 1)]
     voxels = np.bincount(np.minimum(shell, len(found) - 1).ravel(), _twice(source.box).ravel())
     scale = np.sqrt((voxels * found).sum() / (voxels * found * amplitudes**2).sum())
@@ -137,7 +138,7 @@ def recoloured(
 
 
 def own_snr(data: Subtomograms) -> float:
-    """The SNR at which particles are read; 1 of a source that does not say it."""
+    """The SNR at which particles are read; 1 for a source without a stated SNR."""
     return float(getattr(data.source, "snr", 1.0))
 
 
@@ -151,6 +152,7 @@ def _twice(d: int) -> NDArray[np.float64]:
 
 
 def _shell_means(cubes: torch.Tensor) -> NDArray[np.float64]:
+    """(d // 2 + 1,) mean power in shells of cubes (b, d, d, d)."""
     d = cubes.shape[-1]
     shell, weight = shell_numbers(d, half=True), _twice(d)
     power = torch.fft.rfftn(cubes, dim=(1, 2, 3)).abs().square().mean(dim=0).numpy()
@@ -160,7 +162,7 @@ def _shell_means(cubes: torch.Tensor) -> NDArray[np.float64]:
 
 
 def _some(count: int) -> list[NDArray[np.int64]]:
-    rows = np.arange(0, count, max(1, count // _PARTICLES))
+    rows = np.arange(0, count, max(1, count // _SAMPLED_PARTICLES))
     return np.array_split(rows, -(-len(rows) // _BATCH))
 
 

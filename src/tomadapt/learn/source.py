@@ -43,19 +43,19 @@ class SourceTraining(BaseModel):
     network
         ``default`` or ``paper``.
     epochs, batch_size, learning_rate, weight_decay
-        Of Adam (decoupled decay).
+        Of AdamW.
     schedule
         ``cosine`` (to zero at the end) or ``constant``.
     snr_range
         Draw each sample's SNR log-uniformly from this range; the set's own SNR when None.
     repair_noise
-        Give each sample the noise of another particle, drawn anew every epoch.
+        Whether each sample gets the noise of another particle, drawn anew every epoch.
     augment
-        Half-turns that keep the wedge, and shifts of up to two voxels.
+        Whether particles get random half-turns that keep the wedge, and shifts of up to two voxels.
     validation_fraction
-        Of each class, held out of training; its accuracy is recorded every epoch.
+        Fraction of each class that is held out of training; its accuracy is recorded every epoch.
     seed
-        Of the initial weights, the split, and all draws.
+        Seed of the initial weights, the split and all random draws.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,14 +90,14 @@ PAPER_TRAINING = SourceTraining(
 
 
 SNR_FACTOR = 4.0
-"""By how much a target's SNR may be off that of the source it is trained for."""
+"""The SNR of a target may differ by up to this factor from the source's."""
 
 
 def with_snr_range(options: SourceTraining, data: LabelledSubtomograms) -> SourceTraining:
-    """The options with a range of SNRs, a quarter of the set's own to four times it.
+    """The options with a range of SNRs, from a quarter of the set's own SNR to four times it.
 
-    A target's SNR is hardly ever known. Options that have a range keep it, the paper's network is
-    trained as in the paper, and data whose signal and noise were never apart stay as they are.
+    A target's SNR is rarely known. Nothing is changed when the options have a range already, for
+    the paper's network, and for data whose signal and noise are not kept apart.
     """
     own = getattr(data.source, "snr", None)
     if options.snr_range is not None or options.network == "paper" or own is None:
@@ -106,9 +106,9 @@ def with_snr_range(options: SourceTraining, data: LabelledSubtomograms) -> Sourc
 
 
 def snr_sentence(options: SourceTraining, data: LabelledSubtomograms) -> str:
-    """At which SNRs a source model is trained, in both definitions where both are known.
+    """A sentence on the SNRs in training, after the CTF and, if known, before it.
 
-    Empty for data of an unknown SNR.
+    Empty for data of unknown SNR.
     """
     own: float | None = getattr(data.source, "snr", None)
     if options.snr_range is not None:
@@ -118,14 +118,14 @@ def snr_sentence(options: SourceTraining, data: LabelledSubtomograms) -> str:
     else:
         return ""
 
-    def told(factor: float) -> str:
+    def snrs(factor: float) -> str:
         ends = f"{low * factor:.3g} and {high * factor:.3g}"
         return ends if low < high else f"{low * factor:.3g}"
 
     text = "SNRs are drawn between" if low < high else "The SNR is"
-    text = f"{text} {told(1)} after the CTF"
+    text = f"{text} {snrs(1)} after the CTF"
     ratio: float | None = getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
-    return text if ratio is None else f"{text}, {told(ratio)} before it"
+    return text if ratio is None else f"{text}, {snrs(ratio)} before it"
 
 
 def train_source(
@@ -147,8 +147,8 @@ def train_source(
     fabric
         Device and processes; chosen automatically when None.
     checkpoint
-        Where to keep the state after each epoch. If it holds that of the same training, training
-        goes on from there and, on a CPU, ends with the same bits as if it had not stopped.
+        File in which the state is kept after each epoch. When it holds the state of the same
+        training, that is continued. On a CPU the result has the same bits as without interruption.
     on_epoch
         Called with each epoch's record (``loss``, ``accuracy``, ``validation_accuracy``).
 
@@ -157,13 +157,13 @@ def train_source(
     Model
         F_s and C after the last epoch.
     list of dict
-        One record an epoch.
+        One record per epoch.
 
     Raises
     ------
     ConfigError
-        When ``snr_range`` or ``repair_noise`` need signal and noise apart and the data are mixed,
-        or a class has fewer than two particles.
+        When ``snr_range`` or ``repair_noise`` are asked for but the data do not keep signal and
+        noise apart, or when a class has fewer than two particles.
     """
     counts = np.bincount(data.labels, minlength=len(data.class_names))
     if counts.min() < 2:
@@ -257,7 +257,7 @@ def _read(
     plan: EpochPlan,
     options: SourceTraining,
 ) -> torch.Tensor:
-    """A batch at the SNRs and with the noise that the options ask for."""
+    """A batch (b, d, d, d) with the SNRs and the noise that the options ask for."""
     if options.snr_range is None and not options.repair_noise:
         return data.read(indices)
     if options.snr_range is None:

@@ -1,10 +1,11 @@
 """Normalisation statistics re-estimated on the target (AdaBN, Li et al. 2016): no training.
 
-Batch normalisation carries means and variances of the source into the target, where they are
-wrong. A network without such layers is left as it is.
+Batch normalisation uses means and variances of the source, which do not fit the target. A network
+without such layers is left unchanged.
 
-Statistics hold the proportions of classes too. Where those of the target are far from the source's
-(mostly noise, say), its whole statistics destroy a model, and a mean of both does not.
+Statistics depend on class frequencies as well. When those of the target differ much from the
+source's (mostly noise, for example), the target's statistics make a model useless. A weighted mean
+of both domains' statistics can be used instead.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def norm_layers(network: nn.Module) -> list[Norm]:
 def re_estimate_statistics(network: nn.Module, target: Subtomograms, fabric: Fabric) -> None:
     """Replace a network's running means and variances by averages over the target, in place.
 
-    The particles are taken in a fixed random order and in parts of equal size, so that the result
-    depends neither on how the target is sorted nor on what a last, smaller batch happens to hold.
+    The particles are taken in a fixed random order and in parts of nearly equal size, so that the
+    result does not depend on how the target is sorted or on a small last batch.
     """
     layers = norm_layers(network)
     if not layers:
@@ -66,7 +67,7 @@ Statistics = Literal["source", "target"]
 def with_statistics(
     model: Model, statistics: Statistics, target: Subtomograms, fabric: Fabric
 ) -> Model:
-    """A copy of a model that has its own statistics, or those of the target."""
+    """A copy of a model with its own statistics, or with those of the target."""
     copy = model.copy()
     copy.extractor.to(fabric.device)
     if statistics == "target":
@@ -99,21 +100,25 @@ class TargetStatistics:
         return Adaptation(model.copy(method=self.name, training=training))
 
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of the target's statistics that are tried."""
+TARGET_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weights of the target's statistics that are tried."""
 
 
 def blended(model: Model, target: Model, share: float) -> Model:
-    """A model with the mean of two models' statistics (Schneider et al. 2020, NeurIPS 33, Eq. 2).
+    """A model with a weighted mean of two models' statistics.
 
     Parameters
     ----------
     model
-        With the source's statistics; all else is taken from it.
+        The model with the source's statistics; its weights are used.
     target
-        The same with the target's.
+        The same model with the target's statistics.
     share
-        Of the target's, 0 to 1.
+        Weight of the target's statistics, 0 to 1.
+
+    Notes
+    -----
+    Schneider et al. 2020, NeurIPS 33, Eq. 2.
     """
     copy = model.copy()
     pairs = zip(norm_layers(copy.extractor), norm_layers(target.extractor), strict=True)
@@ -127,10 +132,10 @@ def blended(model: Model, target: Model, share: float) -> Model:
 
 @dataclass(frozen=True)
 class PartialStatistics:
-    """The source model with a mean of the source's and the target's statistics.
+    """The source model with a weighted mean of the source's and the target's statistics.
 
-    Of several shares the one is taken with which the model is most consistent on the target, see
-    :func:`~tomadapt.learn.consistency.consistency`; no label is used.
+    Of several weights, the one is used with which the model is most consistent on the target, see
+    :func:`~tomadapt.learn.consistency.consistency`; no labels are needed.
     """
 
     source_model: Model
@@ -145,13 +150,13 @@ class PartialStatistics:
         checkpoint: Path | None = None,
         on_epoch: EpochReport = lambda _: None,
     ) -> Adaptation:
-        """Try every share; its consistency is in the model's card."""
+        """Try every weight; the card records the consistency of each."""
         self.source_model.require_matching(target, "the target")
         fabric = self.fabric or make_fabric()
         whole = with_statistics(self.source_model, "target", target, fabric)
-        tried = {share: blended(self.source_model, whole, share) for share in SHARES}
+        tried = {share: blended(self.source_model, whole, share) for share in TARGET_SHARES}
         signs = {share: consistency(m, target, fabric=fabric) for share, m in tried.items()}
-        best = max(SHARES, key=lambda share: signs[share])
+        best = max(TARGET_SHARES, key=lambda share: signs[share])
         options = {"share": best, "consistency": {f"{k:g}": round(v, 4) for k, v in signs.items()}}
         training = adapted_training(self.source_model, target, options=options, history=[])
         return Adaptation(tried[best].copy(method=self.name, training=training))

@@ -1,9 +1,9 @@
-"""A network that learns from the judge, on the target's own cubes.
+"""A student network, trained on cubes of the target that the judge labelled (distillation).
 
-Likelihood labels particles well and slowly. A network that is trained on the particles that it
-labelled, beside simulated ones, labels the others a thousand times faster (distillation: Hinton,
-Vinyals & Dean 2015, arXiv:1503.02531). Nothing is adapted: the target's own cubes teach what its
-noise looks like, the simulated ones what the structures look like in all their poses.
+Labels by likelihood are accurate but slow. The student is trained on particles that were labelled
+so, and on simulated ones; it labels the other particles a thousand times faster (Hinton, Vinyals &
+Dean 2015, arXiv:1503.02531). No domain adaptation is needed: it learns the target's noise from the
+target's own cubes, and the structures in all poses from the simulated ones.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from tomadapt.learn.engine import (
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.source import EpochReport
 
-PASSES = 2
-"""Over the judged particles in an epoch, where their share of a batch is not stated."""
+JUDGED_PASSES = 2
+"""Passes over the judged particles in an epoch, unless their share of a batch is stated."""
 JUDGED, SIMULATED = 0, 1
-"""Purposes of the two plans of an epoch."""
+"""Keys of the random draws for judged and for simulated particles."""
 
 
 @dataclass(frozen=True, eq=False)
 class SoftLabelled:
-    """Particles with the probability of each class, by a judge that may err.
+    """Particles with class probabilities from a judge, which may be wrong.
 
     Attributes
     ----------
@@ -72,32 +72,33 @@ class SoftLabelled:
             )
 
     def subset(self, rows: NDArray[np.integer]) -> SoftLabelled:
-        """Those at some positions."""
+        """The particles at some positions."""
         return SoftLabelled(self.data.subset(rows), self.probabilities[rows])
 
 
 class StudentTraining(BaseModel):
-    """How a student is trained.
+    """Options of the training of a student.
 
     Parameters
     ----------
     epochs
-        Passes over the simulated particles, or over so many of them as is said next.
+        Number of epochs; each takes all simulated particles, or as many as the next option says.
     particles_per_epoch
-        Of the simulated ones, the next so many in each epoch: of a stream none comes twice. All of
-        them, with their noise paired anew in every epoch, when None.
+        Number of simulated particles in each epoch: each epoch takes the next ones, so that no
+        particle of a stream comes twice. When None, every epoch takes all of them, and pairs their
+        noise anew.
     batch_size
-        Of which :attr:`judged_share` are judged particles and the others simulated.
+        Judged and simulated particles together.
     judged_share
-        Of each batch. When None as many as make two passes over the judged particles an epoch, at
-        least one and at most half of a batch: a few of them that come again and again would be
-        learnt by heart.
+        Fraction of judged particles in each batch. When None, it is chosen for two passes over the
+        judged particles per epoch, with at least one particle and at most half of a batch: with
+        more passes over few particles, these would be learnt by heart.
     learning_rate, weight_decay
-        Of Adam (decoupled decay), with a cosine schedule to zero.
+        Of AdamW, with a cosine schedule to zero.
     snr_range
-        Of the simulated particles, drawn log-uniformly.
+        Range of the simulated particles' SNRs, drawn log-uniformly.
     seed
-        Of the initial weights and all draws.
+        Seed of the initial weights and all random draws.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,7 +120,7 @@ class StudentTraining(BaseModel):
 
 
 def snr_range_about(snr: float) -> tuple[float, float]:
-    """From half of a measured SNR to twice it: cubes and their images differ by less."""
+    """From half of a measured SNR to twice it: SNRs of cubes and of their images differ by less."""
     return snr / 2, snr * 2
 
 
@@ -137,15 +138,15 @@ def train_student(
     Parameters
     ----------
     judged
-        Particles of the target with the judge's probabilities, over the source's classes.
+        Particles of the target with the judge's probabilities of the source's classes.
     source
-        Simulated particles, signal and noise apart.
+        Simulated particles, whose signal and noise are kept apart.
     options
         See :class:`StudentTraining`.
     fabric
         Device and processes; chosen automatically when None.
     checkpoint
-        Where to keep the state after each epoch; training goes on from it.
+        File in which the state is kept after each epoch; training is continued from it.
     on_epoch
         Called with each epoch's record: ``loss_judged``, ``loss_simulated``.
 
@@ -154,12 +155,13 @@ def train_student(
     Model
         After the last epoch.
     list of dict
-        One record an epoch.
+        One record per epoch.
 
     Raises
     ------
     ConfigError
-        When the judged particles have other classes than the source, or the source is mixed.
+        When the judged particles have other classes than the source, or when the source does not
+        keep signal and noise apart.
     MismatchError
         When their boxes or voxel sizes differ.
     """
@@ -243,7 +245,7 @@ def train_student(
 
 @dataclass(frozen=True, eq=False)
 class _Epoch:
-    """What is drawn for one epoch, and its batches.
+    """The random draws of one epoch, and its batches.
 
     Attributes
     ----------
@@ -252,7 +254,7 @@ class _Epoch:
     of_judged, of_source
         The plans of both kinds of particles.
     first
-        The simulated particle at place 0, counted round.
+        Number of the simulated particle at place 0; numbers start again after the last particle.
     """
 
     judged: SoftLabelled
@@ -279,29 +281,29 @@ class _Epoch:
         return cls(judged, source, options, plans[0], plans[1], number * count)
 
     def batches(self, fabric: Fabric) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Judged particles, and places of simulated ones, batch by batch."""
+        """Rows of judged particles, and places of simulated ones, batch by batch."""
         size, wanted = self.options.batch_size, self.options.judged_share
         if wanted is None:
-            twice = PASSES * len(self.judged.data)
+            twice = JUDGED_PASSES * len(self.judged.data)
             wanted = min(0.5, twice / (twice + len(self.of_source.order)))
         share = min(max(1, round(wanted * size)), size - 1)
         simulated = list(self.of_source.batches(size - share, fabric))
-        # There are mostly fewer judged particles than simulated ones: they come round again.
-        again = np.resize(self.of_judged.order, len(simulated) * share)
+        # Judged particles are repeated: there are mostly fewer of them than simulated ones.
+        repeated = np.resize(self.of_judged.order, len(simulated) * share)
         for step, places in enumerate(simulated):
-            yield again[step * share : (step + 1) * share], places
+            yield repeated[step * share : (step + 1) * share], places
 
     def places(self, simulated: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The simulated particles at places of this epoch."""
+        """Numbers of the simulated particles at places of this epoch."""
         return (simulated + self.first) % len(self.source)
 
     def volumes(self, real: NDArray[np.int64], simulated: NDArray[np.int64]) -> torch.Tensor:
-        """(b, d, d, d) of a batch, turned and moved; SNRs of simulated ones from the range."""
+        """(b, d, d, d) an augmented batch, judged particles first."""
         plan, places = self.of_source, self.places(simulated)
         low, high = np.log(self.options.snr_range)
         snr = np.exp(low + (high - low) * plan.uniform[simulated])
         noise = places
-        if self.options.particles_per_epoch is None:  # what comes again comes with other noise
+        if self.options.particles_per_epoch is None:  # the same particles every epoch: other noise
             noise = plan.noise_from[simulated]
         parts = (
             (self.judged.data.read(real), self.of_judged, real),
@@ -316,6 +318,6 @@ class _Epoch:
 
 
 def _digest(labels: NDArray[Any]) -> str:
-    """What tells two labellings of the same particles apart, indifferent to rounding."""
+    """A digest of labels, rounded so that numerical noise does not change it."""
     rounded = np.round(np.asarray(labels, dtype=np.float64), 4)
     return hashlib.blake2b(rounded.tobytes(), digest_size=8).hexdigest()

@@ -1,7 +1,8 @@
-"""What a model says of particles that are turned and moved, and of all their half-turns together.
+"""Predictions for rotated and shifted particles, and their mean over all half-turns.
 
-A network is trained to say the same of a particle and of its half-turns, and does not quite. The
-mean of what it says of them is right more often than each.
+A network is trained to predict the same class for a particle and its half-turns, but does so only
+approximately. The mean over half-turns is right more often than a single prediction (test-time
+augmentation).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tomadapt.learn.engine import to_network
 from tomadapt.learn.model import Model
 
 _BATCH = 64
-_SMALLEST = 1e-12
+_MIN_PROBABILITY = 1e-12
 
 
 def turned_probabilities(
@@ -32,7 +33,7 @@ def turned_probabilities(
     turns: tuple[bool, bool],
     fabric: Fabric,
 ) -> NDArray[np.float64]:
-    """(n, classes) of particles turned and moved.
+    """Class probabilities (n, classes) of particles that are rotated and shifted.
 
     Parameters
     ----------
@@ -55,10 +56,10 @@ def turned_probabilities(
 
 
 def over_half_turns(model: Model, data: Subtomograms, *, fabric: Fabric) -> NDArray[np.float64]:
-    """(n, classes) geometric mean of what is said of particles in each allowed half-turn.
+    """Geometric mean (n, classes) of class probabilities over all allowed half-turns.
 
-    Of an acquisition that is unknown to both data and model only the half-turn about y is allowed,
-    see :func:`~tomadapt.learn.augmentation.half_turns`.
+    When neither data nor model know the acquisition, only the half-turn about y is allowed, see
+    :func:`~tomadapt.learn.augmentation.half_turns`.
 
     Parameters
     ----------
@@ -75,4 +76,4 @@ def over_half_turns(model: Model, data: Subtomograms, *, fabric: Fabric) -> NDAr
         )
         for bits in itertools.product(*((0, 1) if allowed else (0,) for allowed in turns))
     ]
-    return normalised(np.mean([np.log(np.maximum(p, _SMALLEST)) for p in of_turns], axis=0))
+    return normalised(np.mean([np.log(np.maximum(p, _MIN_PROBABILITY)) for p in of_turns], axis=0))

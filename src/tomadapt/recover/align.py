@@ -1,9 +1,10 @@
-"""Alignment of subtomograms to a reference: every rotation and shift, then the best refined.
+"""Alignment of subtomograms to a reference: a grid search, then local refinement of the best poses.
 
-Particle and reference are compared only where the particle was measured, with the reference seen
-through the particle's own transfer (constrained correlation: Förster et al. 2008, J. Struct. Biol.
-161, 276). All rotations of a grid and all shifts are tried at low resolution at once, as one matrix
-product; the best few then climb by Fisher scoring, first at low and then at full resolution.
+Particle and reference are compared only at the Fourier points where the particle was measured,
+after multiplying the reference by the particle's transfer function (constrained correlation:
+Förster et al. 2008, J. Struct. Biol. 161, 276). All rotations and shifts of a grid are tried at low
+resolution in one matrix product. The best few are then refined by Fisher scoring, first at low and
+then at full resolution.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, MismatchError
-from tomadapt.recover.climb import Found, best_of, climb
 from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.local_refinement import PoseCandidates, best_of, refine_locally
 from tomadapt.recover.poses import GridPoses, Poses
 from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
 
 
 class AlignmentOptions(BaseModel):
-    """How to search.
+    """Options of the grid search and of the refinement after it.
 
     Parameters
     ----------
     step_deg
-        Of the grid of rotations, in degrees.
+        Angular step of the grid of rotations, in degrees.
     max_shift_voxels
-        Along each axis, from the box's centre; an eighth of the box when None.
+        Largest shift along each axis, from the box's centre; an eighth of the box when None.
     shift_step_voxels
-        Of the grid of shifts, see :func:`shift_grid`; when None so fine that no shift is further
-        from the grid than a quarter of the wavelength of the search's highest shell.
+        Step of the grid of shifts, see :func:`shift_grid`. When None, it is chosen so that every
+        shift is within a quarter of the wavelength of the search's highest shell from the grid.
     search_shell
         The highest shell of the search, in Fourier voxels; a fifth of the box when None.
     max_shell
@@ -56,42 +57,43 @@ class AlignmentOptions(BaseModel):
     finalists: Annotated[int, Field(ge=1, le=64)] = 2
 
 
-_ROOM_BYTES = 2e9
-"""What the rotated references of a search may take."""
+_MAX_GRID_BYTES = 2e9
+"""Largest memory of the rotated references and scores of a search."""
 
 
 def shift_grid(reach_voxels: float, step_voxels: float) -> NDArray[np.float32]:
-    """Shifts on a body-centred cubic lattice: no shift grid of as many points leaves smaller gaps.
+    """Shifts on a body-centred cubic lattice, the lattice that covers space with fewest points.
 
     Parameters
     ----------
     reach_voxels
-        Along each axis.
+        Largest shift along each axis.
     step_voxels
-        Side of the lattice's cells, which have a point in their centres too; no shift within reach
-        of the lattice is further than 0.56 of it from a point.
+        Side of the lattice's cubic cells, which have a point at each corner and one in the centre.
+        Every shift within reach is at most 0.56 of this away from a point of the lattice.
 
     Returns
     -------
     ndarray
-        (s, 3) float32, (x, y, z) in voxels; no shift is among them.
+        (s, 3) float32, (x, y, z) in voxels; the zero shift is one of them.
     """
     half = step_voxels / 2
     count = int(np.ceil(reach_voxels / half - 1e-6))
     line = np.arange(-count, count + 1)
     x, y, z = np.meshgrid(line, line, line, indexing="ij")
+    # Corners have even and centres odd coordinates, in halves of a step.
     kept = ((x - y) % 2 == 0) & ((x - z) % 2 == 0)
-    points = np.stack([x[kept], y[kept], z[kept]], axis=1) * half
+    points = np.stack([x[kept], y[kept], z[kept]], axis=1) * half  # (s, 3)
     return np.clip(points, -reach_voxels, reach_voxels).astype(np.float32)
 
 
-def _require_room(rotations: int, shifts: int, points: int) -> None:
-    """Refuse a search whose arrays would not fit."""
+def _require_memory(rotations: int, shifts: int, points: int) -> None:
+    """Raise ConfigError when the arrays of a search would be too large."""
     needed = 4.0 * rotations * max(2 * points, shifts)
-    if needed > _ROOM_BYTES:
+    if needed > _MAX_GRID_BYTES:
         raise ConfigError(
             "the search's grid does not fit into memory",
-            expected=f"at most {_ROOM_BYTES / 1e9:g} GB",
+            expected=f"at most {_MAX_GRID_BYTES / 1e9:g} GB",
             got=f"{needed / 1e9:.1f} GB for {rotations} rotations and {shifts} shifts",
             remedy="search in larger angular steps; the best rotations are refined below them",
         )
@@ -103,13 +105,13 @@ class Aligner:
     Parameters
     ----------
     density
-        (d, d, d) reference, [z, y, x], of the particles' voxel size, as it is without CTF.
+        (d, d, d) reference, [z, y, x], at the particles' voxel size and without CTF.
     points
         Where the particles were measured.
     power
-        (n // 2,) what shells are divided by, from :func:`~tomadapt.recover.fourier.shell_power`.
+        (n // 2,) noise power in shells, from :func:`~tomadapt.recover.fourier.shell_power`.
     options
-        How to search.
+        See :class:`AlignmentOptions`.
 
     Raises
     ------
@@ -139,59 +141,61 @@ class Aligner:
         step = options.shift_step_voxels or 0.4 * n / self.search_shell
         self.shifts = torch.from_numpy(shift_grid(reach, step)).to(device)  # (s, 3)
         rotations = rotation_grid(options.step_deg)
-        _require_room(len(rotations), len(self.shifts), len(self.coarse.index))
+        _require_memory(len(rotations), len(self.shifts), len(self.coarse.index))
         self.rotations = torch.from_numpy(rotations).to(device)
-        self.bank = self._bank()  # (m, 2 p)
+        self.bank = self._bank()  # (m, 2 p), real numbers
         self.unshift = self.coarse.phases(-self.shifts)  # (s, p)
-        # A grid's scores are the largest array there is: some 100 MB of them.
+        # The grid's scores (m, b, s) are the largest array: 25 million float32 are 100 MB.
         self.batch = max(1, min(32, 25_000_000 // (len(self.rotations) * len(self.shifts))))
 
     def _bank(self) -> torch.Tensor:
-        """All rotations of the reference, whitened and of norm 1, real and imaginary parts."""
+        """(m, 2 p) the reference in all rotations, whitened, each row of norm 1."""
         parts = []
         for first in range(0, len(self.rotations), 256):
             some = self.rotations[first : first + 256]
-            seen = self.reference.at(some, self.coarse) * self.coarse_weight.sqrt()
-            parts.append(torch.view_as_real(seen).flatten(1))
+            seen = self.reference.at(some, self.coarse) * self.coarse_weight.sqrt()  # (256, p)
+            parts.append(torch.view_as_real(seen).flatten(1))  # (256, 2 p)
         bank = torch.cat(parts)
         return bank.div_(bank.norm(dim=1, keepdim=True).clamp_min(1e-20))
 
-    def __call__(self, cubes: torch.Tensor, begin: Poses | None = None) -> Poses:
+    def __call__(self, cubes: torch.Tensor, initial_poses: Poses | None = None) -> Poses:
         """Align some particles.
 
         Parameters
         ----------
         cubes
             (b, n, n, n) float32, density positive.
-        begin
-            Poses to climb from; without them the whole grid is searched.
+        initial_poses
+            Poses to refine; the whole grid is searched when None.
         """
-        x = self.fine.transforms(cubes.to(self.fine.k.device))
-        at_coarse = x[:, self.fine.shell <= self.search_shell]
-        if begin is None:
-            found = self._climb(at_coarse, *self.search(at_coarse), self.coarse, self.coarse_weight)
+        x = self.fine.transforms(cubes.to(self.fine.k.device))  # (b, p of the fine points)
+        at_coarse = x[:, self.fine.shell <= self.search_shell]  # (b, p of the coarse points)
+        if initial_poses is None:
+            found = self._refine(
+                at_coarse, *self.search(at_coarse), self.coarse, self.coarse_weight
+            )
             rotations, shifts = found[:2]
         else:
-            rotations = torch.from_numpy(begin.rotations).to(x.device)
-            shifts = torch.from_numpy(begin.shifts).to(x.device)
-        found = self._climb(x, rotations, shifts, self.fine, self.fine_weight)
+            rotations = torch.from_numpy(initial_poses.rotations).to(x.device)
+            shifts = torch.from_numpy(initial_poses.shifts).to(x.device)
+        found = self._refine(x, rotations, shifts, self.fine, self.fine_weight)
         return Poses(*(t.cpu().numpy() for t in found))
 
-    def _climb(
+    def _refine(
         self,
         x: torch.Tensor,
         rotations: torch.Tensor,
         shifts: torch.Tensor,
         points: MeasuredPoints,
         weight: torch.Tensor,
-    ) -> Found:
-        found = climb(
+    ) -> PoseCandidates:
+        found = refine_locally(
             self.reference, x, rotations, shifts, points=points, weight=weight, reach=self.reach
         )
         return best_of(found, self.options.finalists)
 
     def search(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The best few rotations of the grid that are apart from each other, and their shifts.
+        """The best few rotations of the grid that are no neighbours of each other, with shifts.
 
         Parameters
         ----------
@@ -203,14 +207,14 @@ class Aligner:
         rotations, shifts
             (b, c, 3, 3) and (b, c, 3).
         """
-        best, shift = self._grid_scores(x).max(dim=2)  # (m, b)
+        best, shift = self._grid_scores(x).max(dim=2)  # (m, b) each: the best shift of a rotation
         c = self.options.candidates
         order = best.topk(min(6 * c, len(best)), dim=0).indices.T  # (b, 6 c)
         rows = torch.stack([self._apart(row, c) for row in order]).to(x.device)  # (b, c)
         return self.rotations[rows], self.shifts[shift.T.gather(1, rows)]
 
     def likeliest(self, x: torch.Tensor, count: int) -> GridPoses:
-        """The likeliest poses of the grid, neighbours or not, with their probabilities.
+        """The likeliest poses of the grid with their probabilities; neighbours may be among them.
 
         Parameters
         ----------
@@ -220,23 +224,29 @@ class Aligner:
             How many poses of each particle.
         """
         scores = self._grid_scores(x).transpose(0, 1).flatten(1)  # (b, m s)
-        best, at = scores.topk(min(count, scores.shape[1]), dim=1)
-        gains = best.clamp_min(0).square() / 2
+        best, at = scores.topk(min(count, scores.shape[1]), dim=1)  # (b, count) each
+        log_likelihood_ratios = best.clamp_min(0).square() / 2
         s = len(self.shifts)
         return GridPoses(
-            self.rotations[at // s], self.shifts[at % s], gains.softmax(dim=1), gains[:, 0]
+            self.rotations[at // s],
+            self.shifts[at % s],
+            log_likelihood_ratios.softmax(dim=1),
+            log_likelihood_ratios[:, 0],
         )
 
     def _grid_scores(self, x: torch.Tensor) -> torch.Tensor:
         """(m, b, s) correlation of every rotation and shift, in standard deviations of noise."""
-        whitened = x * self.coarse_weight.sqrt()
+        whitened = x * self.coarse_weight.sqrt()  # (b, p)
+        # A complex correlation's real part is the scalar product of (real, imaginary) vectors. So
+        # one real product of (m, 2 p) and (2 p, b s) compares all rotations with all shifts.
         moved = torch.view_as_real(whitened[:, None] * self.unshift).flatten(2)  # (b, s, 2 p)
         return (self.bank @ moved.flatten(0, 1).T).view(-1, len(x), len(self.shifts))
 
     def _apart(self, rows: torch.Tensor, count: int) -> torch.Tensor:
-        """The first ``count`` of some rotations of which no two are neighbours in the grid."""
+        """The first ``count`` of some rotations (r,) of which no two are neighbours: (count,)."""
         rotations = self.rotations[rows]
-        cosine = (torch.einsum("aij,bij->ab", rotations, rotations) - 1) / 2
+        # The angle of R_a⁻¹ R_b, from its trace.
+        cosine = (torch.einsum("aij,bij->ab", rotations, rotations) - 1) / 2  # (r, r)
         near = (cosine > np.cos(np.radians(1.5 * self.options.step_deg))).cpu()
         kept: list[int] = []
         for i in range(len(rows)):
@@ -244,7 +254,7 @@ class Aligner:
                 kept.append(i)
             if len(kept) == count:
                 break
-        # Where fewer are apart, the next best follow: every particle has as many candidates.
+        # With too few of those, the next best fill up: every particle gets the same number.
         rest = [i for i in range(len(rows)) if i not in kept]
         return rows[(kept + rest)[:count]]
 
@@ -253,7 +263,7 @@ def align(
     data: Subtomograms,
     aligner: Aligner,
     *,
-    begin: Poses | None = None,
+    initial_poses: Poses | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Poses:
     """Align all particles, batch by batch.
@@ -263,11 +273,11 @@ def align(
     data
         Particles; they are read when they are needed.
     aligner
-        The reference and how to search.
-    begin
-        (n, c) poses to climb from; without them the whole grid is searched.
+        The reference and the search's options.
+    initial_poses
+        (n, c) poses to refine; the whole grid is searched when None.
     progress
-        Told how many particles are finished.
+        Called with the number of particles of each finished batch.
 
     Raises
     ------
@@ -285,7 +295,7 @@ def align(
     with torch.inference_mode():
         for first in range(0, len(data), aligner.batch):
             rows = range(first, min(first + aligner.batch, len(data)))
-            some = None if begin is None else begin.take(rows)
+            some = None if initial_poses is None else initial_poses.take(rows)
             parts.append(aligner(data.read(rows), some))
             progress(len(rows))
     return Poses.joined(parts)

@@ -1,7 +1,7 @@
-"""Averages of one class: half maps refined apart from each other, their FSC, and the whole map.
+"""Average of one class: two independently refined half maps, their FSC, and the full map.
 
-The two halves share a first reference of low resolution and nothing beyond it (Scheres & Chen 2012,
-Nat. Methods 9, 853): what their FSC shows above that is theirs.
+The two halves share an initial model of low resolution and nothing else (Scheres & Chen 2012, Nat.
+Methods 9, 853). Above its resolution their FSC therefore measures agreement of independent data.
 """
 
 from __future__ import annotations
@@ -17,41 +17,39 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import InputError
-from tomadapt.fsc import half_map_fsc
+from tomadapt.fsc import Volume, half_map_fsc
 from tomadapt.recover.align import Aligner, AlignmentOptions, align
-from tomadapt.recover.averaging_state import Average, State, spectral_snr
+from tomadapt.recover.averaging_state import Average, RefinementState, spectral_snr
 from tomadapt.recover.fourier import MeasuredPoints, shell_power
 from tomadapt.recover.fourier_sum import FourierSum
-from tomadapt.recover.from_nothing import first_reference
+from tomadapt.recover.initial_model import initial_model
 from tomadapt.recover.mask import particle_mask, whole_box_mask
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import symmetry_group
 from tomadapt.recover.symmetry import rotate_volume, symmetry_axes
 
-Volume = NDArray[np.float32]
-
-FEWEST = 4
+MIN_PARTICLES = 4
 """Particles: two in each half."""
 
 
 class AveragingOptions(BaseModel):
-    """How to average.
+    """Options of the averaging of one class.
 
     Parameters
     ----------
     symmetry
         A point group (C1, C4, D7, O, …).
     iterations
-        Of the refinement, at most; it ends when poses and resolution no longer change.
+        Most iterations of the refinement; it ends earlier when poses and resolution are stable.
     starts
-        From random poses, where there is no template.
+        Starts from random poses, used without a template.
     alignment
-        How poses are searched.
+        Options of the pose search.
     mask
-        ``map``: the particle in the middle of the map as it is in each iteration, without its
-        neighbours; ``sphere``: a soft sphere of 0.45 of the box.
+        ``map``: a mask around the particle in the middle, made from the map of each iteration,
+        without its neighbours; ``sphere``: a soft sphere of 0.45 of the box.
     seed
-        Of the halves, the random poses and the FSC's random phases.
+        Seed of the half sets, the random poses and the FSC's random phases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,16 +81,17 @@ def average(
     points
         Where they were measured.
     options
-        How.
+        See :class:`AveragingOptions`.
     template
-        (n, n, n) map to begin with; its low frequencies alone are used.
+        (n, n, n) map that serves as the initial model; only its low frequencies are used.
     mask
-        (n, n, n), 0 … 1 with a soft edge, in the template's frame; instead of ``options.mask``.
+        (n, n, n), 0 … 1 with a soft edge, in the template's frame; replaces ``options.mask``.
     checkpoint
-        Where to keep the state after each iteration; an interrupted average goes on from it. Whose
-        it is, is not checked here (:func:`~tomadapt.recover.averages.average_classes` does).
+        File in which the state is kept after each iteration; an interrupted average continues from
+        it. The caller must make sure that it belongs to the same particles and options
+        (:func:`~tomadapt.recover.averages.average_classes` does).
     progress
-        Told of each iteration: ``options.iterations + 1`` in all.
+        Called with numbers of finished iterations, at most ``options.iterations + 1`` in all.
 
     Raises
     ------
@@ -101,20 +100,20 @@ def average(
     ConfigError
         When the symmetry has an unknown name.
     """
-    if len(data) < FEWEST:
+    if len(data) < MIN_PARTICLES:
         raise InputError(
-            "too few particles to average", expected=f"at least {FEWEST}", got=len(data)
+            "too few particles to average", expected=f"at least {MIN_PARTICLES}", got=len(data)
         )
     group = symmetry_group(options.symmetry)
     power = shell_power(data, points)
     members = _halves(len(data), options.seed)
-    state = State.read(checkpoint)
+    state = RefinementState.read(checkpoint)
     if state is None:
         shell = shared_shell(points.n, options)
         reference = template
         if reference is None:
-            reference = _from_nothing(data, points, power, options, shell=shell, group=group)
-        state = State([reference, reference], shell)
+            reference = _initial_model(data, points, power, options, shell=shell, group=group)
+        state = RefinementState([reference, reference], shell)
         state.write(checkpoint)
     progress(1 + len(state.history))
     sums: list[FourierSum] = []
@@ -124,8 +123,8 @@ def average(
         for reference, rows in zip(state.references, members, strict=True):
             alignment = options.alignment.model_copy(update={"max_shell": state.shell})
             aligner = Aligner(reference * soft, points, power, alignment)
-            begin = state.poses.take(rows) if state.poses is not None and state.local else None
-            found = align(data.subset(rows), aligner, begin=begin)
+            previous = state.poses.take(rows) if state.poses is not None and state.local else None
+            found = align(data.subset(rows), aligner, initial_poses=previous)
             parts.append(found)
             sums.append(_summed(data.subset(rows), found, points, power, group))
         fsc = half_map_fsc(*_volumes(sums), soft, seed=options.seed).corrected
@@ -134,12 +133,13 @@ def average(
         state.write(checkpoint)
         progress(1)
     assert state.poses is not None  # there was at least one iteration
-    if not sums:  # it was interrupted after its last iteration
+    if not sums:  # resumed after its last iteration: the sums were not kept
         sums = [_summed(data.subset(r), state.poses.take(r), points, power, group) for r in members]
     soft = _mask(state.references, options, mask)
     half_maps = _volumes(sums)
     curves = half_map_fsc(*half_maps, soft, seed=options.seed)
-    ssnr = 2 * spectral_snr(curves.corrected).to(points.k.device)  # of both halves together
+    # The sum of both halves has twice the SSNR of one.
+    ssnr = 2 * spectral_snr(curves.corrected).to(points.k.device)
     whole = (sums[0] + sums[1]).volume(ssnr).cpu().numpy() * soft
     halves = np.zeros(len(data), np.int64)
     halves[members[1]] = 1
@@ -148,16 +148,8 @@ def average(
 
 
 def shared_shell(n: int, options: AveragingOptions) -> int:
-    """The highest shell of the first reference, which both halves begin with, in a box of n."""
+    """The highest shell of the initial model that both halves share, in a box of n voxels."""
     return min(options.alignment.search_shell or round(n / 5), n // 2 - 1)
-
-
-def average_of_poses(
-    data: Subtomograms, poses: Poses, points: MeasuredPoints, *, group: NDArray[np.float32]
-) -> Volume:
-    """The plain weighted average of particles in known poses, (n, n, n), not filtered."""
-    power = shell_power(data, points)
-    return _summed(data, poses, points, power, group).volume().cpu().numpy()
 
 
 def _summed(
@@ -167,7 +159,7 @@ def _summed(
     power: torch.Tensor,
     group: NDArray[np.float32],
 ) -> FourierSum:
-    """Particles in their candidate poses, each weighted by its probability, and in all copies."""
+    """Sum particles in their candidate poses, weighted by probability, over the symmetry group."""
     device, total = points.k.device, FourierSum.empty(points.n, points.k.device)
     weights = torch.from_numpy(poses.weights())
     copies = torch.from_numpy(group).to(device)
@@ -175,24 +167,24 @@ def _summed(
     with torch.inference_mode():
         for first in range(0, len(data), 32):
             rows = range(first, min(first + 32, len(data)))
-            x = points.transforms(data.read(rows).to(device))
-            w = weights[rows].to(device)
-            row, candidate = (w > 1e-3).nonzero(as_tuple=True)
+            x = points.transforms(data.read(rows).to(device))  # (b, p)
+            w = weights[rows].to(device)  # (b, c)
+            row, candidate = (w > 1e-3).nonzero(as_tuple=True)  # the m poses that matter, (m,) each
             at = row.cpu().numpy() + first, candidate.cpu().numpy()
             rotations = torch.from_numpy(poses.rotations[at]).to(device)
             shifts = torch.from_numpy(poses.shifts[at]).to(device)
-            for copy in copies:  # a symmetric structure lies as well in each of them
+            for copy in copies:  # symmetry: each of these poses is equally right
                 total.add(x[row], rotations @ copy, shifts, w[row, candidate] / g, points, power)
     return total
 
 
 def _halves(count: int, seed: int) -> list[NDArray[np.int64]]:
-    """The particles of either half, at random."""
+    """Row numbers of the two random half sets."""
     order = np.random.default_rng([seed, count]).permutation(count)
     return [np.sort(order[half::2]) for half in range(2)]
 
 
-def _from_nothing(
+def _initial_model(
     data: Subtomograms,
     points: MeasuredPoints,
     power: torch.Tensor,
@@ -201,7 +193,7 @@ def _from_nothing(
     shell: int,
     group: NDArray[np.float32],
 ) -> Volume:
-    reference, _ = first_reference(
+    reference, _ = initial_model(
         data,
         points,
         power,
@@ -212,7 +204,8 @@ def _from_nothing(
     )
     if len(group) == 1:
         return reference
-    axes, _ = symmetry_axes(reference, group)  # a map from random poses lies as it happens to
+    # A map from random poses has an arbitrary orientation: turn its axes onto the group's.
+    axes, _ = symmetry_axes(reference, group)
     return rotate_volume(reference, axes)
 
 

@@ -1,4 +1,4 @@
-"""Averages of all classes of some particles, in a folder that an interrupted run goes on in."""
+"""Averages of all classes of some particles, in a folder; an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.fsc import Volume
 from tomadapt.io.mrc_writing import write_mrc
-from tomadapt.recover.average import FEWEST, AveragingOptions, average
+from tomadapt.recover.average import MIN_PARTICLES, AveragingOptions, average
 from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.pose_files import write_poses
@@ -24,25 +25,23 @@ from tomadapt.runs.stages import peak_memory_mb
 from tomadapt.runs.versions import versions
 from tomadapt.simulate.simulator import NULL_CLASS
 
-Volume = NDArray[np.float32]
-
 THRESHOLDS = (0.5, 0.143)
 _ENDINGS = ("", "_half1", "_half2", "_mask", "_poses")
-"""Of a class's files."""
+"""Endings of a class's file names."""
 
 
 @dataclass(frozen=True)
 class AveragedClass:
-    """One class as it stands in the folder.
+    """One class and its average in the folder.
 
     Attributes
     ----------
     name, particles
         The class, and how many particles it has.
     result
-        Its average, or None where there was none.
+        Its average, or None.
     reason
-        Why there is none.
+        Why there is no average.
     """
 
     name: str
@@ -98,15 +97,16 @@ def average_classes(
     out
         The folder: ``<class>.mrc``, ``<class>_half1.mrc``, ``<class>_half2.mrc``,
         ``<class>_mask.mrc``, ``<class>_poses.csv`` with each particle's number in the file or set
-        that ``data`` is of, and ``fsc.json``.
+        that ``data`` was read from, and ``fsc.json``.
     progress
-        Told of iterations, ``options.iterations + 1`` for each class, and of the class's name.
+        Called with a number of iterations, ``options.iterations + 1`` in all for each class, and
+        the class's name.
 
     Returns
     -------
     list of AveragedClass
-        In the order of their names; with a reason those of fewer than four particles, and the class
-        of noise where it is not the only one.
+        In the order of their names. Classes of fewer than four particles, and the class ``null``
+        (noise) beside others, have a reason instead of an average.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def average_classes(
 
 
 def file_stems(names: Sequence[str]) -> dict[str, str]:
-    """File names of classes: what no file name may hold is replaced, and no two are alike."""
+    """Unique file names of classes, in which characters that files must not have are replaced."""
     stems: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
@@ -194,9 +194,9 @@ def file_stems(names: Sequence[str]) -> dict[str, str]:
 
 
 def _reason(name: str, particles: int, *, of: int) -> str | None:
-    """Why a class, one of several, has no average."""
-    if particles < FEWEST:
-        return f"fewer than {FEWEST} particles"
+    """Why a class, one of ``of``, has no average; None when it gets one."""
+    if particles < MIN_PARTICLES:
+        return f"fewer than {MIN_PARTICLES} particles"
     if name == NULL_CLASS and of > 1:
         return "the class of noise; averaged only by itself"
     return None

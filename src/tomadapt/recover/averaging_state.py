@@ -1,4 +1,4 @@
-"""What an average has come to: its state between iterations, and the result; both are kept."""
+"""An average's state between iterations, and its result; both are saved as files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.fsc import HalfMapFsc, resolution_A
+from tomadapt.fsc import HalfMapFsc, Volume, resolution_A
 from tomadapt.recover.fourier_sum import FourierSum
 from tomadapt.recover.poses import Poses
 from tomadapt.recover.rotations import angular_distance_deg
 from tomadapt.runs.atomic import atomic_path
 from tomadapt.simulate.dataset import DAMAGE
 
-Volume = NDArray[np.float32]
-
-BEYOND = 2
-"""Shells beyond the present resolution that the next iteration looks at."""
+SHELLS_BEYOND_RESOLUTION = 2
+"""The next iteration compares shells up to this many beyond the present resolution."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +35,17 @@ class Average:
     half_maps
         Two of them, neither filtered nor masked.
     mask
-        (n, n, n), 0 … 1: what the map and the FSC were masked with.
+        (n, n, n), 0 … 1: the mask of the map and of the FSC.
     voxel_size_A
         Å.
     fsc
-        Of the half maps, with and without the mask.
+        FSC of the half maps, with and without the mask.
     poses
-        Of all particles, in their order.
+        Poses of all particles, in their order.
     halves
-        (n,) which half each particle is in, 0 or 1.
+        (n,) the half set of each particle, 0 or 1.
     history
-        A record an iteration.
+        One record per iteration.
     """
 
     volume: Volume
@@ -60,7 +58,7 @@ class Average:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write all of it to an ``.npz``, atomically."""
+        """Write it to an ``.npz`` file, atomically."""
         with atomic_path(path) as temporary:
             np.savez(
                 temporary,
@@ -103,19 +101,19 @@ class Average:
 
 
 @dataclass(frozen=True)
-class State:
-    """What an iteration begins with.
+class RefinementState:
+    """The state at the beginning of an iteration.
 
     Attributes
     ----------
     references
-        Of the two halves.
+        The references of the two halves.
     shell
-        The highest shell that is looked at.
+        The highest shell that is compared.
     poses
-        Of the last iteration.
+        Poses of the last iteration.
     history
-        A record of each iteration so far.
+        One record per iteration so far.
     """
 
     references: list[Volume]
@@ -125,16 +123,16 @@ class State:
 
     @property
     def local(self) -> bool:
-        """Whether poses have settled so far that they are only followed."""
+        """Whether poses change so little that they are refined locally, without a grid search."""
         return len(self.history) >= 2 and self.history[-1]["median_turn_deg"] < 3.0
 
     def finished(self, iterations: int) -> bool:
-        """Whether nothing changes any more, or there were as many iterations as may be."""
+        """Whether poses and resolution are stable, or all iterations were done."""
         if len(self.history) < 2:
             return len(self.history) >= iterations
         last, before = self.history[-1], self.history[-2]
-        still = last["median_turn_deg"] < 0.3 and last["shell"] <= before["shell"]
-        return still or len(self.history) >= iterations
+        stable = last["median_turn_deg"] < 0.3 and last["shell"] <= before["shell"]
+        return stable or len(self.history) >= iterations
 
     def next(
         self,
@@ -144,13 +142,13 @@ class State:
         *,
         group: NDArray[np.float32],
         voxel_size_A: float,
-    ) -> State:
+    ) -> RefinementState:
         """The state after an iteration that gave these poses, sums and corrected FSC."""
         n = sums[0].n
-        turn = float("nan")  # there is nothing yet to have turned from
+        turn = float("nan")  # the first iteration has no earlier poses
         if self.poses is not None:
             before, now = self.poses.rotations[:, 0], poses.rotations[:, 0]
-            # A pose of a symmetric structure is as well any of its copies.
+            # Poses that differ by a symmetry operation are the same: the smallest angle counts.
             turns = [angular_distance_deg(before @ copy, now) for copy in group]
             turn = float(np.median(np.min(turns, axis=0)))
         found = resolution_A(fsc, voxel_size_A=voxel_size_A, n=n, threshold=0.143)
@@ -159,14 +157,18 @@ class State:
         record = {
             "iteration": float(len(self.history) + 1),
             "mean_score": float(poses.scores[:, 0].mean()),
-            "mean_gain": float(poses.gains[:, 0].mean()),
+            "mean_gain": float(poses.log_likelihood_ratios[:, 0].mean()),
             "median_turn_deg": turn,
             "shell": float(self.shell),
             "resolution_nm": float("nan") if found is None else found / 10,
         }
-        # What was compared bounds what can have been found.
-        shell = min(max(reached, 4) + BEYOND, self.shell + 2 * BEYOND, n // 2 - 1)
-        return State(
+        # No resolution beyond the shells that were compared is trusted, so these grow slowly.
+        shell = min(
+            max(reached, 4) + SHELLS_BEYOND_RESOLUTION,
+            self.shell + 2 * SHELLS_BEYOND_RESOLUTION,
+            n // 2 - 1,
+        )
+        return RefinementState(
             [one.volume(ssnr).cpu().numpy() for one in sums],
             shell,
             poses,
@@ -174,7 +176,7 @@ class State:
         )
 
     def write(self, path: Path | None) -> None:
-        """Keep it, where there is a place to."""
+        """Write it to a file; nothing is done when ``path`` is None."""
         if path is None:
             return
         arrays: dict[str, Any] = {"references": np.stack(self.references), "shell": self.shell}
@@ -184,8 +186,8 @@ class State:
             np.savez(temporary, **arrays)
 
     @classmethod
-    def read(cls, path: Path | None) -> State | None:
-        """What was kept there, if anything.
+    def read(cls, path: Path | None) -> RefinementState | None:
+        """Read what :meth:`write` wrote; None when there is no file.
 
         Raises
         ------
@@ -204,13 +206,13 @@ class State:
 def spectral_snr(fsc: NDArray[np.float64]) -> torch.Tensor:
     """Spectral signal-to-noise ratio of a half map, (n // 2,): FSC / (1 − FSC)."""
     clean = np.clip(np.nan_to_num(fsc), 0, 0.999)
-    # Behind the first two shells without signal there is none: what correlates there is chance.
-    # One alone may be a zero of the CTF, or the first shell, which has a handful of voxels.
+    # Two neighbouring shells without signal end it: correlation in higher shells is chance. A
+    # single one may be a zero of the CTF, or the first shell, which has a handful of voxels.
     low = clean[1:] < 0.1
-    lost = np.flatnonzero(low[:-1] & low[1:]) + 1
+    ends = np.flatnonzero(low[:-1] & low[1:]) + 1
     clean[0] = 0.999
-    if len(lost):
-        clean[lost[0] :] = np.minimum(clean[lost[0] :], 1e-3)
+    if len(ends):
+        clean[ends[0] :] = np.minimum(clean[ends[0] :], 1e-3)
     return torch.from_numpy(clean / (1 - clean)).float()
 
 
@@ -222,19 +224,25 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
     except DAMAGE as error:
         raise InputError(
             f"{path} is damaged",
-            expected="what an earlier run wrote",
+            expected="a file that an earlier run wrote",
             got=str(error),
-            remedy="delete it; that average is then made again",
+            remedy="delete it; this average is then computed again",
         ) from error
 
 
-_POSES = ("rotations", "shifts", "scores", "gains")
+_POSES = {
+    "rotations": "rotations",
+    "shifts": "shifts",
+    "scores": "scores",
+    "gains": "log_likelihood_ratios",
+}
+"""Name of an array in the file → attribute of ``Poses``."""
 
 
 def _packed(poses: Poses, history: list[dict[str, float]]) -> dict[str, Any]:
     """Poses and records of iterations as arrays by name."""
     names = list(history[0])
-    return {name: getattr(poses, name) for name in _POSES} | {
+    return {name: getattr(poses, attribute) for name, attribute in _POSES.items()} | {
         "history": np.array([[record[name] for name in names] for record in history]),
         "history_names": np.array(names),
     }

@@ -1,4 +1,4 @@
-"""Particles grouped by their features, and how well a group stands for a class."""
+"""Clusters of particles by their features, and how well a cluster matches a class."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from sklearn.decomposition import PCA
 
 from tomadapt.errors import ConfigError, InputError
 
-_MANY = 20_000
-"""Particles from which on k-means is done on mini-batches."""
+_MINI_BATCH_ABOVE = 20_000
+"""With more particles than this, k-means uses mini-batches."""
 
 
 class ClusterOptions(BaseModel):
-    """How to group particles.
+    """Options of the clustering.
 
     Parameters
     ----------
     method
-        ``kmeans``, or ``hdbscan``, which finds the number of groups and leaves some particles out.
+        ``kmeans``, or ``hdbscan``, which finds the number of clusters and leaves some particles
+        out.
     count
-        Groups of k-means (Lin et al. 2019, section 3.4: 100).
+        Number of clusters of k-means (Lin et al. 2019, section 3.4: 100).
     min_size
-        Particles of the smallest group of HDBSCAN.
+        Least number of particles in a cluster of HDBSCAN.
     seed
-        Of k-means.
+        Seed of k-means.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +41,7 @@ class ClusterOptions(BaseModel):
 
 
 def require_enough(particles: int, options: ClusterOptions) -> None:
-    """Refuse more clusters of k-means than there are particles.
+    """Raise when k-means is asked for more clusters than there are particles.
 
     Raises
     ------
@@ -57,23 +58,23 @@ def require_enough(particles: int, options: ClusterOptions) -> None:
 
 
 def cluster(features: NDArray[np.floating], options: ClusterOptions) -> NDArray[np.int64]:
-    """Group particles.
+    """Cluster particles by their features.
 
-    Features are centred and brought to unit length: their direction tells structures apart, their
-    length more how clearly a particle was seen. HDBSCAN is given the first 32 principal components,
-    since densities in hundreds of dimensions tell nothing apart.
+    Features are centred and scaled to unit length: their direction distinguishes structures, while
+    their length depends more on how clearly a particle was seen. HDBSCAN is given the first 32
+    principal components, since density estimates fail in hundreds of dimensions.
 
     Parameters
     ----------
     features
         (n, f).
     options
-        How.
+        See :class:`ClusterOptions`.
 
     Returns
     -------
     ndarray
-        (n,) groups from 0; −1 for particles that HDBSCAN leaves out.
+        (n,) cluster numbers from 0; −1 for particles that HDBSCAN leaves out.
 
     Raises
     ------
@@ -98,20 +99,20 @@ def cluster(features: NDArray[np.floating], options: ClusterOptions) -> NDArray[
         found = HDBSCAN(min_cluster_size=min(options.min_size, len(x)), copy=True)
         return np.asarray(found.fit_predict(reduced), dtype=np.int64)
     require_enough(len(x), options)
-    kind = MiniBatchKMeans if len(x) > _MANY else KMeans
+    kind = MiniBatchKMeans if len(x) > _MINI_BATCH_ABOVE else KMeans
     fitted = kind(options.count, n_init=3, random_state=options.seed).fit(x)
     return np.asarray(fitted.labels_, dtype=np.int64)
 
 
 def best_cluster_f1(clusters: NDArray[np.integer], member: NDArray[np.bool_]) -> tuple[float, int]:
-    """F1 of the cluster that serves best as a class, and which it is.
+    """F1 of the cluster that matches a class best, and its number.
 
     Parameters
     ----------
     clusters
-        (n,) groups; −1 is none.
+        (n,) cluster numbers; −1 is none.
     member
-        (n,) whether a particle is of the class.
+        (n,) whether a particle belongs to the class.
     """
     best = 0.0, -1
     for group in np.unique(clusters[clusters >= 0]):

@@ -1,4 +1,4 @@
-"""Comparison of two maps: one laid onto the other, their FSC, and the structural discrepancy."""
+"""Comparison of two maps: alignment, FSC, and the structural discrepancy of the paper."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tomadapt.fsc import fourier_shell_correlation, resolution_A, soft_sphere
+from tomadapt.fsc import Volume, fourier_shell_correlation, resolution_A
 from tomadapt.recover.align import Aligner, AlignmentOptions
 from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.recover.mask import whole_box_mask
 from tomadapt.recover.symmetry import rotate_volume
-
-Volume = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How alike two maps are.
+    """Similarity of two maps.
 
     Attributes
     ----------
     fsc
         (n // 2,) of the aligned map and the other, inside a soft sphere.
     correlation
-        Of their transforms up to the search's resolution, −1 … 1.
+        Correlation of their transforms up to the search's resolution, −1 … 1.
     discrepancy_nm
-        Where the FSC falls below 0.5, in nm; the structural discrepancy of Lin et al. 2019 (section
-        3.4). Where not even the first shell agrees it is twice the box: no size is alike.
+        Resolution in nm where the FSC falls below 0.5: the structural discrepancy of Lin et al.
+        2019 (section 3.4). It is set to twice the box when the first three shells are all below.
     aligned
         (n, n, n) the first map, in the second one's frame.
     """
@@ -41,16 +40,16 @@ class Comparison:
 
 
 class MapComparison:
-    """Holds one map, the truth or a known class, against others.
+    """Compares one map, the truth or a known class, with others.
 
     Parameters
     ----------
     known
         (n, n, n) [z, y, x].
     voxel_size_A
-        Å, of both.
+        Å, the same for all maps.
     max_shift_voxels
-        How far apart their centres may be.
+        Largest distance of their centres along each axis.
     """
 
     def __init__(
@@ -59,9 +58,9 @@ class MapComparison:
         n = len(known)
         self.known = known
         self.voxel_size_A = voxel_size_A
-        self.mask = soft_sphere(n, radius_voxels=0.45 * n)
+        self.mask = whole_box_mask(n)
         self.points = MeasuredPoints.everywhere(n)
-        # Shells have the same say: a map's power falls by orders of magnitude to high frequencies.
+        # All shells get the same weight: a map's power falls by orders of magnitude with frequency.
         power = _power(torch.from_numpy(known)[None], self.points)
         options = AlignmentOptions(
             step_deg=20.0, max_shift_voxels=max_shift_voxels, max_shell=round(n / 4), finalists=1
@@ -78,7 +77,7 @@ class MapComparison:
         return np.array(found)
 
     def __call__(self, other: Volume) -> Comparison:
-        """Lay another map onto the known one and compare."""
+        """Align another map to the known one and compare both."""
         with torch.inference_mode():
             pose = self.aligner(torch.from_numpy(other * self.mask)[None])
         back = pose.rotations[0, 0].T

@@ -1,4 +1,4 @@
-"""Novel structures: clusters of features, an average of each, and what known class it is like.
+"""Novel structures: clusters of features, their averages, and the most similar known classes.
 
 As in Lin et al. 2019, section 3.4: features of all target particles are clustered, each cluster is
 averaged, and the averages are compared with the known structures.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
+from tomadapt.fsc import Volume
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.learn.model import Model
 from tomadapt.learn.prediction import predict
@@ -31,28 +32,27 @@ from tomadapt.recover.unknown import UnknownKind, unknown_scores
 from tomadapt.runs.atomic import atomic_path, output_folder, write_json
 from tomadapt.runs.versions import versions
 
-Volume = NDArray[np.float32]
-
 NO_CLUSTER = "none"
 CLUSTER_AVERAGING = AveragingOptions(
     iterations=3, starts=1, alignment=AlignmentOptions(step_deg=20.0)
 )
-"""Clusters are many and small: one start and three iterations show what they are."""
+"""There are many small clusters: one start and three iterations are enough to compare them."""
 
 
 class DiscoveryOptions(BaseModel):
-    """How to look for novel structures.
+    """Options of the search for novel structures.
 
     Parameters
     ----------
     clusters
-        How particles are grouped.
+        Options of the clustering.
     averaging
-        How a cluster is averaged.
+        Options of the averages of clusters.
     candidate_ratio
-        A cluster is a candidate when its average agrees with itself (half maps, FSC 0.5) to a
-        resolution this many times finer than with any known class, and finer than the first
-        reference, which the halves share: noise agrees no further than that.
+        A cluster is a candidate for a novel structure when two conditions hold. Its half maps agree
+        (FSC 0.5) to a resolution that is finer, by this factor, than its discrepancy from every
+        known class. And that resolution is finer than the initial model's, which the half maps
+        share; half maps of noise agree up to there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,22 +64,22 @@ class DiscoveryOptions(BaseModel):
 
 @dataclass(frozen=True)
 class FoundCluster:
-    """One cluster.
+    """One cluster; the fields are the columns of ``clusters.csv``.
 
     Attributes
     ----------
     name, particles
-        What it is called in files, and how many particles it has.
+        Its name in files, and its number of particles.
     predicted, share
-        The class that most of them are predicted to be, and their share.
+        The most frequent predicted class, and the fraction of particles with it.
     unknown_score
         Mean over its particles.
     resolution_nm
-        Of the half maps, FSC 0.5; None where there is no average.
+        Resolution of the half maps at FSC 0.5; None without an average.
     match, correlation, discrepancy_nm
-        The known class its average is most like, and how much.
+        The known class that its average resembles most, and how closely.
     candidate
-        Whether it may be a structure that no class explains.
+        Whether it is a candidate for a novel structure.
     """
 
     name: str
@@ -95,8 +95,8 @@ class FoundCluster:
 
 
 @dataclass(frozen=True)
-class Described:
-    """Particles as an adapted model sees them.
+class TargetEmbedding:
+    """Target particles with what an adapted model predicts of them.
 
     Attributes
     ----------
@@ -105,9 +105,9 @@ class Described:
     features
         (n, f).
     predicted
-        (n,) the class each is predicted to be.
+        (n,) predicted classes.
     unknown
-        (n,) the larger, the less a particle is like any known class.
+        (n,) unknown scores, see :func:`~tomadapt.recover.unknown.unknown_scores`.
     """
 
     data: Subtomograms
@@ -116,7 +116,7 @@ class Described:
     unknown: NDArray[np.floating]
 
 
-def describe(
+def embed_target(
     source_model: Model,
     adapted_model: Model,
     source: LabelledSubtomograms,
@@ -124,19 +124,20 @@ def describe(
     *,
     unknown: UnknownKind = "neighbours",
     fabric: Fabric | None = None,
-) -> Described:
+) -> TargetEmbedding:
     """Features, predictions and unknown scores of a target.
 
     Parameters
     ----------
     source_model, adapted_model
-        Before and after; source features are the former's, the target's the latter's.
+        Before and after adaptation: the first gives the source's features, the second the
+        target's.
     source
-        With its labels, which the scores rest on.
+        Particles with labels, from which the scores are computed.
     target
-        Without any.
+        Particles without labels.
     unknown
-        See :func:`~tomadapt.recover.unknown.unknown_scores`.
+        Kind of score, see :func:`~tomadapt.recover.unknown.unknown_scores`.
     fabric
         Device and precision.
     """
@@ -146,11 +147,11 @@ def describe(
     weights = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
     scores = unknown_scores(found.features, known, source.labels, kind=unknown, weights=weights)
     predicted = [found.class_names[label] for label in found.labels]
-    return Described(target, found.features, predicted, scores)
+    return TargetEmbedding(target, found.features, predicted, scores)
 
 
 def discover(
-    described: Described,
+    embedding: TargetEmbedding,
     groups: NDArray[np.integer],
     *,
     points: MeasuredPoints,
@@ -159,37 +160,37 @@ def discover(
     options: DiscoveryOptions | None = None,
     progress: Callable[[int, str], None] = lambda _, __: None,
 ) -> tuple[list[FoundCluster], list[AveragedClass]]:
-    """Average clusters of particles, and hold the averages against known structures.
+    """Average clusters of particles, and compare the averages with known structures.
 
     Parameters
     ----------
-    described
+    embedding
         The particles, their features, predictions and unknown scores.
     groups
-        (n,) the cluster of each, from :func:`~tomadapt.recover.clusters.cluster`; −1 is none.
+        (n,) cluster of each particle, from :func:`~tomadapt.recover.clusters.cluster`; −1 is none.
     points
         Where the particles were measured.
     known
         Class → (n, n, n) map of the particles' voxel size.
     out
         The folder: ``particles.csv``, ``clusters.csv``, ``averages/`` with every cluster's map, and
-        ``candidate_<cluster>.mrc``. An interrupted run goes on in it.
+        ``candidate_<cluster>.mrc``. An interrupted run continues in it.
     options
-        How; its ``clusters`` are for the record.
+        See :class:`DiscoveryOptions`; ``clusters`` is only recorded in the summary.
     progress
-        Told of iterations of averages and of comparisons, with the cluster's name:
-        ``options.averaging.iterations + 2`` for each cluster in all.
+        Called with a number of finished steps and the cluster's name:
+        ``options.averaging.iterations + 2`` steps for each cluster.
 
     Returns
     -------
     found
-        Candidates first, then by falling unknown score.
+        Candidates first, then in descending order of the unknown score.
     averages
         In the same order.
     """
     options = options or DiscoveryOptions()
-    data = described.data
-    predicted, unknown = described.predicted, described.unknown
+    data = embedding.data
+    predicted, unknown = embedding.predicted, embedding.unknown
     names = cluster_names(groups)
     output_folder(out)
     rows = np.flatnonzero(groups >= 0)
@@ -223,7 +224,9 @@ def discover(
     shared_nm = data.box * data.voxel_size_A / 10 / shared_shell(data.box, options.averaging)
     found = [_judged(each, options.candidate_ratio, finer_than_nm=shared_nm) for each in found]
     found.sort(key=lambda each: (not each.candidate, -each.unknown_score))
-    _write_clusters(out / "clusters.csv", found)
+    columns = tuple(field.name for field in fields(FoundCluster))
+    rows_of_clusters = [[_text(getattr(one, c)) for c in columns] for one in found]
+    _write_rows(out / "clusters.csv", columns, rows_of_clusters)
     volumes = {one.name: one.result.volume for one in averaged if one.result is not None}
     for each in found:
         if each.candidate:
@@ -242,7 +245,7 @@ def discover(
 
 
 def cluster_names(groups: NDArray[np.integer]) -> list[str]:
-    """What the clusters of particles are called in files: ``cluster_07``, or ``none``."""
+    """The name of each particle's cluster in files: ``cluster_07``, or ``none``."""
     width = len(str(max(int(groups.max()), 0)))
     return [NO_CLUSTER if g < 0 else f"cluster_{g:0{width}d}" for g in groups]
 
@@ -254,21 +257,21 @@ def match_known(
     voxel_size_A: float,
     progress: Callable[[int, str], None] = lambda _, __: None,
 ) -> dict[str, tuple[str, float, float]]:
-    """The known class that each average is most like.
+    """The known class that each average resembles most.
 
-    The three that correlate best are compared shell by shell; the one of least structural
-    discrepancy counts.
+    The three classes of highest correlation are compared shell by shell; the one of least
+    structural discrepancy is returned.
 
     Parameters
     ----------
     averaged
-        The averages; those without a map are like none.
+        The averages; those without a map get no match.
     known
         Class → (n, n, n) map.
     voxel_size_A
-        Å, of all maps.
+        Å, the same for all maps.
     progress
-        Told of each average.
+        Called with a number of finished averages and a name.
 
     Returns
     -------
@@ -280,15 +283,16 @@ def match_known(
         progress(len(averaged), "")
         return {}
     progress(len(averaged) - len(maps), "")
-    held = {
+    comparisons = {
         name: MapComparison(volume, voxel_size_A=voxel_size_A) for name, volume in known.items()
     }
-    table = np.stack([one.correlations(list(maps.values())) for one in held.values()])  # (k, m)
+    volumes = list(maps.values())
+    table = np.stack([one.correlations(volumes) for one in comparisons.values()])  # (k, m)
     matches = {}
-    classes = list(held)
+    classes = list(comparisons)
     for column, (name, volume) in enumerate(maps.items()):
-        likest = np.argsort(-table[:, column])[:3]
-        compared = [(classes[i], held[classes[i]](volume)) for i in likest]
+        best_three = np.argsort(-table[:, column])[:3]
+        compared = [(classes[i], comparisons[classes[i]](volume)) for i in best_three]
         best, result = min(compared, key=lambda pair: pair[1].discrepancy_nm)
         matches[name] = best, result.correlation, result.discrepancy_nm
         progress(1, name)
@@ -302,24 +306,6 @@ def _judged(one: FoundCluster, ratio: float, *, finer_than_nm: float) -> FoundCl
     return replace(one, candidate=agrees and one.discrepancy_nm > ratio * one.resolution_nm)
 
 
-_COLUMNS = (
-    "name",
-    "particles",
-    "predicted",
-    "share",
-    "unknown_score",
-    "resolution_nm",
-    "match",
-    "correlation",
-    "discrepancy_nm",
-    "candidate",
-)
-
-
-def _write_clusters(path: Path, found: list[FoundCluster]) -> None:
-    _write_rows(path, _COLUMNS, [[_text(getattr(one, c)) for c in _COLUMNS] for one in found])
-
-
 def _write_particles(
     path: Path,
     index: NDArray[np.integer],
@@ -327,7 +313,7 @@ def _write_particles(
     predicted: list[str],
     unknown: NDArray[np.floating],
 ) -> None:
-    """One row a particle; ``index`` is its number in the file or set that it is of."""
+    """One row per particle; ``index`` is its number in the file or set that it was read from."""
     every = zip(index.tolist(), names, predicted, unknown, strict=True)
     rows = [[str(i), name, label, f"{score:.5f}"] for i, name, label, score in every]
     _write_rows(path, ("index", "cluster", "predicted", "unknown_score"), rows)

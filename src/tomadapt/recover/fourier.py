@@ -1,8 +1,8 @@
-"""Where a subtomogram was measured, what was let through there, and how strong its noise is.
+"""The Fourier points where a subtomogram was measured, its transfer there, and its noise power.
 
-Everything is held at the points of a half of Fourier space that the tilts reached. The constrained
-correlation (Förster et al. 2008, J. Struct. Biol. 161, 276; Xu et al. 2012, J. Struct. Biol. 178,
-152) compares two volumes at such points alone.
+All of these are arrays over the points of one half of Fourier space that the tilts reached. The
+constrained correlation (Förster et al. 2008, J. Struct. Biol. 161, 276; Xu et al. 2012, J. Struct.
+Biol. 178, 152) compares two volumes at such points alone.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ class MeasuredPoints:
         (p,) int64: their radius in Fourier voxels, rounded.
     multiplicity
         (p,) float32: 2 for points that stand for themselves and their opposite, 1 at ky = 0, where
-        both are among the points.
+        both are stored.
     transfer
-        (p,) float32: what became of the specimen's transform there (CTF, envelope, MTF, exposure).
+        (p,) float32: what the specimen's transform was multiplied by (CTF, envelope, MTF,
+        exposure).
     recording
-        The acquisition that they are of, for records; empty of a map's points.
+        The acquisition of the points, for records; empty for the points of a map.
     """
 
     n: int
@@ -59,7 +60,7 @@ class MeasuredPoints:
         *,
         n: int,
         voxel_size_A: float,
-        flat_transfer: bool = False,
+        ctf_corrected: bool = False,
         device: torch.device | str = "cpu",
     ) -> MeasuredPoints:
         """The points of an acquisition with its tilt axis along y, below Nyquist, without zero.
@@ -69,27 +70,28 @@ class MeasuredPoints:
         acquisition
             Tilts, optics and exposure.
         n, voxel_size_A
-            Of the subtomograms: side in voxels; Å.
-        flat_transfer
-            The transfer was divided out already, or is not known: 1 wherever a tilt reached.
+            Side of the subtomograms in voxels; Å.
+        ctf_corrected
+            Whether the transfer was divided out already or is not known: it is then 1 wherever a
+            tilt reached.
         device
             Where to keep them.
         """
         operator = DirectFourierInversion.for_tilts(torch.tensor(acquisition.tilt_angles_deg), n)
         transfer = torch.ones(n, n, n // 2 + 1)
-        if not flat_transfer:
+        if not ctf_corrected:
             grid = SliceGrid.inside_nyquist(n)
             images = grid.scatter(tilt_transfer(acquisition, grid, pixel_size_A=voxel_size_A))
             transfer = (operator.matrix @ images.flatten(0, 1)).view_as(transfer)
         points = cls._below_nyquist(n, operator.measured[:, :, None], transfer, device)
-        recording = {"ctf_applied": not flat_transfer, **acquisition.model_dump(mode="json")}
+        recording = {"ctf_applied": not ctf_corrected, **acquisition.model_dump(mode="json")}
         return replace(points, recording=recording)
 
     @classmethod
-    def everywhere(cls, n: int, device: torch.device | str = "cpu") -> MeasuredPoints:
-        """All points below Nyquist, of a map that lacks nothing."""
+    def everywhere(cls, n: int) -> MeasuredPoints:
+        """All points below Nyquist, with a transfer of 1: those of a map without a wedge."""
         shape = n, n, n // 2 + 1
-        return cls._below_nyquist(n, torch.ones(shape, dtype=torch.bool), torch.ones(shape), device)
+        return cls._below_nyquist(n, torch.ones(shape, dtype=torch.bool), torch.ones(shape), "cpu")
 
     @classmethod
     def of_transfer(
@@ -108,7 +110,7 @@ class MeasuredPoints:
         return cls._below_nyquist(len(transfer), by_y != 0, by_y, device)
 
     def values_of(self, transfer: NDArray[np.float32]) -> torch.Tensor:
-        """What a transfer, as for :meth:`of_transfer`, has at the points: (p,) float32."""
+        """The values (p,) float32 at the points of a transfer as for :meth:`of_transfer`."""
         return _half_by_y(transfer).flatten().to(self.k.device)[self.index]
 
     @classmethod
@@ -117,7 +119,7 @@ class MeasuredPoints:
     ) -> MeasuredPoints:
         f = torch.fft.fftfreq(n, 1 / n)
         half = torch.arange(n // 2 + 1.0)
-        radius = (f[:, None, None] ** 2 + f[:, None] ** 2 + half**2).sqrt()
+        radius = (f[:, None, None] ** 2 + f[:, None] ** 2 + half**2).sqrt()  # [kz, kx, ky]
         inside = (radius.round() < n // 2) & (radius > 0) & measured
         kz, kx, ky = inside.nonzero(as_tuple=True)
         return cls(
@@ -142,7 +144,7 @@ class MeasuredPoints:
         return at_points
 
     def volumes(self, transforms: torch.Tensor) -> torch.Tensor:
-        """Volumes (b, n, n, n) of transforms (b, p), 0 elsewhere; :meth:`transforms` reversed."""
+        """Volumes (b, n, n, n) of transforms (b, p), which are 0 elsewhere."""
         n = self.n
         spectrum = transforms.new_zeros(len(transforms), n * n * (n // 2 + 1))
         spectrum[:, self.index] = transforms
@@ -152,7 +154,7 @@ class MeasuredPoints:
         return centred.transpose(2, 3)
 
     def phases(self, shifts: torch.Tensor) -> torch.Tensor:
-        """What multiplies the transform of an object that is moved by (..., 3) voxels: (..., p)."""
+        """Phase factors (..., p) of an object that is moved by (..., 3) voxels."""
         angle = -2 * torch.pi * (shifts @ self.k.T)
         return torch.polar(torch.ones_like(angle), angle)
 
@@ -169,15 +171,17 @@ def _half_by_y(half: NDArray[np.float32]) -> torch.Tensor:
 def shell_power(data: Subtomograms, points: MeasuredPoints, *, at_most: int = 500) -> torch.Tensor:
     """Mean power of particles in shells, where they were measured.
 
-    At the SNRs of tomograms this is the noise's power, for all but the lowest shells; dividing by
-    it gives every shell the same say (it whitens the particles).
+    At the SNRs of tomograms this is close to the noise's power in all but the lowest shells.
+    Dividing by it whitens the particles: every shell then has the same weight.
 
     Parameters
     ----------
     data
-        Particles; the first ``at_most`` of them are read.
+        Particles.
     points
         Where they were measured.
+    at_most
+        How many of them are read, the first ones.
 
     Returns
     -------
@@ -192,6 +196,6 @@ def shell_power(data: Subtomograms, points: MeasuredPoints, *, at_most: int = 50
         power = points.transforms(cubes).abs().square().sum(dim=0) * points.multiplicity
         total.index_add_(0, points.shell, power)
     mean = total / count.clamp_min(1) / n_read
-    # A shell without power would weigh infinitely: none weighs more than a million times the best.
+    # The floor bounds the weight 1 / power of a shell that holds next to no power.
     floor = mean.max() * 1e-6
     return torch.where(count > 0, mean.clamp_min(floor), torch.ones_like(mean))

@@ -1,4 +1,4 @@
-"""Which particles belong to which class: a file of labels, or a classified STAR file."""
+"""The class of each particle, read from a file of labels or a classified STAR file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tomadapt.simulate.simulator import NULL_CLASS
 LABELS = "labels.csv"
 
 UNLISTED = ("other", "unknown")
-"""Kinds of particles without a label that are classes of their own here: proteins that were not
-named, and what a named structure explains only in part."""
+"""Kinds of unlabelled particles that are treated as classes here: proteins that the user did not
+name (``other``), and particles that a named structure explains only in part (``unknown``)."""
 
 
 def read_labels(path: Path, data: Subtomograms) -> list[str]:
     """The class of each of some particles.
 
-    A key says which cube a label is of, never the order alone: the index in a ``.csv`` and its
-    ``file``, the number of the cube in a ``.star``; and where the labels say of which cubes they
-    are, by a digest of their voxels, these must be theirs. Where they do not say it, that is warned
-    of.
+    A label is matched to its cube by a key, not by its order alone: the ``index`` and ``file`` of a
+    ``.csv``, the number of the cube in a ``.star``. When the file also holds a digest of the cubes'
+    voxels, it must be that of these cubes. When it holds neither file names nor a digest, a warning
+    is given.
 
     Parameters
     ----------
@@ -38,16 +38,16 @@ def read_labels(path: Path, data: Subtomograms) -> list[str]:
         A ``.csv`` with columns ``index`` and ``label`` and a row a cube, or an ``.npz``, both as
         ``tomadapt predict`` and ``classify`` write them; or a ``.star`` with ``tomadaptClassName``
         and ``tomadaptSubtomogram``. Particles of class ``null`` whose kind (``kind``,
-        ``tomadaptKind``) is one of :data:`UNLISTED` have that as their class.
+        ``tomadaptKind``) is one of :data:`UNLISTED` get this kind as their class.
     data
-        The particles; their ``rows`` are the numbers of their cubes, from 0.
+        The particles; ``data.rows`` are the numbers of their cubes, from 0.
 
     Raises
     ------
     InputError
         When the file cannot be read or has no such column.
     MismatchError
-        When it has no label for a particle, or is of other cubes.
+        When it has no label for a particle, or belongs to other cubes.
     """
     if path.suffix == ".star":
         return _by_subtomogram(path, data)
@@ -85,7 +85,7 @@ def _of_others(path: Path, expected: str, got: str) -> MismatchError:
 
 
 def _require_cubes(path: Path, stated: object, data: Subtomograms) -> None:
-    """Refuse labels of cubes that were exchanged since."""
+    """Raise when labels state another digest than that of the cubes."""
     found = key_of(data.source)
     if isinstance(stated, str) and stated and found and stated != found:
         raise _of_others(path, f"labels of the cubes {found}", f"labels of the cubes {stated}")
@@ -113,7 +113,7 @@ def _of_npz(path: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def _with_kinds(labels: list[str], kinds: list[str] | None) -> list[str]:
-    """The labels; where there is none, the kind of a particle that nobody named."""
+    """The labels, with ``null`` replaced by the kind where it is one of :data:`UNLISTED`."""
     if kinds is None:
         return labels
     return [
@@ -123,7 +123,7 @@ def _with_kinds(labels: list[str], kinds: list[str] | None) -> list[str]:
 
 
 def _of_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
-    """Labels, files and digests, of rows that say themselves to be in the order of the cubes."""
+    """Labels, files and digests of rows whose ``index`` counts the cubes in order."""
     # Spreadsheets put a byte-order mark before the first name.
     text = read_text(path, kind="file of labels").removeprefix("\ufeff")
     rows = list(csv.DictReader(text.splitlines()))
@@ -176,25 +176,25 @@ def _stated_digest(document: StarDocument) -> str | None:
 
 
 def require_same_cubes(star: Path, data: Subtomograms) -> None:
-    """Refuse a STAR file whose numbers are of other cubes than those beside it now.
+    """Raise when a STAR file belongs to other cubes than those beside it.
 
     Raises
     ------
     MismatchError
-        When the file says of which cubes it is, and they are others.
+        When the digest in the file is not that of the cubes.
     """
     _require_cubes(star, _stated_digest(read_star(star)), data)
 
 
 def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
-    """What a STAR file of ``tomadapt classify`` refers to.
+    """The folder, cubes and classes that a STAR file of ``tomadapt classify`` refers to.
 
     Returns
     -------
     folder
         The folder of subtomograms beside it.
     rows
-        Which of its cubes the file's rows are.
+        The number of the cube of each row.
     names
         The class of each.
 
@@ -224,7 +224,7 @@ def _names(table: StarTable) -> list[str]:
 
 
 def _numbers(path: Path, table: StarTable) -> list[int]:
-    """Which cube each row is, from 0; −1 for those that have none."""
+    """The number of each row's cube, from 0; −1 for rows without a cube."""
     try:
         return [int(number) - 1 for number in table.column(SUBTOMOGRAM)]
     except ValueError as error:

@@ -1,52 +1,49 @@
-"""A mask from a map itself: the particle at the centre, without what lies beside it."""
+"""A mask made from a map: the particle at the centre, without its neighbours."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from tomadapt.fsc import soft_edge, soft_sphere
+from tomadapt.fsc import Volume, soft_edge, soft_sphere
 
-Volume = NDArray[np.float32]
-
-SPHERE = 0.45
+SPHERE_RATIO = 0.45
 """Radius of the sphere that bounds every mask, as a fraction of the box."""
-_CORE = 0.25
-"""What has its centre of mass this near the box's centre, as a fraction of the box, is of the
-particle; a neighbour's lies further out, since the two do not overlap."""
-_SPECK = 0.02
-"""Parts with less density than this share of the heaviest are noise."""
-_LEAST, _MOST = 0.002, 0.6
-"""Fractions of that sphere: less is a speck of noise, more is no particle with room about it."""
+_CORE_RATIO = 0.25
+"""Parts whose centre of mass lies within this fraction of the box from its centre belong to the
+particle. A neighbour's lies further out, since the two do not overlap."""
+_MIN_MASS_RATIO = 0.02
+"""Parts with less than this fraction of the heaviest part's mass are noise."""
+_MIN_VOLUME_RATIO, _MAX_VOLUME_RATIO = 0.002, 0.6
+"""Fractions of the sphere's volume: a smaller part is noise, a larger one is no single particle."""
 
 
 def whole_box_mask(n: int) -> Volume:
     """The soft sphere that bounds every mask, (n, n, n)."""
-    return soft_sphere(n, radius_voxels=SPHERE * n)
+    return soft_sphere(n, radius_voxels=SPHERE_RATIO * n)
 
 
 def particle_mask(density: Volume) -> Volume:
     """A soft mask about the particle in the middle of a map, (n, n, n), 0 … 1.
 
-    What is denser than Otsu's threshold (1979, IEEE Trans. Syst. Man Cybern. 9, 62) falls into
-    connected parts. The part with the most density near the centre is the particle, and so are
-    others whose centre of mass lies within a quarter of the box from the centre; what lies further
-    out is a neighbour. It is filled, and grown by a fourteenth of the box, at least two voxels,
-    beside a soft edge of three.
+    Voxels above Otsu's threshold (1979, IEEE Trans. Syst. Man Cybern. 9, 62) form connected parts.
+    The particle is the part with the most density near the centre, together with other parts whose
+    centre of mass lies within a quarter of the box from the centre; parts further out are
+    neighbours. Holes are filled, the mask is grown by a fourteenth of the box (at least two
+    voxels), and a soft edge of three voxels is added.
 
     Parameters
     ----------
     density
-        (n, n, n), density positive, filtered to what is known of it.
+        (n, n, n), density positive, low-passed at its resolution.
 
     Returns
     -------
     ndarray
-        The soft sphere of :func:`whole_box_mask` where the map has no particle that stands out.
+        (n, n, n); the sphere of :func:`whole_box_mask` when no particle stands out of the map.
     """
     n = len(density)
     sphere = whole_box_mask(n)
@@ -61,11 +58,11 @@ def particle_mask(density: Volume) -> Volume:
     central = ndimage.sum_labels(density * np.exp(-radius2 / (2 * (n / 6) ** 2)), parts, names)
     mass = ndimage.sum_labels(density, parts, names)
     centres = np.array(ndimage.center_of_mass(density, parts, names)) - n // 2
-    near = np.linalg.norm(centres, axis=1) < _CORE * n
-    belongs = near & (mass > _SPECK * mass.max())
+    near = np.linalg.norm(centres, axis=1) < _CORE_RATIO * n
+    belongs = near & (mass > _MIN_MASS_RATIO * mass.max())
     belongs[np.argmax(central)] = True
     particle = ndimage.binary_fill_holes(np.isin(parts, names[belongs]))
-    if not _LEAST < particle.sum() / inside.sum() < _MOST:
+    if not _MIN_VOLUME_RATIO < particle.sum() / inside.sum() < _MAX_VOLUME_RATIO:
         return sphere
     beyond = ndimage.distance_transform_edt(~particle) - max(2, math.ceil(n / 14))
     return np.asarray(soft_edge(beyond, edge_voxels=3.0) * sphere)

@@ -1,4 +1,4 @@
-"""Poses as files: CSV, npz, or a STAR file with RELION's angles and origins."""
+"""Files of poses: CSV, npz, or STAR with RELION's angles and origins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHIFT = ["shift_x_voxels", "shift_y_voxels", "shift_z_voxels"]
 
 
 def require_pose_file(path: Path) -> None:
-    """Refuse a file name that says none of the formats.
+    """Raise when a file's extension is not one of :data:`SUFFIXES`.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def write_poses(
     rows: NDArray[np.integer] | None = None,
     halves: NDArray[np.integer] | None = None,
 ) -> None:
-    """Write each particle's best pose, one row a particle, in order.
+    """Write the best pose of each particle, one row per particle, in order.
 
     A ``.csv`` has ``index``, the matrix row by row (``r11`` … ``r33``, acting on x, y, z), the
     shift in voxels, the ``score`` and, where there are half maps, ``half`` (1 or 2); an ``.npz``
@@ -63,9 +63,9 @@ def write_poses(
     voxel_size_A
         Å.
     rows
-        (n,) what ``index`` says of each particle, from 0; their order when None.
+        (n,) ``index`` of each particle, from 0; 0 … n − 1 when None.
     halves
-        (n,) the half of each, 0 or 1. Of a ``.csv``.
+        (n,) the half set of each, 0 or 1; written to a ``.csv`` only.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Poses of particles: where they lie, how well that fits, and how probable it is."""
+"""Poses of particles, with their scores and log-likelihood ratios."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -14,39 +14,40 @@ from tomadapt.data.subtomograms import Indices
 
 @dataclass(frozen=True)
 class Poses:
-    """Where particles lie.
+    """c candidate poses of each of n particles, the best first.
 
     Attributes
     ----------
     rotations
-        (n, c, 3, 3) float32, acting on (x, y, z): the reference's axes to the particle's.
+        (n, c, 3, 3) float32, acting on (x, y, z): they turn the reference into the particle.
     shifts
         (n, c, 3) float32 voxels, (x, y, z), from the box's centre.
     scores
-        (n, c) constrained correlations, −1 … 1, the best first.
-    gains
-        (n, c) by how much the log-likelihood exceeds that of noise alone.
+        (n, c) constrained correlations, −1 … 1.
+    log_likelihood_ratios
+        (n, c) log-likelihood of the pose minus that of noise alone, in nats.
     """
 
     rotations: NDArray[np.float32]
     shifts: NDArray[np.float32]
     scores: NDArray[np.float32]
-    gains: NDArray[np.float32]
+    log_likelihood_ratios: NDArray[np.float32]
 
     def take(self, rows: Indices) -> Poses:
-        """Those of some particles."""
+        """The poses of some particles."""
         at = np.asarray(rows)
-        return Poses(self.rotations[at], self.shifts[at], self.scores[at], self.gains[at])
+        return Poses(*(getattr(self, field.name)[at] for field in fields(self)))
 
     @classmethod
     def joined(cls, parts: Sequence[Poses]) -> Poses:
-        """Those of all parts, one after another."""
-        names = ("rotations", "shifts", "scores", "gains")
+        """Concatenate the particles of all parts."""
+        names = (field.name for field in fields(cls))
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     def weights(self) -> NDArray[np.float32]:
         """(n, c) posterior probability of each candidate, rows sum to 1."""
-        relative = np.exp(self.gains - self.gains.max(axis=1, keepdims=True))
+        ratios = self.log_likelihood_ratios
+        relative = np.exp(ratios - ratios.max(axis=1, keepdims=True))
         return np.asarray(relative / relative.sum(axis=1, keepdims=True))
 
 
@@ -60,17 +61,17 @@ class GridPoses:
         (b, c, 3, 3) and (b, c, 3).
     weights
         (b, c) probabilities, rows sum to 1.
-    gains
-        (b,) log-likelihood of the likeliest over that of noise alone.
+    log_likelihood_ratios
+        (b,) of the likeliest pose against noise alone, in nats.
     """
 
     rotations: torch.Tensor
     shifts: torch.Tensor
     weights: torch.Tensor
-    gains: torch.Tensor
+    log_likelihood_ratios: torch.Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[GridPoses]) -> GridPoses:
-        """Those of all parts, one after another."""
-        names = ("rotations", "shifts", "weights", "gains")
+        """Concatenate the particles of all parts."""
+        names = (field.name for field in fields(cls))
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in names))

@@ -1,4 +1,4 @@
-"""What is known of how particles were recorded, as alignment needs it: measured points."""
+"""How particles were recorded: the acquisition, and the Fourier points that it measured."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from tomadapt.tomograms.wedge import compare_with_stated, estimate_wedge
 
 @dataclass(frozen=True)
 class StatedRecording:
-    """What a user says of the recording; it counts before what the particles' own files say.
+    """What a user states about the recording; it replaces what the particles' files say.
 
     Attributes
     ----------
     tilt_range_deg
         First and last tilt about y.
     tilt_step_deg
-        Between them; 3 where only the range is stated.
+        Step between tilts; 3 when only the range is stated.
     defocus_um
-        Positive = underfocus. Where neither this nor the particles' files say it, no CTF is
-        applied: that is right where it was corrected.
+        Positive = underfocus. When neither this nor the particles' files state it, no CTF is
+        applied, as is right for particles whose CTF was corrected.
     voltage_kv, spherical_aberration_mm, amplitude_contrast
-        As in :class:`~tomadapt.acquisition.Acquisition`; 300, 2.7 and 0.07 where nobody says them.
+        As in :class:`~tomadapt.acquisition.Acquisition`; 300, 2.7 and 0.07 when nothing states
+        them.
     """
 
     tilt_range_deg: tuple[float, float] | None = None
@@ -49,12 +50,12 @@ class Recording:
     ----------
     acquisition
         Tilts and optics.
-    flat_transfer
-        No CTF is applied: it was corrected, or is not known.
+    ctf_corrected
+        Whether no CTF is applied, because it was corrected or is not known.
     """
 
     acquisition: Acquisition
-    flat_transfer: bool
+    ctf_corrected: bool
 
     def points(self, data: Subtomograms, *, device: torch.device | str = "cpu") -> MeasuredPoints:
         """The points of Fourier space where the particles were measured."""
@@ -62,17 +63,17 @@ class Recording:
             self.acquisition,
             n=data.box,
             voxel_size_A=data.voxel_size_A,
-            flat_transfer=self.flat_transfer,
+            ctf_corrected=self.ctf_corrected,
             device=device,
         )
 
     @property
     def summary(self) -> dict[str, str]:
-        """What of it matters to a map, as text for people."""
+        """The tilts and the optics as text, by name."""
         a = self.acquisition
         tilts = a.tilt_angles_deg
         said = {"tilts": f"{tilts[0]:g}° to {tilts[-1]:g}° about y, {len(tilts)} of them"}
-        if self.flat_transfer:
+        if self.ctf_corrected:
             return said | {"CTF": "none applied: taken as corrected"}
         return said | {
             "defocus": f"{a.defocus_um:g} µm",
@@ -83,20 +84,20 @@ class Recording:
 
 
 def recording_of(data: Subtomograms, stated: StatedRecording | None = None) -> Recording:
-    """What is known of some particles' recording.
+    """The acquisition of some particles, from their files and from what the user states.
 
     Parameters
     ----------
     data
         The particles.
     stated
-        What the user says; of what the particles' files say, only that is replaced.
+        What the user states; it replaces those values of the particles' files and no others.
 
     Raises
     ------
     ConfigError
-        When neither the particles' files nor the user say which tilts there were, or what is
-        stated cannot be used.
+        When neither the particles' files nor the user state the tilts, or what is stated cannot be
+        used.
     """
     stated = stated or StatedRecording()
     known = data.acquisition
@@ -141,7 +142,7 @@ def recording_of(data: Subtomograms, stated: StatedRecording | None = None) -> R
 
 
 def contradiction(data: Subtomograms, recording: Recording) -> str | None:
-    """One sentence where the particles' spectrum shows other tilts than those stated, else None."""
+    """One sentence when the particles' power spectrum contradicts the stated tilts, else None."""
     try:
         shown = estimate_wedge(cubes_power(data))
     except InputError:  # too small, or without a spectrum
@@ -162,8 +163,8 @@ def measured_points(
     data
         The particles.
     stated
-        What the user says; see :func:`recording_of`, also for what is raised.
+        What the user states; see :func:`recording_of`, also for the errors raised.
     device
-        Where to keep them.
+        Where to keep the arrays.
     """
     return recording_of(data, stated).points(data, device=device)

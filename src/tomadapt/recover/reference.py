@@ -1,4 +1,4 @@
-"""A reference map as alignment needs it: its transform at rotated points, and how that changes."""
+"""A reference map's transform at rotated points, and its derivatives by rotations."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Reference:
         return cls(torch.cat(parts).to(device))
 
     def at(self, rotations: torch.Tensor, points: MeasuredPoints) -> torch.Tensor:
-        """What is measured of the reference in given rotations: (b, p) complex64, no shift.
+        """The reference in given rotations, as the points measure it: (b, p) complex64, no shift.
 
         Parameters
         ----------
         rotations
             (b, 3, 3) acting on (x, y, z).
         points
-            Where, and what was let through.
+            Where it is sampled, and the transfer that it is multiplied by.
         """
         q = (points.k @ rotations)[None]  # R⁻¹ k, row-wise; (1, b, p, 3)
         values = self._sampled(self.transforms[:2], q)[0, 0]
@@ -64,12 +64,12 @@ class Reference:
         values
             (b, p) complex64.
         slopes
-            (b, 3, p) complex64, for a radian about x, y and z.
+            (b, 3, p) complex64, per radian about x, y and z.
         """
         q = (points.k @ rotations)[None]
-        values = self._sampled(self.transforms, q)[0]  # (4, b, p)
+        values = self._sampled(self.transforms, q)[0]  # (4, b, p): the map, its x, y, z moments
         values = values * points.transfer
-        gradient = values[1:] * (-2j * torch.pi)
+        gradient = values[1:] * (-2j * torch.pi)  # (3, b, p)
         x, y, z = q[0].unbind(-1)
         slopes = torch.stack(
             [
@@ -78,7 +78,7 @@ class Reference:
                 gradient[0] * y - gradient[1] * x,
             ],
             dim=1,
-        )
+        )  # minus q × ∇T, (b, 3, p)
         return values[0], slopes
 
     @staticmethod

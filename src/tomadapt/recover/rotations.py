@@ -12,19 +12,20 @@ from scipy.spatial.transform import Rotation
 from tomadapt.errors import ConfigError
 
 _PSI = 1.533751168755204288118041
-"""The root of ψ⁴ = ψ + 4 of Alexa 2022."""
+"""The positive root of ψ⁴ = ψ + 4, a constant of the spiral (Alexa 2022)."""
 
 
 def rotation_grid(step_deg: float) -> NDArray[np.float32]:
-    r"""Rotations so many that each has the volume of a ball cell of this step.
+    r"""Rotations that cover SO(3) evenly with a given angular step.
 
-    :math:`8π² / step³` of them (steps in radians), on a super-Fibonacci spiral (Alexa 2022, CVPR,
-    "Super-Fibonacci spirals: fast, low-discrepancy sampling of SO(3)").
+    :math:`8π² / step³` rotations (the volume of SO(3) over that of a cube of this side, in
+    radians), on a super-Fibonacci spiral (Alexa 2022, CVPR, "Super-Fibonacci spirals: fast,
+    low-discrepancy sampling of SO(3)").
 
     Parameters
     ----------
     step_deg
-        Degrees.
+        Angular step in degrees.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def rotation_grid(step_deg: float) -> NDArray[np.float32]:
 
 
 def angular_distance_deg(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Angle of the rotation between two of each pair: (n, 3, 3) and (n, 3, 3) give (n,) degrees."""
+    """Angles (n,) in degrees of the rotations from a to b, both (n, 3, 3)."""
     return np.asarray(
         np.degrees((Rotation.from_matrix(a).inv() * Rotation.from_matrix(b)).magnitude())
     )
@@ -72,12 +73,12 @@ def symmetry_group(name: str) -> NDArray[np.float32]:
     Returns
     -------
     ndarray
-        (g, 3, 3) float32; the identity is among them.
+        (g, 3, 3) float32; the identity is one of them.
 
     Raises
     ------
     ConfigError
-        For another name.
+        When the name is not one of these.
     """
     found = _SYMMETRIES.fullmatch(name.upper())
     if not found:

@@ -1,4 +1,4 @@
-"""Maps turned, and maps of point symmetry: their axes found, their copies averaged."""
+"""Rotation of maps, and the search for the axes of a point symmetry."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
+from tomadapt.fsc import Volume
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.reference import Reference
 from tomadapt.recover.rotations import rotation_grid
 
-Volume = NDArray[np.float32]
+_STEP_DEG = 15.0
 
 
 def rotate_volume(
@@ -48,13 +49,11 @@ def rotate_volume(
     return np.ascontiguousarray(torch.fft.fftshift(centred).transpose(1, 2).numpy())
 
 
-def symmetry_axes(
-    volume: Volume, group: NDArray[np.float32], *, step_deg: float = 15.0
-) -> tuple[NDArray[np.float32], float]:
+def symmetry_axes(volume: Volume, group: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
     """The rotation that brings a map's axes of symmetry onto a group's.
 
-    The symmetrised map's power is largest where they coincide: searched over a grid of rotations
-    at low resolution, then refined.
+    The power of the symmetrised map is largest where they coincide. It is searched over a grid of
+    rotations in steps of 15° at low resolution, and the best ones are refined.
 
     Parameters
     ----------
@@ -62,15 +61,13 @@ def symmetry_axes(
         (n, n, n), [z, y, x]; its axes pass near the centre.
     group
         (g, 3, 3) from :func:`~tomadapt.recover.rotations.symmetry_group`.
-    step_deg
-        Of the grid, in degrees.
 
     Returns
     -------
     rotation
-        (3, 3) to be given to :func:`rotate_volume`.
+        (3, 3), for :func:`rotate_volume`.
     kept
-        The fraction of the map's power that symmetrising leaves there: 1 for a symmetric map.
+        The fraction of the map's power that is left after symmetrising: 1 for a symmetric map.
     """
     if len(group) == 1:
         return np.eye(3, dtype=np.float32), 1.0
@@ -78,8 +75,9 @@ def symmetry_axes(
     points = MeasuredPoints.everywhere(n).up_to(max(3, round(n / 5)))
     reference = Reference.of(volume)
     copies = torch.from_numpy(group)
-    grid = torch.from_numpy(rotation_grid(step_deg))
-    # Of turned maps, as the others: on the samples themselves interpolation lets more through.
+    grid = torch.from_numpy(rotation_grid(_STEP_DEG))
+    # Power of rotated maps, since they are interpolated as the symmetrised ones are; the unrotated
+    # map is not interpolated and has more power.
     own = _power(reference.at(grid[::100], points), points).mean()
 
     def kept(rotations: torch.Tensor) -> torch.Tensor:
@@ -102,7 +100,7 @@ def symmetry_axes(
                 args=(start,),
                 method="Nelder-Mead",
                 options={
-                    "initial_simplex": np.radians(step_deg) / 2 * np.eye(4, 3, -1),
+                    "initial_simplex": np.radians(_STEP_DEG) / 2 * np.eye(4, 3, -1),
                     "xatol": 1e-3,
                     "fatol": 1e-6,
                 },
@@ -112,12 +110,6 @@ def symmetry_axes(
     at = min(range(len(refined)), key=lambda i: refined[i].fun)
     rotation = Rotation.from_rotvec(refined[at].x).as_matrix() @ best[at]
     return rotation.astype(np.float32), -float(refined[at].fun)
-
-
-def symmetrised(volume: Volume, group: NDArray[np.float32]) -> Volume:
-    """The mean of a map over the rotations of a group, (n, n, n)."""
-    turned = [rotate_volume(volume, g) for g in group]
-    return np.asarray(np.mean(turned, axis=0), dtype=np.float32)
 
 
 def _power(values: torch.Tensor, points: MeasuredPoints) -> torch.Tensor:

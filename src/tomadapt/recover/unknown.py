@@ -1,4 +1,4 @@
-"""How little a particle is like any known class, from features and the source's labels alone."""
+"""Unknown scores: how unlike all known classes a particle is, from features and source labels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tomadapt.errors import InputError
 
 UnknownKind = Literal["mahalanobis", "neighbours", "energy"]
 NEIGHBOURS = 10
+"""The score ``neighbours`` is the distance to the nearest source particle of this rank."""
 
 
 def unknown_scores(
@@ -24,13 +25,13 @@ def unknown_scores(
     kind: UnknownKind = "neighbours",
     weights: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
 ) -> NDArray[np.float64]:
-    r"""Score target particles, the higher the less known.
+    r"""Score target particles: the higher, the less like any known class.
 
-    ``mahalanobis``: the least distance to a class's mean of source features, under a covariance
-    that all classes share (Lee et al. 2018, NeurIPS), shrunk (Ledoit & Wolf 2004).
-    ``neighbours``: the distance to the tenth nearest source particle, features of unit length (Sun
-    et al. 2022, ICML). ``energy``: :math:`-\log Σ_c e^{z_c}` of the logits (Liu et al. 2020,
-    NeurIPS).
+    ``mahalanobis``: the Mahalanobis distance to the nearest class mean of the source features,
+    with one covariance for all classes (Lee et al. 2018, NeurIPS), shrunk (Ledoit & Wolf 2004).
+    ``neighbours``: the distance to the tenth nearest source particle, with features scaled to unit
+    length (Sun et al. 2022, ICML). ``energy``: :math:`-\log Σ_c e^{z_c}` of the logits (Liu et al.
+    2020, NeurIPS).
 
     Parameters
     ----------
@@ -85,6 +86,6 @@ def auroc(scores: NDArray[np.floating], is_unknown: NDArray[np.bool_]) -> float:
     """
     if is_unknown.all() or not is_unknown.any():
         raise InputError(
-            "no AUROC of particles that are all alike", expected="known and unknown ones"
+            "no AUROC without both known and unknown particles", expected="particles of both kinds"
         )
     return float(roc_auc_score(is_unknown, scores))

@@ -1,7 +1,7 @@
-"""Batches of particles, simulated beside one another on a CPU's cores.
+"""Batches of particles, simulated in parallel on the cores of a CPU.
 
-Several threads at one batch gain little: its arrays are small, and torch waits for all threads
-after each of some hundred operations. Of several batches each has a thread of its own.
+Several threads on one batch are hardly faster than one: its arrays are small, and torch waits for
+all threads after each of some hundred operations. So each batch gets one thread of its own.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 from tomadapt.simulate.simulator import SimulatedParticles, Simulator
 
 BATCH = {"cpu": 4, "cuda": 128}
-"""Particles simulated at once: few on a CPU, so that they stay in its cache."""
+"""Particles in a batch: few on a CPU, so that they stay in its cache."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some particles of one class that are simulated together."""
+    """Particles of one class that are simulated together."""
 
     simulator: Simulator
     class_name: str
@@ -32,22 +32,23 @@ class Batch:
             return self.simulator.particles(self.class_name, self.indices)
 
 
-def simulate_beside(
+def simulate_in_threads(
     batches: Sequence[Batch], receive: Callable[[int, SimulatedParticles], None]
 ) -> None:
-    """Simulate batches, as many at once as torch has threads.
+    """Simulate batches, as many in parallel as torch has threads.
 
-    With one thread each, particles differ by rounding from those of one batch on several threads:
-    vectorised and remaining elements of a product are rounded apart, and threads divide them
-    otherwise. So stored sets, which are to be the same to the last digit, are not made here.
+    The number of threads at a batch changes rounding: threads split products differently into
+    vectorised and remaining elements, which are rounded differently. Stored sets must be the same
+    to the last digit on every machine, so they are not made here.
 
     Parameters
     ----------
     batches
         All on one kind of device; on a GPU they are simulated one after another.
     receive
-        Told a batch's number and its particles, on the thread that simulated them: torch's threads
-        wait busily for a while after every operation of the caller's, and would hold up the others.
+        Called with a batch's number and its particles, on the thread that simulated them. (On the
+        caller's thread, torch's threads would wait busily after each of its operations, and slow
+        the others down.)
     """
 
     def work(number: int) -> None:
@@ -65,5 +66,5 @@ def simulate_beside(
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-        # What a thread sets is also what later threads begin with, until it is set once more.
+        # The setting of a worker thread is inherited by later threads, so it is set back.
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Where macromolecules are: neighbours that reach into a box, imaged with it, and spheres apart."""
+"""Crowding: neighbours that reach into a particle's box, and placing of spheres without overlap."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tomadapt.simulate.reconstruction import DirectFourierInversion
 from tomadapt.structures.resampling import radius_A
 
 ATTEMPTS = 50
-"""Places tried for a neighbour before the one that overlaps the others least is taken."""
+"""Places tried for a neighbour; if all overlap others, the one of least overlap is taken."""
 
 PLACES, PLACES_AT_ONCE = 20_000, 100
-"""Places tried for one of many spheres before there is no room. Random sequential addition of equal
-spheres ends at 38 % of the volume; towards that, tries grow without bound."""
+"""Places tried for one sphere before it counts as not fitting. Random sequential addition of equal
+spheres ends at 38 % of the volume, and needs more and more tries towards that."""
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedNeighbours:
     """The neighbours of some particles.
 
     Attributes
@@ -56,23 +56,23 @@ def place_neighbours(
     centre: NDArray[np.floating],
     box: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose neighbours and put them where they cross the box's faces but not the particle.
+    """Draw neighbours and place them so that they cross the box's faces but not the particle.
 
-    Each template is as likely. A neighbour lies in a uniform direction from the particle, its
-    centre at a uniform distance between the nearest at which its sphere still crosses the face and
-    the face itself; where that is too near for the particle, it touches the particle's sphere.
-    Neighbours do not overlap one another where there is room.
+    All templates are equally likely. A neighbour lies in a uniformly random direction from the
+    particle. The distance of its centre is uniform between the one at which its sphere just reaches
+    the face from inside, and the face itself, but at least so large that it touches the particle's
+    sphere. Neighbours do not overlap each other if there is room.
 
     Parameters
     ----------
     generator
         From :func:`~tomadapt.simulate.randomness.particle_generator`.
     count
-        How many.
+        Number of neighbours.
     radii
         (m,) radii of the templates in voxels.
     keep_out
-        Radius about the particle that stays free, in voxels.
+        Radius around the particle's centre that stays free, in voxels.
     centre
         (3,) the particle's shift from the box's centre in voxels, (x, y, z).
     box
@@ -111,22 +111,22 @@ def place_apart(
     gap: float,
     sides: NDArray[np.floating],
 ) -> NDArray[np.float64]:
-    """Put spheres into a cuboid one after the other, each at the first free of uniform places.
+    """Place spheres in a cuboid one by one, each at the first free one of uniformly random places.
 
     Parameters
     ----------
     generators
-        One for each sphere, so that a sphere's tries are its own.
+        One for each sphere, so that its draws do not depend on other spheres.
     radii
         (n,) in any unit.
     gap
         Least distance between two spheres' surfaces.
     sides
-        (3,) of the cuboid, which holds all spheres whole.
+        (3,) sides of the cuboid; all spheres lie completely inside it.
 
     Returns
     -------
-    (k, 3) centres from the cuboid's first corner: k < n when there is no room for sphere k.
+    (k, 3) centres from the cuboid's first corner; k < n when sphere k does not fit.
     """
     centres = np.empty((len(radii), 3))
     for row, (generator, radius) in enumerate(zip(generators, radii, strict=True)):
@@ -146,24 +146,24 @@ def place_apart(
 
 @dataclass(frozen=True)
 class Crowd:
-    """Where neighbours come from, and the wider view in which they are imaged.
+    """The templates of neighbours, and the larger window in which they are imaged.
 
-    A neighbour lies partly outside the box. In images of the box's size, what is outside would be
-    cut off, and in a volume of that size what is above the box would come back below it. So
-    neighbours are imaged and reconstructed in a window that holds them, which is then cropped.
+    A neighbour lies partly outside the box. Images of the box's size would cut it off, and in a
+    periodic volume of that size its parts above the box would appear below it. So neighbours are
+    imaged and reconstructed in a window that contains them, which is then cropped to the box.
 
     Attributes
     ----------
     names
-        The templates' names, sorted: an order of classes does not matter.
+        The templates' names, sorted, so that the order of classes does not matter.
     radii
         (m,) radii in voxels that hold 99 % of their mass.
     count
-        Neighbours of each particle.
+        Number of neighbours of each particle.
     box
         Side of the box in voxels.
     grid, transfer, reconstruct
-        Sampling of the images, (t, p) transfer, and inversion of the wider view.
+        Sampling of the images, (t, p) transfer, and inversion, for the larger window.
     """
 
     names: tuple[str, ...]
@@ -185,15 +185,15 @@ class Crowd:
         max_shift_voxels: float,
         device: torch.device,
     ) -> Crowd:
-        """Prepare the view for templates (d, d, d) of one box, ``count`` > 0 of them a particle."""
+        """Prepare the window for templates (d, d, d), ``count`` > 0 neighbours of each particle."""
         names = tuple(sorted(templates))
         radii = np.array([radius_A(templates[name], 1.0) for name in names])
         box, largest = templates[names[0]].shape[0], float(radii.max())
-        # A centre is inside the box, or as near as the particle lets it.
+        # A neighbour's centre is inside the box, or it touches the particle.
         touching = 2 * largest
         depth = max(box / 2, max_shift_voxels + touching) + largest
         reach = max(3**0.5 * box / 2, 3**0.5 * max_shift_voxels + touching) + largest
-        # What is above the window by z returns at z − window: below the box, not in it.
+        # A density at z above the window appears at z − window, which must lie below the box.
         window = next_fast_len(math.ceil(depth + box / 2), real=True)
         spread = optics.delocalisation_px(acquisition, pixel_size_A=voxel_size_A)
         padded = next_fast_len(math.ceil(window / 2 + reach + spread) + 2)
@@ -205,13 +205,13 @@ class Crowd:
 
     def place(
         self, seed: int, class_name: str, indices: Sequence[int], shifts: NDArray[np.float32]
-    ) -> Placed:
-        """Draw the neighbours of particles, keyed as their poses are.
+    ) -> PlacedNeighbours:
+        """Draw the neighbours of particles, keyed like the particles' poses.
 
         Parameters
         ----------
         seed, class_name, indices
-            Which particles. A class without a template keeps the room of a median one free.
+            Which particles. For a class without a template the median radius is kept free.
         shifts
             (b, 3) shifts of the particles in voxels, (x, y, z).
         """
@@ -232,11 +232,11 @@ class Crowd:
                 box=self.box,
             )
             rotations[row] = Rotation.random(self.count, rng=generator).as_matrix()
-        return Placed(templates, rotations, positions)
+        return PlacedNeighbours(templates, rotations, positions)
 
     def volumes(
         self,
-        placed: Placed,
+        placed: PlacedNeighbours,
         transforms: Mapping[str, torch.Tensor],
         tilts: torch.Tensor,
         *,
@@ -253,7 +253,7 @@ class Crowd:
         tilts
             (t,) degrees.
         scale
-            (b, k) what the images of each neighbour's density are multiplied by.
+            (b, k) factors of the images of each neighbour's density.
 
         Returns
         -------
@@ -278,6 +278,6 @@ class Crowd:
         wide = self.reconstruct(torch.fft.rfft2(images))
         first = window // 2 - n // 2
         inside = slice(first, first + n)
-        # An inversion multiplies by the root of its own side.
+        # An inversion multiplies by the square root of its side.
         cropped: torch.Tensor = wide[:, inside, inside, inside] * (n / window) ** 0.5
         return cropped

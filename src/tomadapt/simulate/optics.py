@@ -1,4 +1,4 @@
-"""What microscope and detector do to a projection: CTF, envelope, MTF, and the spectrum of noise.
+"""Transfer functions of microscope and detector: CTF, envelope, MTF, and the spectrum of noise.
 
 All functions return real-valued transfer functions on the full, unshifted FFT grid of an
 ``n`` × ``n`` image, indexed ``[ky, kx]``.
@@ -109,7 +109,7 @@ def modulation_transfer(acquisition: Acquisition, *, n: int) -> torch.Tensor:
 def envelope(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> torch.Tensor:
     """Decay of amplitudes exp(−B k²/4), k in 1/Å, by a B-factor in Å² (Rosenthal & Henderson 2003).
 
-    It stands for motion, changing defocus and partial coherence together.
+    It models motion, changes of defocus and partial coherence together.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def envelope(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> torch.
 
 
 def signal_transfer(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> torch.Tensor:
-    """What becomes of a projection's frequencies on an unexposed specimen: CTF · envelope · MTF.
+    """Transfer function of a projection without radiation damage: CTF · envelope · MTF.
 
     Returns
     -------
@@ -136,16 +136,16 @@ def signal_transfer(acquisition: Acquisition, *, n: int, pixel_size_A: float) ->
 def noise_amplitude(transfer: torch.Tensor, *, before_ctf: float) -> torch.Tensor:
     """Amplitude filter that gives white noise the spectrum of noise in the recorded images.
 
-    A fraction ``before_ctf`` of the images' noise variance entered before CTF, envelope and MTF and
-    was coloured by them, the rest entered after and is white. Both parts are Gaussian, so their sum
-    is Gaussian with the summed spectrum, and one draw serves.
+    A fraction ``before_ctf`` of the images' noise variance enters before CTF, envelope and MTF and
+    is filtered by them; the rest enters after them and is white. Both parts are Gaussian, so their
+    sum is Gaussian noise with the summed spectrum, and needs only one draw.
 
     Parameters
     ----------
     transfer
         From :func:`signal_transfer`, shape (n, n).
     before_ctf
-        Fraction in [0, 1] of the variance, as it stands in the images.
+        Fraction in [0, 1] of the variance in the images.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def noise_amplitude(transfer: torch.Tensor, *, before_ctf: float) -> torch.Tenso
 
 
 def delocalisation_px(acquisition: Acquisition, *, pixel_size_A: float) -> float:
-    """How far, in pixels, the CTF carries signal at the frequency where it carries it farthest.
+    """Largest distance, in pixels, over which the CTF delocalises signal.
 
     The displacement at frequency k is |∇χ|/2π = |λ Δf k − Cs λ³ k³| (Frank 2006); its maximum is
     taken over 0 … Nyquist.

@@ -1,4 +1,4 @@
-"""An asymmetric particle made of Gaussians, whose density and projections are known exactly."""
+"""An asymmetric phantom made of Gaussians, with exactly known density and projections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GaussianPhantom:
-    """A sum of equal isotropic Gaussians: the ground truth of tests and of the self-check.
+    """A sum of equal isotropic Gaussians, the ground truth of tests and of the self-check.
 
     Attributes
     ----------
@@ -26,14 +26,12 @@ class GaussianPhantom:
     sigma: float
 
     @classmethod
-    def random(
-        cls, seed: int = 0, *, count: int = 24, radius: float = 8.0, sigma: float = 1.2
-    ) -> GaussianPhantom:
-        """Centres uniform in a ball of ``radius`` voxels."""
+    def random(cls, seed: int = 0, *, radius: float = 8.0, sigma: float = 1.2) -> GaussianPhantom:
+        """24 centres, uniform in a ball of ``radius`` voxels."""
         rng = np.random.default_rng(seed)
-        direction = rng.normal(size=(count, 3))
+        direction = rng.normal(size=(24, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        distance = radius * rng.uniform(size=(count, 1)) ** (1 / 3)
+        distance = radius * rng.uniform(size=(24, 1)) ** (1 / 3)
         return cls(direction * distance, sigma)
 
     def posed(self, rotation: NDArray[np.floating], shift: NDArray[np.floating]) -> GaussianPhantom:

@@ -9,15 +9,15 @@ import torch
 from torch.nn.functional import grid_sample, pad
 
 OVERSAMPLING = 2
-"""Zero-padding of a template before its transform; with the kernel's roll-off compensated,
-trilinear interpolation at this padding leaves about 1 % error in projections (tested)."""
+"""Ratio of zero-padding of a template before its transform. With the kernel's roll-off compensated,
+trilinear interpolation at this padding has an error of about 1 % in projections (tested)."""
 
 
 def template_transform(density: torch.Tensor) -> torch.Tensor:
     """Fourier transform of a template, prepared for trilinear interpolation.
 
     The density is divided by the real-space roll-off of the trilinear kernel (sinc² along each
-    axis), so that interpolated values carry no envelope.
+    axis), so that interpolation does not attenuate it.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def template_transform(density: torch.Tensor) -> torch.Tensor:
     before = m // 2 - d // 2
     padded = pad(corrected, (before, m - d - before) * 3)
     ft = torch.fft.rfftn(torch.fft.ifftshift(padded))
-    # One more plane and row, by periodicity, so that every sample has its upper neighbours.
+    # Repeat the first plane and row at the end, so that every sample has upper neighbours.
     around = torch.cat([torch.arange(m) - m // 2, torch.tensor([m - m // 2])]) % m
     ft = ft[around][:, around]
     return torch.stack([ft.real, ft.imag]).to(torch.float32)
@@ -50,8 +50,8 @@ def template_transform(density: torch.Tensor) -> torch.Tensor:
 class SliceGrid:
     """The frequencies of an n × n image inside its Nyquist circle, half-plane ky ≥ 0.
 
-    Images are kept transposed, as [kx, ky] with ky halved, because the tilt axis is y: what
-    reconstruction mixes (kx, kz) stays together for each ky.
+    Images are stored transposed, as [kx, ky] with the half ky ≥ 0. Since the tilt axis is y,
+    reconstruction mixes only kx and kz, and treats each ky alone.
 
     Attributes
     ----------
@@ -84,14 +84,14 @@ class SliceGrid:
         b_t, columns, p = values.shape[:-1], self.n // 2 + 1, values.shape[-1]
         with_zero = values.new_empty(*b_t, p + 1)
         with_zero[..., :p] = values
-        with_zero[..., p] = 0  # what every place beyond Nyquist takes
+        with_zero[..., p] = 0  # the value of all places beyond Nyquist
         # In memory [ky, kx], so that the transform over kx, which is next, runs along it.
         half = gathered(with_zero, self._place).view(*b_t, columns, self.n)
         return half.transpose(-1, -2)
 
     @cached_property
     def _place(self) -> torch.Tensor:
-        """Which point each place [ky, kx] takes, ((n // 2 + 1) · n,); p beyond Nyquist."""
+        """Number of the point at each place [ky, kx], ((n // 2 + 1) · n,); p beyond Nyquist."""
         columns, p, device = self.n // 2 + 1, len(self.rows), self.rows.device
         place = torch.full((columns, self.n), p, device=device)
         place[self.columns, self.rows] = torch.arange(p, device=device)
@@ -101,7 +101,8 @@ class SliceGrid:
 def gathered(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Values (..., p) at places (q,) of the last axis: (..., q).
 
-    Complex ones are moved as numbers of eight bytes: as such torch moves them three times as fast.
+    Complex64 values are gathered as float64 of the same eight bytes, which torch does three times
+    as fast.
     """
     if not values.is_complex():
         return values.gather(-1, places.expand(*values.shape[:-1], -1))
@@ -161,7 +162,7 @@ def central_slices(
 def sample_transform(
     transform: torch.Tensor, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
 ) -> torch.Tensor:
-    """Values of one or several transforms of real densities between their samples.
+    """Interpolate one or several transforms of real densities between their samples.
 
     Parameters
     ----------
@@ -177,8 +178,8 @@ def sample_transform(
         (b, v, t, p) complex64.
     """
     m = transform.shape[1] - 1
-    # To x >= 0, by Hermitian symmetry: −1 where x < 0, else 1. A comparison would give booleans,
-    # whose choice between two numbers takes torch ten times as long.
+    # Points with x < 0 are mirrored to x ≥ 0 (Hermitian symmetry): −1 for them, else 1. (Choosing
+    # between two numbers by a comparison takes torch ten times as long.)
     folded = x.sign().add_(0.5).sign_()
     values = _trilinear(
         transform, z.mul_(folded).add_(m // 2), y.mul_(folded).add_(m // 2), x.abs_()
@@ -191,17 +192,17 @@ def _trilinear(
 ) -> torch.Tensor:
     """Trilinear interpolation of (c, nz, ny, nx) at (b, t, p) positions: (b, c, t, p).
 
-    Two bilinear look-ups in the volume's planes, laid out below one another as one tall image, and
-    a blend between them: torch's bilinear sampling is vectorised on CPUs and its trilinear one is
-    not. A position's last row is never blended with the next plane's first, because the volume
-    ends one sample beyond the largest coordinate. Positions are overwritten.
+    The volume's planes are stacked into one tall image, in which two bilinear look-ups are made and
+    blended: on CPUs torch's bilinear sampling is vectorised, its trilinear sampling is not. The
+    last row of a plane is never blended with the first row of the next, because the volume ends one
+    sample beyond the largest coordinate. Positions are overwritten.
     """
     c, nz, ny, nx = volume.shape
     tall = volume.reshape(1, c, nz * ny, nx).expand(z.shape[0], -1, -1, -1)
     lower = z.floor().clamp_max_(nz - 2)
     row = y.add_(lower, alpha=ny)
     upper_weight = z.sub_(lower)
-    position = z.new_empty(2, *z.shape)  # x and y apart: each is then written along the memory
+    position = z.new_empty(2, *z.shape)  # x and y separate: contiguous writes
     torch.mul(x, 2 / (nx - 1), out=position[0]).sub_(1)
     planes = []
     for offset in (0, ny):
@@ -214,9 +215,9 @@ def _trilinear(
 
 
 def shift_phase(shifts: torch.Tensor, tilted_x: torch.Tensor, grid: SliceGrid) -> torch.Tensor:
-    """Phase factors (b, t, p) that move each particle by its shift (b, 3), seen at each tilt."""
+    """Phase factors (b, t, p) of shifts (b, 3) of particles in the images of each tilt."""
     in_image_x = shifts @ tilted_x.T  # (b, t)
-    # kx and ky each take few values: exponentials of those, then an outer product by gathering.
+    # kx and ky take few values each: compute those exponentials, gather them, and multiply.
     kx = torch.fft.fftfreq(grid.n, device=shifts.device)
     ky = torch.fft.rfftfreq(grid.n, device=shifts.device)
     turn = -2 * torch.pi
@@ -249,6 +250,6 @@ def cropped_images(half_transform: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def _crop_wrapped(x: torch.Tensor, n: int, *, dim: int) -> torch.Tensor:
-    """The n samples around index 0 of a periodic axis, index 0 staying where it is."""
+    """The n samples around index 0 of a periodic axis; index 0 stays in place."""
     before = n // 2
     return torch.cat([x.narrow(dim, 0, n - before), x.narrow(dim, -before, before)], dim=dim)

@@ -1,4 +1,4 @@
-"""What depends on the tilt: attenuation of signal with exposure, growth of noise with thickness."""
+"""Effects that depend on the tilt: attenuation by exposure, and noise that grows with thickness."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ REST_ENERGY_KEV = 510.999
 
 
 def accumulated_exposure(acquisition: Acquisition) -> torch.Tensor:
-    """Exposure that the specimen has had in the middle of each tilt image.
+    """Accumulated exposure of the specimen in the middle of each tilt image.
 
-    The middle stands for the image's whole exposure: to second order, its attenuation is the mean
-    one. A dose-symmetric series runs outwards from the smallest angle and takes the positive one
-    of a pair first (Hagen et al. 2017, J. Struct. Biol. 197, 191, without their groups).
+    The attenuation in the middle of an image's exposure is, to second order, the mean over it. A
+    dose-symmetric series runs outwards from the smallest angle, with the positive angle of a pair
+    first (Hagen et al. 2017, J. Struct. Biol. 197, 191, without their groups).
 
     Returns
     -------
@@ -28,7 +28,7 @@ def accumulated_exposure(acquisition: Acquisition) -> torch.Tensor:
         recorded = sorted(range(len(angles)), key=lambda i: (abs(angles[i]), angles[i] < 0))
     else:
         order = torch.tensor(acquisition.exposure_order, dtype=torch.float64)
-        # Sorted, the recorded angles are the tilt angles: ranks serve where digits may differ.
+        # Angles are matched by rank, since their digits may differ slightly.
         recorded = order.argsort().argsort().tolist()
     exposure = torch.empty(len(angles), dtype=torch.float64)
     exposure[recorded] = torch.arange(len(angles), dtype=torch.float64) + 0.5
@@ -40,9 +40,9 @@ def critical_exposure(k: torch.Tensor, *, voltage_kv: float) -> torch.Tensor:
 
     .. math:: N_c(k) = 0.24499\,k^{-1.6649} + 2.8141
 
-    at 300 kV (Grant & Grigorieff 2015, eLife 4, e06980, Eq. 3). At other voltages it goes with the
-    square of the electrons' velocity, as the energy that an electron leaves goes with its inverse;
-    for 200 kV this is the paper's factor 0.8.
+    at 300 kV (Grant & Grigorieff 2015, eLife 4, e06980, Eq. 3). At other voltages it is
+    proportional to the squared velocity of the electrons, since the energy that an electron
+    deposits is inversely proportional to it. For 200 kV this gives the paper's factor 0.8.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def _squared_speed(voltage_kv: float) -> float:
 
 
 def exposure_attenuation(acquisition: Acquisition, k: torch.Tensor) -> torch.Tensor:
-    """What exposure leaves of amplitudes: exp(−N / 2 N_c(k)) (Grant & Grigorieff 2015, Eq. 4).
+    """Attenuation of amplitudes by exposure: exp(−N / 2 N_c(k)) (Grant & Grigorieff 2015, Eq. 4).
 
     Parameters
     ----------
@@ -88,14 +88,14 @@ def exposure_attenuation(acquisition: Acquisition, k: torch.Tensor) -> torch.Ten
 def tilt_transfer(
     acquisition: Acquisition, grid: SliceGrid, *, pixel_size_A: float
 ) -> torch.Tensor:
-    """What becomes of a projection's frequencies in each tilt image: transfer · attenuation.
+    """Transfer function of each tilt image: CTF, envelope, MTF and attenuation by exposure.
 
     Parameters
     ----------
     acquisition
         Optics, detector, tilts and exposure.
     grid
-        The frequencies asked for.
+        Where to sample it.
     pixel_size_A
         Pixel size in Å.
 
@@ -111,12 +111,12 @@ def tilt_transfer(
 
 
 def relative_noise_variance(acquisition: Acquisition) -> torch.Tensor:
-    r"""Variance of the noise in each tilt image over its mean over all tilts.
+    r"""Variance of the noise in each tilt image, divided by its mean over all tilts.
 
-    Of the electrons, :math:`e^{-t / (Λ \cos α)}` pass a slab of thickness t tilted by α without
-    losing energy (Λ is the inelastic mean free path). In images of equal mean, the variance of
-    shot noise goes with the inverse, :math:`e^{t / (Λ \cos α)}`: at 60° it is :math:`e^{t / Λ}`
-    times that of the untilted image.
+    A fraction :math:`e^{-t / (Λ \cos α)}` of the electrons passes a slab of thickness t, tilted by
+    α, without losing energy (Λ is the inelastic mean free path). In images that are scaled to equal
+    means, the variance of shot noise is proportional to the inverse,
+    :math:`e^{t / (Λ \cos α)}`: at 60° it is :math:`e^{t / Λ}` times that of the untilted image.
 
     Returns
     -------
@@ -124,6 +124,6 @@ def relative_noise_variance(acquisition: Acquisition) -> torch.Tensor:
         (t,) float64 with mean 1; exactly 1 without thickness.
     """
     cosines = torch.deg2rad(torch.tensor(acquisition.tilt_angles_deg, dtype=torch.float64)).cos()
-    # Over the untilted image's: what all have in common cancels, and would only lose digits.
+    # Relative to the untilted image: the common factor cancels, and would only cost digits.
     growth = torch.exp(acquisition.thickness_in_mean_free_paths * (1 / cosines - 1))
     return growth / growth.mean()

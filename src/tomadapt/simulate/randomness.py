@@ -1,8 +1,7 @@
 """The random draws of one simulated particle: pose, shift, image noise, and its neighbours.
 
-Each draw is keyed by the seed, the class name, the particle's index in that class, and what it is
-for. So a particle is the same whatever the batch size, the number of workers, or the other
-classes that are asked for.
+Each draw is keyed by the seed, the class name, the particle's index in that class, and its purpose.
+So a particle does not depend on the batch size, on the number of workers, or on the other classes.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def draw_poses(
         generator = particle_generator(seed, class_name, index, POSE)
         quaternions[row] = generator.normal(size=4)  # as Rotation.random draws
         shifts[row] = generator.uniform(-max_shift_voxels, max_shift_voxels, 3)
-    # All matrices at once: one at a time, scipy's checks take longer than the arithmetic.
+    # All matrices at once: for single ones scipy's checks take longer than the arithmetic.
     rotations = Rotation.from_quat(quaternions).as_matrix().astype(np.float32)
     return rotations, shifts
 
@@ -61,8 +60,8 @@ def draw_noise(
 ) -> torch.Tensor:
     """Unit white Gaussian noise for the tilt images, (n, *shape) float32.
 
-    The bits come from numpy's SFC64, keyed by particle; the Box–Muller transform is done for all
-    particles at once, which is three times as fast as numpy's own normal deviates.
+    The bits come from numpy's SFC64, keyed by particle. The Box–Muller transform is done for all
+    particles together, which is three times as fast as numpy's normal deviates.
     """
     size = math.prod(shape)
     pairs = (size + 1) // 2
@@ -73,7 +72,7 @@ def draw_noise(
             pairs
         )
     halves = bits.view(np.int32).reshape(len(indices), 2, pairs)
-    # As signed 32-bit integers the bits are uniform in [−2³¹, 2³¹); the offset keeps log(0) away.
+    # As signed 32-bit integers the bits are uniform in [−2³¹, 2³¹); the offset avoids log(0).
     uniform = torch.from_numpy(halves).to(torch.float32).add_(2.0**31 + 0.5)
     radius, angle = uniform.mul_(2.0**-32).unbind(1)  # (n, pairs) each, overwritten from here on
     radius.clamp_min_(2.0**-33).log_().mul_(-2).clamp_min_(0).sqrt_()

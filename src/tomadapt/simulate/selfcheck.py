@@ -1,7 +1,7 @@
-"""The simulator checked against what physics says it must give, on particles known exactly.
+"""Checks of the simulator against physics, on phantoms with exactly known density.
 
-``tomadapt self-check`` prints these on the user's own machine and acquisition; the tests run them
-on odd and even boxes.
+``tomadapt self-check`` runs them on the user's machine and acquisition; the tests run them on odd
+and even boxes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tomadapt.simulate.simulator import Simulator
 
 @dataclass(frozen=True)
 class Check:
-    """One claim, what was measured, and what would have been accepted."""
+    """One claim, the measured value, and the accepted range."""
 
     name: str
     claim: str
@@ -46,18 +46,18 @@ def run_checks(
     Parameters
     ----------
     acquisition
-        What is checked; checks of geometry use it without CTF and MTF.
+        The acquisition to check; checks of geometry use it without CTF and MTF.
     box
         24 … 64 voxels.
     voxel_size_A
         Voxel size in Å.
     seed
-        Of poses and noise.
+        Seed of poses and noise.
 
     Returns
     -------
     list of Check
-        Failed ones included: the caller decides.
+        All checks, including failed ones.
     """
     checks: list[Callable[..., Check]] = [
         check_snr,
@@ -109,7 +109,10 @@ def _images(simulator: Simulator, half_transforms: torch.Tensor) -> torch.Tensor
 
 
 def check_snr(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int) -> Check:
-    """SNR from the correlation of two images that share signal and not noise: ρ / (1 − ρ)."""
+    """SNR from the correlation of two images with the same signal and independent noise.
+
+    The SNR is ρ / (1 − ρ) for a correlation ρ.
+    """
     stated = 0.1
     density = {"phantom": _phantom(box).density(box)}
     rotations, shifts = _poses(24, box, seed)
@@ -130,11 +133,11 @@ def check_snr(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: 
 def check_thon_rings(
     acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int
 ) -> Check:
-    """Largest distance, in Fourier pixels, of a dark ring from where the CTF has its zero.
+    """Largest distance, in Fourier pixels, of a dark ring from a zero of the CTF.
 
-    The zeros are those of the phase χ(k) in closed form (a quadratic in k²), not of the CTF that
-    the simulator used. A point scatterer lights every frequency; the image is not cropped, so
-    that rings are not blurred.
+    The zeros are computed from the phase χ(k) in closed form (a quadratic in k²), not from the CTF
+    that the simulator used. A point scatterer has power at every frequency. The image is not
+    cropped, so that rings are not blurred.
     """
     stigmatic = acquisition.model_copy(update={"astigmatism_um": 0.0})
     point = GaussianPhantom(np.zeros((1, 3)), 0.7)
@@ -184,7 +187,7 @@ def ctf_zeros(acquisition: Acquisition, *, highest: float) -> NDArray[np.float64
 
 
 def _clean_volumes(
-    acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int, count: int = 4
+    acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Noise-free volumes, the same phantoms exactly, and the measured Fourier voxels."""
     phantom = _phantom(box)
@@ -194,8 +197,8 @@ def _clean_volumes(
         voxel_size_A=voxel_size_A,
         seed=seed,
     )
-    rotations, shifts = _poses(count, box, seed)
-    images = simulator.tilt_images("phantom", range(count), rotations, shifts)
+    rotations, shifts = _poses(4, box, seed)
+    images = simulator.tilt_images("phantom", range(4), rotations, shifts)
     volumes = simulator.reconstruct(images.signal).numpy()
     truth = np.stack(
         [phantom.posed(r, s).density(box) for r, s in zip(rotations, shifts, strict=True)]
@@ -209,7 +212,7 @@ def _clean_volumes(
 def check_empty_wedge(
     acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int
 ) -> Check:
-    """Share of the volumes' power at frequencies that no tilt reached."""
+    """Fraction of the volumes' power at frequencies that no tilt reached."""
     volumes, _, measured = _clean_volumes(
         acquisition, box=box, voxel_size_A=voxel_size_A, seed=seed
     )
@@ -218,7 +221,7 @@ def check_empty_wedge(
     angle = np.rad2deg(np.arctan2(k[:, None], k[None, :]))  # of (kz, kx)
     folded = (angle + 90) % 180 - 90
     tilts = acquisition.tilt_angles_deg
-    # One Fourier voxel of margin: what lies beside the outermost slices belongs to them.
+    # A margin for voxels next to the outermost slices, which belong to these.
     margin = np.rad2deg(1.5 / np.maximum(np.hypot(k[:, None], k[None, :]), 1.5))
     outside = (folded > tilts[-1] + margin) | (folded < tilts[0] - margin)
     outside &= np.abs(folded) < 90 + 1e-9
@@ -241,7 +244,7 @@ def check_full_signal(
     for volume, exact in zip(volumes, truth, strict=True):
         a, b = np.fft.fftn(volume)[keep], np.fft.fftn(exact)[keep]
         ratios.append(np.linalg.norm(a) / np.linalg.norm(b))
-    # Images were scaled to unit variance, one factor a particle: undo it with the strongest shell.
+    # Each particle's images were scaled to unit variance; the strongest shell gives the factor.
     factors = [
         np.abs(np.fft.fftn(v)[0, 0, 1]) / np.abs(np.fft.fftn(t)[0, 0, 1])
         for v, t in zip(volumes, truth, strict=True)
@@ -291,8 +294,8 @@ def check_projection(
 def check_pose(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed: int) -> Check:
     """Fraction of clean volumes that correlate best with their own pose.
 
-    The rivals are 200 random poses and turns of the true one about 20 axes, by 5° or, in a small
-    box, by what moves the phantom's rim by 0.7 voxels.
+    Each is compared with 200 random poses, and with rotations of the true pose about 20 axes by 5°
+    (in a small box by the angle that moves the phantom's rim by 0.7 voxels).
     """
     volumes, truth, measured = _clean_volumes(
         acquisition, box=box, voxel_size_A=voxel_size_A, seed=seed
@@ -308,7 +311,7 @@ def check_pose(acquisition: Acquisition, *, box: int, voxel_size_A: float, seed:
         near = Rotation.from_rotvec(axes).as_matrix() @ rotation
         rivals = np.concatenate([Rotation.random(200, rng=rng).as_matrix(), near])
         candidates = np.stack([exact, *(phantom.posed(r, shift).density(box) for r in rivals)])
-        # Correlations of what was measured, in Fourier space; the mean does not count.
+        # Correlations over the measured part of Fourier space, without the mean.
         seen = torch.fft.fftn(torch.from_numpy(candidates), dim=(1, 2, 3)).numpy() * measured
         seen[:, 0, 0, 0] = 0
         products = seen.reshape(len(seen), -1) @ np.fft.fftn(volume).conj().ravel()

@@ -1,9 +1,9 @@
-"""From templates and an acquisition to subtomograms: the physics, in one batched pass.
+"""From templates and an acquisition to subtomograms, for batches of particles.
 
 template → pose → tilt series (central slices) → CTF · envelope · MTF · exposure → signal images;
 white noise → spectrum of the recorded noise, growth with tilt → noise images;
 both → direct Fourier inversion → a volume of signal and a volume of unit noise;
-neighbours take the signal's way and are added to its volume.
+neighbours are imaged like the signal and added to its volume.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ from tomadapt.simulate.randomness import draw_noise, draw_poses
 from tomadapt.simulate.reconstruction import DirectFourierInversion
 
 NULL_CLASS = "null"
-"""The class without a macromolecule: its signal is that of neighbours alone, if there are any, its
-noise like everyone's."""
+"""The class without a macromolecule. Its signal consists of neighbours alone, if there are any; its
+noise is that of all classes."""
 
 TYPICAL_POSES = 8
-"""Poses whose mean stands for a template's typical scale."""
+"""Poses over which a template's typical scale is averaged."""
 
-
-LARGEST_FOLLOWED = 31 * 2**20
-"""Bytes of the largest array whose size glibc's limits follow (below 32 MiB)."""
+MAX_MALLOC_THRESHOLD_BYTES = 31 * 2**20
+"""glibc adapts its thresholds to freed arrays of up to 32 MiB: the largest size that it follows."""
 
 
 @dataclass(frozen=True)
 class TiltImages:
-    """Signal and noise of some particles, as half-transforms of their cropped tilt images.
+    """Signal and noise of particles, as half-transforms of their cropped tilt images.
 
     Attributes
     ----------
@@ -52,11 +51,10 @@ class TiltImages:
         (b, t, n, n // 2 + 1) complex64, [kx, ky], centre at the phase origin. The signal images
         have variance 1 over the box and all tilts, and so has the noise (in expectation).
     variance_ratio
-        (b,) variance of the projections before CTF·MTF over that after: multiply an SNR by it to
-        have the SNR against the projections before the CTF. NaN for the NULL class.
+        (b,) variance of the projections before CTF and MTF over that after them. An SNR multiplied
+        by it is the SNR of the projections before the CTF. NaN for the NULL class.
     scale
-        (b,) what densities were multiplied by to give the signal variance 1. NaN for the NULL
-        class.
+        (b,) factor of the densities that gives the signal variance 1. NaN for the NULL class.
     """
 
     signal: torch.Tensor
@@ -67,14 +65,14 @@ class TiltImages:
 
 @dataclass(frozen=True)
 class SimulatedParticles:
-    """Some particles of one class.
+    """Simulated particles of one class.
 
     Attributes
     ----------
     signal, noise
         (b, n, n, n) float32, [z, y, x]: a subtomogram at a stated SNR is
-        ``signal + noise / sqrt(snr)``. The signal includes the neighbours', on the particle's own
-        scale; the SNR is that of the particle without them.
+        ``signal + noise / sqrt(snr)``. The signal includes the neighbours', multiplied by the
+        particle's scale; the SNR is that of the particle without them.
     rotations
         (b, 3, 3), acting on (x, y, z).
     shifts
@@ -96,7 +94,7 @@ def noise_filter(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> to
     Parameters
     ----------
     acquisition
-        Optics, tilts, where noise enters, and how it grows with tilt.
+        Optics, tilts, and the parameters of the noise.
     n
         Side of the images in pixels.
     pixel_size_A
@@ -105,8 +103,8 @@ def noise_filter(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> to
     Returns
     -------
     Tensor
-        (t, n, n // 2 + 1) float32, [kx, ky]: unit white noise comes out with variance 1, as a mean
-        over the tilts.
+        (t, n, n // 2 + 1) float32, [kx, ky]. Filtered white noise of variance 1 has variance 1, as
+        a mean over the tilts.
     """
     transfer = optics.signal_transfer(acquisition, n=n, pixel_size_A=pixel_size_A)
     amplitude = optics.noise_amplitude(
@@ -117,13 +115,14 @@ def noise_filter(acquisition: Acquisition, *, n: int, pixel_size_A: float) -> to
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory of freed arrays for the next ones.
+    """Let the C library keep the memory of freed arrays for the next ones.
 
-    glibc hands free memory back to the system beyond a limit, and page faults then take about a
-    tenth of a simulation's time. The limit is twice the largest array that was ever freed
-    (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD): one that is never written to will do.
+    glibc returns free memory beyond a threshold to the system, and page faults then take about a
+    tenth of a simulation's time. The threshold is twice the largest array that was ever freed
+    (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). Freeing one large array raises it; the
+    array need not be written to.
     """
-    torch.empty(LARGEST_FOLLOWED, dtype=torch.uint8)
+    torch.empty(MAX_MALLOC_THRESHOLD_BYTES, dtype=torch.uint8)
 
 
 class Simulator:
@@ -142,11 +141,11 @@ class Simulator:
     max_shift_fraction
         Largest shift along each axis as a fraction of the box.
     neighbours
-        How many other macromolecules reach into each box, see
+        Number of other macromolecules that reach into each box, see
         :func:`tomadapt.simulate.crowding.place_neighbours`.
     even_noise
-        Divide out where the reconstruction weakens noise (and signal) towards the box's faces, as
-        it does not in a cube cut out of a tomogram.
+        Whether to compensate that the reconstruction attenuates noise and signal towards the box's
+        faces, which does not happen in a cube cut out of a tomogram.
     device
         Where to compute. Random numbers are drawn on the CPU, so every device gives the same
         particles up to rounding.
@@ -193,8 +192,8 @@ class Simulator:
         keep_freed_memory()
         self.tilts = torch.tensor(acquisition.tilt_angles_deg, device=self.device)
 
-        # What a shift and the CTF carry out of the box on one side must not come back on the other;
-        # a few pixels more hold the tails of the point-spread function.
+        # Signal that a shift and the CTF move out of the box must not be wrapped around to the
+        # other side; two more pixels hold the tails of the point-spread function.
         spread = optics.delocalisation_px(acquisition, pixel_size_A=voxel_size_A)
         beyond = int(np.ceil(spread + self.max_shift_voxels))
         self.padded = next_fast_len(self.box + beyond + 2)
@@ -215,9 +214,11 @@ class Simulator:
             self.device
         )
         self.reconstruct = DirectFourierInversion.for_tilts(self.tilts, self.box, self.device)
-        self.evenness: torch.Tensor | None = None  # (n, 1, n), [z, y, x]
+        self.flattening: torch.Tensor | None = None  # (n, 1, n), [z, y, x]
         if even_noise:
-            self.evenness = self.reconstruct.noise_amplitude()[:, None].reciprocal().to(self.device)
+            self.flattening = (
+                self.reconstruct.noise_amplitude()[:, None].reciprocal().to(self.device)
+            )
         self.transforms = {
             name: template_transform(torch.from_numpy(density)).to(self.device)
             for name, density in templates.items()
@@ -228,7 +229,7 @@ class Simulator:
     def _crowd(
         self, templates: Mapping[str, NDArray[np.float32]], count: int
     ) -> tuple[Crowd, torch.Tensor]:
-        """The neighbours' view, and the typical scale of each of its templates, (m,)."""
+        """The neighbours' window, and the typical scale of each template, (m,)."""
         crowd = Crowd.around(
             {name: templates[name] for name in self.transforms},
             self.acquisition,
@@ -334,13 +335,13 @@ class Simulator:
         )
         images = self.tilt_images(class_name, indices, rotations, shifts)
         signal, noise = self.reconstruct(images.signal), self.reconstruct(images.noise)
-        if self.evenness is not None:
-            signal, noise = signal.mul_(self.evenness), noise.mul_(self.evenness)
+        if self.flattening is not None:
+            signal, noise = signal.mul_(self.flattening), noise.mul_(self.flattening)
         if self.crowd is not None:
             crowd, typical = self.crowd
             placed = crowd.place(self.seed, class_name, indices, shifts)
             scale = images.scale[:, None].expand(placed.templates.shape)
-            if class_name == NULL_CLASS:  # there is no own signal to share a scale with
+            if class_name == NULL_CLASS:  # it has no own signal that gives a scale
                 scale = typical[torch.from_numpy(placed.templates)]
             signal += crowd.volumes(placed, self.transforms, self.tilts, scale=scale)
         return SimulatedParticles(

@@ -1,7 +1,7 @@
-"""Particles that are simulated when they are read, and never kept: no particle comes twice.
+"""A stream: particles that are simulated when they are read, and not stored.
 
-A stored set of some hundred particles is seen again every epoch. A stream has as many particles as
-training asks for, each drawn anew with its pose, defocus and noise, and needs no disk.
+Training on a stored set of some hundred particles sees the same ones in every epoch. A stream has
+as many particles as training needs, each with its own pose, defocus and noise, and needs no disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Indices, LabelledSubtomograms
 from tomadapt.errors import ConfigError
-from tomadapt.simulate.batches import BATCH, Batch, simulate_beside
+from tomadapt.simulate.batches import BATCH, Batch, simulate_in_threads
 from tomadapt.simulate.dataset import (
     SimulationConfig,
     make_templates,
@@ -30,16 +30,17 @@ from tomadapt.simulate.simulator import SimulatedParticles, Simulator
 class StreamedVolumes:
     """Simulated particles of all classes in turn, made when they are read.
 
-    Particle i is of class i modulo the number of classes. It is the same whatever it is read with.
+    Particle i has the class i modulo the number of classes. It does not depend on the other
+    particles that are read with it.
 
     Attributes
     ----------
     config
-        What is simulated; of its ``per_class`` particles each.
+        The configuration; the stream has ``per_class`` particles of each class.
     simulators
         One for each acquisition; particles of a class take them in turn.
     digests
-        Of the templates, so that a changed structure makes another stream.
+        Digests of the templates, so that a changed structure gives another identity.
     """
 
     config: SimulationConfig
@@ -63,7 +64,7 @@ class StreamedVolumes:
 
     @property
     def acquisition(self) -> Acquisition:
-        """That of the first simulator."""
+        """The acquisition of the first simulator."""
         return self.config.acquisition
 
     @property
@@ -84,11 +85,11 @@ class StreamedVolumes:
     def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
         """Signal and noise as in :class:`~tomadapt.data.subtomograms.MixableSource`.
 
-        Of a particle whose noise is another's both are simulated: it takes twice as long.
+        For a particle with another one's noise both are simulated, which takes twice as long.
         """
         rows, others = np.asarray(indices, np.int64), np.asarray(noise_indices, np.int64)
         key = rows.tobytes()
-        if key not in self._last:  # those who want signal and noise apart ask twice
+        if key not in self._last:  # callers that need signal and noise apart call twice
             self._last.clear()
             self._last[key] = self._simulated(rows)
         signal, noise = self._last[key]
@@ -99,7 +100,7 @@ class StreamedVolumes:
         return noise.mul_(snr.rsqrt()[:, None, None, None]).add_(signal)
 
     def _simulated(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, d, d, d) each: signal and unit noise."""
+        """Signal and unit noise, (b, d, d, d) each."""
         names = list(self.config.classes)
         of_class, within = rows % len(names), rows // len(names)
         number = within % len(self.simulators)
@@ -119,7 +120,7 @@ class StreamedVolumes:
         def receive(batch: int, made: SimulatedParticles) -> None:
             signal[places[batch]], noise[places[batch]] = made.signal.cpu(), made.noise.cpu()
 
-        simulate_beside(batches, receive)
+        simulate_in_threads(batches, receive)
         return signal, noise
 
 
@@ -136,8 +137,8 @@ def stream(
     config
         What to simulate.
     defoci_um
-        Particles of each class take these in turn, positive = underfocus; the acquisition's own
-        when empty.
+        Defoci that the particles of each class take in turn, positive = underfocus; the
+        acquisition's own when empty.
     device
         Where to compute.
 

@@ -1,8 +1,9 @@
-"""Tilt images of many particles, each where it is seen, and the noise that comes to them.
+"""Tilt images of a specimen of many particles, with noise.
 
-particle by particle → its projections (central slices), pasted into periodic images of the whole
-specimen → CTF · envelope · MTF · exposure; white noise → spectrum of the recorded noise, growth
-with tilt. One tilt's images at a time are more than projections.
+The projections of each particle (central slices) are pasted into periodic images of the whole
+specimen, which are then filtered by CTF, envelope, MTF and exposure. White noise gets the spectrum
+of the recorded noise, and grows with tilt. To save memory, only the projections of all tilts are
+stored; images are filtered one at a time.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ from tomadapt.simulate.reconstruction import SlabInversion
 from tomadapt.simulate.simulator import Simulator, noise_filter
 
 KEY = "tomogram"
-"""What keys of random draws begin with: a set of the same seed shares no pose and no noise, unless
-this is the name of one of its classes."""
+"""Class name in the keys of random draws, so that a set of the same seed has other poses and noise
+(unless one of its classes has this name)."""
 
 
 @dataclass(frozen=True)
 class TiltSeries:
-    """Tilt images of all particles, and the noise that comes to them.
+    """Tilt images of all particles, and their noise.
 
-    One defocus holds for all: it does not change with a particle's height.
+    All particles have the same defocus, whatever their height.
 
     Attributes
     ----------
     projections
         (t, n, n) float32, [x, y], periodic, the specimen's centre at index 0.
     grid, transfer
-        The images' frequencies, and (t, p) what becomes of them.
+        The images' frequencies, and their transfer (t, p).
     noise_filter
         (t, n, n // 2 + 1), see :func:`~tomadapt.simulate.simulator.noise_filter`.
     seed
-        Of the noise.
+        Seed of the noise.
     """
 
     projections: torch.Tensor
@@ -60,7 +61,7 @@ class TiltSeries:
     def noise(self, tilt: int) -> torch.Tensor:
         """Half-transform of one tilt's noise, of variance 1 as a mean over the tilts.
 
-        It is keyed by the seed and the tilt's index: particles and order do not matter.
+        It is keyed by the seed and the tilt's index, and does not depend on the particles.
         """
         n = self.grid.n
         white = draw_noise(self.seed, KEY, [tilt], shape=(n, n))[0]
@@ -82,7 +83,7 @@ def image_particles(
     Parameters
     ----------
     simulator
-        Templates, acquisition and seed. Its shifts and neighbours play no part.
+        Templates, acquisition and seed. Its shifts and neighbours are not used.
     class_names
         n names of templates.
     positions
@@ -93,7 +94,7 @@ def image_particles(
     shape_zyx
         Voxels of the slab.
     progress
-        Told of each particle.
+        Called with 1 after each particle.
 
     Returns
     -------
@@ -140,10 +141,10 @@ def image_particles(
 
 
 def _image_side(simulator: Simulator, shape_zyx: tuple[int, int, int]) -> int:
-    """Side of periodic images in which nothing comes back on the other side of the slab.
+    """Side of periodic images in which nothing is wrapped around to the other side of the slab.
 
-    Twice what the CTF carries, and the box for what the reconstruction's filter spreads: images
-    three times as wide change a tomogram by 0.1 % (tested).
+    The margin is twice the CTF's delocalisation, and a box for the spread of the reconstruction's
+    filter. Images three times as wide change a tomogram by 0.1 % (tested).
     """
     spread = optics.delocalisation_px(simulator.acquisition, pixel_size_A=simulator.voxel_size_A)
     widest = max(2 * SlabInversion.reach_of(simulator.tilts, shape_zyx), shape_zyx[1])
@@ -153,16 +154,16 @@ def _image_side(simulator: Simulator, shape_zyx: tuple[int, int, int]) -> int:
 def paste_projections(
     images: torch.Tensor, patches: torch.Tensor, position: torch.Tensor, tilts_deg: torch.Tensor
 ) -> None:
-    """Add the projections of a particle to tilt images, each where the particle is seen.
+    """Add the projections of a particle to tilt images, at its position in each image.
 
     Parameters
     ----------
     images
         (t, n, n) periodic images [x, y], centre at index 0; changed.
     patches
-        (t, m, m) periodic images of the particle alone, m < n. It lies at its full position,
-        wrapped around: what is seen at pixel x is at x modulo m, whole pixels and parts of them
-        alike.
+        (t, m, m) periodic images of the particle alone, m < n. The particle is shifted by its full
+        position, including fractions of a pixel, and wrapped around: pixel x of the large image is
+        pixel x modulo m here.
     position
         (3,) in voxels from the centre, (x, y, z).
     tilts_deg

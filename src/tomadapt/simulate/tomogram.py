@@ -1,8 +1,8 @@
-"""A simulated tomogram with particles at known places ("planted"), by the physics of the sets.
+"""A simulated tomogram with particles at known positions, by the same physics as simulated sets.
 
-particles without overlap in a slab → tilt images of all, with noise (``tilt_series``) →
-reconstruction at full size, plane by plane. Here live what is asked for, the placing, and the
-files of the result.
+Particles are placed in a slab without overlap, imaged together with noise (``tilt_series``), and
+reconstructed at full size, plane by plane. This module holds the configuration, the placing, and
+the output files.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from tomadapt.simulate.tilt_series import KEY, image_particles
 from tomadapt.structures.resampling import radius_A
 
 INTERIOR_RESOLUTION_A = 10.0
-"""At this resolution the inside of a small complex is as dense as that of a large one: mass
-densities of nine models of 40 to 730 kDa have maxima within ±14 % of their middle (measured). The
-voxels may be coarser: from 4 to 20 Å a built-in's scale changes by at most 14 % (tested)."""
+"""At this resolution the interior of a small complex is as dense as that of a large one: the maxima
+of the mass densities of nine models of 40 to 730 kDa lie within ±14 % of the middle of their range
+(measured). The voxels may be larger than this: from 4 to 20 Å the scale of a built-in structure
+changes by at most 14 % (tested)."""
 
 PLANTED_NAME = "tomogram"
 """The written tomogram's name without its extension, and its name in the particles' STAR file."""
@@ -51,28 +52,28 @@ class TomogramConfig(BaseModel):
     classes
         Label → structure, or a list, as for a set; no ``null``.
     counts
-        Label → particles of that class.
+        Label → number of particles.
     folder
         A local folder where PDB IDs are looked up first.
     acquisition
-        A named acquisition or a table of its parameters. Its thickness in mean free paths is its
-        own, not the slab's.
+        A named acquisition or a table of its parameters. Its thickness in mean free paths is not
+        derived from the slab.
     shape_zyx
         Voxels of the tomogram along z, y, x.
     snr
-        Mean over all planted particles of each one's SNR: the variance of its own signal in the
+        Mean SNR of all planted particles. A particle's SNR is the variance of its own signal in the
         tilt images, over its box of ``box`` pixels and all tilts, divided by the variance of the
         noise. The noise is the same everywhere, so large particles have a higher SNR.
     seed
         See :mod:`tomadapt.simulate.randomness`.
     box
-        Side in voxels of the templates; the reconstruction weights slices for it.
+        Side in voxels of the templates; the thickness for the weights of the reconstruction.
     voxel_size_A, resolution_A
         Å; Å (Gaussian with 2σ = resolution).
     gap_A
         Least distance between the spheres of two particles.
     weighting
-        ``mass`` or ``electron``: what an atom counts as.
+        ``mass`` or ``electron``: the weight of an atom.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,7 +104,7 @@ class TomogramConfig(BaseModel):
 
     @property
     def template_config(self) -> SimulationConfig:
-        """A set with the same templates."""
+        """The configuration of a set with the same templates."""
         shared = ("classes", "folder", "acquisition", "box", "voxel_size_A", "resolution_A")
         values: dict[str, Any] = {name: getattr(self, name) for name in (*shared, "weighting")}
         return SimulationConfig(per_class=1, snr=self.snr, **values)
@@ -115,31 +116,31 @@ class TomogramConfig(BaseModel):
 
     @property
     def steps(self) -> int:
-        """How many steps :func:`simulate_tomogram` tells its progress in."""
+        """Number of steps that :func:`simulate_tomogram` reports as progress."""
         return len(self.particles) + len(self.acquisition.tilt_angles_deg) + self.shape_zyx[0]
 
 
 @dataclass(frozen=True, eq=False)
 class PlantedTomogram:
-    """A tomogram and the truth about it.
+    """A simulated tomogram and its ground truth.
 
     Attributes
     ----------
     density
         (nz, ny, nx) float32, [z, y, x], density positive. Its unit is that of the templates, in
-        which the inside of a macromolecule is about 1, less what optics and exposure take.
+        which the interior of a macromolecule is about 1, reduced by optics and exposure.
     voxel_size_A
         In Å.
     coordinates_A
         (n, 3), x, y, z from the centre of the first voxel; class after class.
     rotations
-        (n, 3, 3), acting on (x, y, z): they turn a template into the particle's pose.
+        (n, 3, 3), acting on (x, y, z): they rotate a template to the particle's pose.
     labels
         (n,) indices into ``class_names``.
     class_names
         m names.
     radii_A
-        (m,) radii of the classes' spheres, which hold 99 % of their mass.
+        (m,) radii of spheres that hold 99 % of each class's mass.
     snr_of_class
         (m,) mean SNR of each class's particles; see :class:`TomogramConfig`. Their mean weighted by
         the counts is the stated one.
@@ -156,10 +157,10 @@ class PlantedTomogram:
 
 
 def common_templates(config: TomogramConfig) -> dict[str, NDArray[np.float32]]:
-    """Densities of all classes on one scale: the inside of each has a maximum of 1 before blurring.
+    """Densities of all classes on a common scale: a maximum of 1 in the interior before blurring.
 
-    A template has the maximum 1 at its own resolution, where a small complex may be all blurred;
-    its scale is therefore that at :data:`INTERIOR_RESOLUTION_A`, carried over by the mass.
+    Templates have the maximum 1 at their own resolution, where a small complex may be blurred. So
+    each is scaled to the mass that it has with a maximum of 1 at :data:`INTERIOR_RESOLUTION_A`.
 
     Raises
     ------
@@ -180,9 +181,9 @@ def common_templates(config: TomogramConfig) -> dict[str, NDArray[np.float32]]:
 def place_particles(
     config: TomogramConfig, radii_A: Mapping[str, float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Turn particles at random and put them where their spheres are free, the largest first.
+    """Rotate particles at random and place their spheres without overlap, the largest first.
 
-    Each has a generator keyed by its class and index: for its pose, then for the places tried.
+    Each particle has a generator, keyed by its class and index, for its pose and its position.
 
     Parameters
     ----------
@@ -201,14 +202,14 @@ def place_particles(
     Raises
     ------
     ConfigError
-        When there is no room for one of them.
+        When they do not all fit.
     """
     owners = config.particles
     radii = np.array([radii_A[name] for name, _ in owners])
     sides_A = np.array(config.shape_zyx[::-1]) * config.voxel_size_A
     generators = [particle_generator(config.seed, f"{KEY} {name}", i, POSE) for name, i in owners]
     rotations = np.stack([Rotation.random(rng=g).as_matrix() for g in generators])
-    # By what a particle is, not by the order of classes, which must not matter.
+    # Sorted by radius and name, so that the order of classes does not matter.
     order = sorted(range(len(owners)), key=lambda row: (-radii[row], owners[row]))
     in_order = [generators[row] for row in order]
     centres = place_apart(in_order, radii=radii[order], gap=config.gap_A, sides=sides_A)
@@ -223,7 +224,7 @@ def place_particles(
             remedy="lower counts or gap_A, or enlarge shape_zyx",
         )
     coordinates = np.empty_like(centres)
-    # The first corner is half a voxel before the first voxel's centre.
+    # The first corner lies half a voxel before the centre of the first voxel.
     coordinates[order] = centres - config.voxel_size_A / 2
     return coordinates, rotations
 
@@ -234,10 +235,10 @@ def simulate_tomogram(
     device: torch.device | str = "cpu",
     progress: Progress = lambda _: None,
 ) -> PlantedTomogram:
-    """Simulate a tomogram whose particles are known.
+    """Simulate a tomogram with known particles.
 
-    Against a recorded one it lacks what is around particles (membranes, filaments, ice), carbon
-    and gold, errors of alignment, and a defocus that changes with height.
+    Unlike a recorded one, it has no membranes, filaments, ice, carbon or gold, no alignment errors,
+    and no change of defocus with height.
 
     Parameters
     ----------
@@ -246,7 +247,7 @@ def simulate_tomogram(
     device
         Where to compute. Random numbers are drawn on the CPU.
     progress
-        Told how many of ``config.steps`` were done.
+        Called with the number of further steps, ``config.steps`` in all.
 
     Raises
     ------

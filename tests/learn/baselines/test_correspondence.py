@@ -413,7 +413,7 @@ def test_without_pivots_the_source_model_comes_back_with_a_warning(
     model, make_domain, fabric, monkeypatch
 ):
     monkeypatch.setattr(
-        "tomadapt.learn.baselines.correspondence.COMMON", 0.6
+        "tomadapt.learn.baselines.correspondence.MIN_ACTIVE_RATIO", 0.6
     )  # nothing is that common
     source = make_domain(4)
     result = StructuralCorrespondence(model, fabric=fabric).fit(source, source.unlabelled())

@@ -1,15 +1,16 @@
-"""Structural correspondence learning: features that predict the same pivots are taken for one.
+"""Structural correspondence learning: features that predict the same pivots correspond.
 
 Blitzer, McDonald and Pereira, EMNLP 2006 (SCL), with the pivots of Blitzer, Dredze and Pereira, ACL
-2007. A pivot is a feature that is common in both domains and tells the classes apart in the source.
-Linear predictors of the pivots from all other features need no labels, so both domains train them;
-the few directions that these predictors share become features of the classifier beside x.
+2007. A pivot is a feature that is common in both domains and distinguishes the classes in the
+source. Linear predictors of the pivots from all other features need no labels, so they are trained
+on both domains. The few directions that these predictors share become additional features of the
+classifier, besides x.
 
-The papers' features are words, present or absent; ours are real numbers. What differs for that:
+The papers' features are words, present or absent; ours are real numbers. Hence these differences:
 
-- A feature counts as *active* above the mean of the two domains' means. That is a pooled mean that
-  the larger domain does not dominate; a median would always call half of a domain active where the
-  feature is hardly there but noise.
+- A feature is *active* above the mean of the two domains' means, so that the larger domain does
+  not dominate. (With a median, half of the particles would always be active, even for a feature
+  that is mostly noise.)
 - x is standardised with the mean and variance of both domains together.
 - The 2006 paper sets negative weights in W to 0 to keep its words sparse. Ours keep their sign.
 """
@@ -41,8 +42,8 @@ from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import EpochReport
 from tomadapt.learn.statistics import Statistics, with_statistics
 
-COMMON = 0.1
-"""A pivot is active in at least, and inactive in at least, this share of each domain."""
+MIN_ACTIVE_RATIO = 0.1
+"""A pivot must be active, and inactive, in at least this fraction of each domain."""
 
 Floats = NDArray[np.float64]
 
@@ -79,19 +80,19 @@ DEFAULT_OPTIONS = CorrespondenceOptions()
 
 @dataclass(frozen=True)
 class Correspondence:
-    """θ, and how features are standardised before it.
+    """The projection θ, and the standardisation of features before it.
 
     Attributes
     ----------
     mean, scale
         (f,) of both domains together; a constant feature has scale 1.
     theta
-        (h, f) orthonormal rows: the leading left singular vectors of W. Fewer than asked for where
-        W has a lower rank; columns of pivots are 0.
+        (h, f) orthonormal rows: the leading left singular vectors of W, at most as many as the rank
+        of W. Columns of pivots are 0.
     singular_values
         (min(f, m),) of W, descending.
     pivot_accuracy
-        (m,) share of both domains' particles whose pivot is predicted right.
+        (m,) fraction of both domains' particles for which the pivot is predicted correctly.
     """
 
     mean: Floats
@@ -102,30 +103,31 @@ class Correspondence:
 
     @property
     def share(self) -> float:
-        """Share of W's squared singular values that θ keeps (0 for W = 0)."""
+        """Fraction of W's squared singular values that θ keeps (0 for W = 0)."""
         energy = self.singular_values**2
         total = float(energy.sum())
         return float(energy[: len(self.theta)].sum()) / total if total else 0.0
 
     @property
     def copies(self) -> int:
-        """How often θx stands beside x; see :meth:`augment`."""
+        """How many copies of θx are added to x; see :meth:`augment`."""
         h, f = self.theta.shape
         return max(1, round(f / h)) if h else 0
 
     def augment(self, features: NDArray[np.floating]) -> Floats:
         """[x; θx] of standardised x, with θx repeated: (n, f) → (n, f + copies · h).
 
-        The paper normalises each projected feature to unit variance and then multiplies it by a
-        factor α chosen on held-out labels; there are none of the target here. α² = f/h gives x and
-        θx the same squared norm. The classifier's fit brings every column to unit variance, and
-        thus undoes any factor; under its L2 penalty k copies act exactly as a factor √k.
+        The paper scales each projected feature to unit variance and then multiplies it by a factor
+        α that is chosen with held-out labels of the target, of which there are none here. Instead
+        α² = f/h gives x and θx the same squared norm. Since the classifier's fit scales every
+        column to unit variance, a factor would have no effect; k copies of a column act under the
+        L2 penalty exactly as a factor √k.
         """
         x = (features - self.mean) / self.scale
         return np.concatenate([x, np.tile(x @ self.theta.T, self.copies)], axis=1)
 
     def fold(self, head: nn.Linear) -> nn.Linear:
-        """One layer on x for a layer on :meth:`augment`'s features: all in between is linear.
+        """The layer on x that equals a layer on :meth:`augment`'s features, which are linear in x.
 
         Parameters
         ----------
@@ -152,7 +154,7 @@ class Correspondence:
 def active(
     source: NDArray[np.floating], target: NDArray[np.floating]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where features lie above the mean of the two domains' means: (n_s, f) and (n_t, f)."""
+    """Whether features are above the mean of the two domains' means: (n_s, f) and (n_t, f)."""
     means = [np.mean(domain, axis=0, dtype=np.float64) for domain in (source, target)]
     threshold = (means[0] + means[1]) / 2
     return source > threshold, target > threshold
@@ -165,7 +167,7 @@ def pivot_features(
     *,
     n_pivots: int,
 ) -> NDArray[np.int64]:
-    """Common features that tell most of the label (Blitzer, Dredze and Pereira, ACL 2007).
+    """Common features of most information on the label (Blitzer, Dredze and Pereira, ACL 2007).
 
     Parameters
     ----------
@@ -179,13 +181,15 @@ def pivot_features(
     Returns
     -------
     numpy.ndarray
-        (m,) columns by falling mutual information between the active feature and the label in the
-        source; equal ones in order. Only features that are both active and inactive in at least
-        ``COMMON`` of each domain are taken, so m may be below ``n_pivots``, and 0.
+        (m,) columns, in descending order of mutual information between the active feature and the
+        label in the source. Only features that are active, and inactive, in at least
+        ``MIN_ACTIVE_RATIO`` of each domain are taken, so m may be below ``n_pivots``, even 0.
     """
     of_source, of_target = active(source, target)
     shares = np.stack([of_source.mean(axis=0), of_target.mean(axis=0)])  # (2, f)
-    common = np.flatnonzero((shares >= COMMON).all(axis=0) & (shares <= 1 - COMMON).all(axis=0))
+    common = np.flatnonzero(
+        (shares >= MIN_ACTIVE_RATIO).all(axis=0) & (shares <= 1 - MIN_ACTIVE_RATIO).all(axis=0)
+    )
     if not len(common):
         return common
     information = mutual_info_classif(of_source[:, common], labels, discrete_features=True)
@@ -195,7 +199,7 @@ def pivot_features(
 def modified_huber(margins: Floats) -> tuple[Floats, Floats]:
     """Loss of margins m = y·f(x), y = ±1, and its derivative by m (Ando and Zhang, JMLR 2005).
 
-    max(0, 1 − m)² for m ≥ −1 and −4m below: a squared hinge whose outliers cost only linearly.
+    max(0, 1 − m)² for m ≥ −1 and −4m below: a squared hinge that is linear for outliers.
     """
     gap = np.maximum(0.0, 1 - margins)
     far = margins < -1
@@ -206,7 +210,7 @@ def pivot_predictors(x: Floats, signs: Floats, *, penalty: float) -> tuple[Float
     """Minimise mean modified Huber loss + λ/2 ‖w‖² of each column of ``signs``.
 
     This is the objective of scikit-learn's ``SGDClassifier(loss="modified_huber", alpha=λ)``. It is
-    smooth and convex, so that L-BFGS finds the same minimum each time, without any seed.
+    smooth and convex, so L-BFGS finds its minimum deterministically.
 
     Parameters
     ----------
@@ -254,8 +258,8 @@ def correspondence_projection(
     source, target
         (n_s, f) and (n_t, f) features; no labels are used.
     pivots
-        (m,) columns, at least one. They are hidden from all predictors, so that none predicts
-        itself or leans on another.
+        (m,) columns, at least one. Predictors do not see any of them, so no pivot is predicted from
+        itself or from another pivot.
     dimensions
         h, at most m are found.
     penalty
@@ -269,7 +273,7 @@ def correspondence_projection(
     signs = np.where(present, 1.0, -1.0)
     w, b = pivot_predictors(x, signs, penalty=penalty)
     left, singular_values, _ = np.linalg.svd(w, full_matrices=False)
-    # Directions with no singular value would be whatever the routine leaves there.
+    # Singular vectors of zero singular values are arbitrary.
     rank = int((singular_values > 1e-6 * singular_values[0]).sum())
     return Correspondence(
         mean=scaler.mean_,
@@ -308,9 +312,9 @@ def corresponding_classifier(
         (b, f) → (b, n_classes) logits, for features as F gives them.
     """
     both = correspondence.augment(np.concatenate([source, target]))
-    # With weight 0, target particles have no say in the fit, but in the scale of the features for
-    # it. By the source's scale alone a feature that is almost silent there would be blown up to
-    # unit variance, and what the classifier makes of its noise would rule the target.
+    # Target particles have weight 0 in the fit, but count in the scaling of the features before it.
+    # Scaled by the source alone, a feature with next to no variance there would be amplified to
+    # unit variance, and its noise would dominate the predictions of the target.
     weights = np.repeat([1.0, 0.0], [len(source), len(target)])
     ignored = np.full(len(target), labels[0])
     head = fit_classifier(
@@ -325,7 +329,7 @@ def corresponding_classifier(
 
 @dataclass(frozen=True)
 class StructuralCorrespondence:
-    """F_s with a classifier on [x; θx], behind the interface of every method.
+    """F_s with a classifier on [x; θx], with the interface of all methods.
 
     Parameters
     ----------
@@ -379,7 +383,7 @@ class StructuralCorrespondence:
         if not len(pivots):
             warning = (
                 "structural correspondence found no pivots: no feature is active in "
-                f"{COMMON:.0%} to {1 - COMMON:.0%} of both source and target; "
+                f"{MIN_ACTIVE_RATIO:.0%} to {1 - MIN_ACTIVE_RATIO:.0%} of both source and target; "
                 "the source's classifier is kept"
             )
             training["adaptation_warning"] = warning

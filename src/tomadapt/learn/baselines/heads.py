@@ -1,4 +1,4 @@
-"""Classifiers fitted to features that are held fixed: what the feature-level baselines retrain."""
+"""Classifiers on fixed features, as the feature-level baselines fit them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tomadapt.learn.networks import classifier
 
 
 def require_two_classes(source: LabelledSubtomograms) -> None:
-    """Refuse, before any work, a source that no classifier can be fitted to.
+    """Raise, before any work, when the source has particles of one class only.
 
     Raises
     ------
@@ -41,10 +41,10 @@ def fit_classifier(
     weights: NDArray[np.floating] | None = None,
     inverse_penalty: float = 1.0,
 ) -> nn.Linear:
-    """Fit multinomial logistic regression, by scikit-learn, as a C for these features.
+    """Fit a classifier C by multinomial logistic regression (scikit-learn).
 
-    Features are scaled to unit variance for the fit, so that the penalty treats them alike; the
-    scaling is folded into the layer, which takes features as they are.
+    Features are scaled to unit variance for the fit, so that the penalty is the same for all. The
+    scaling is folded into the returned layer, which takes unscaled features.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def fit_classifier(
     weights
         (n,) of the examples, not negative; all 1 when None.
     inverse_penalty
-        scikit-learn's C: large for little L2 penalty.
+        scikit-learn's C: the inverse of the L2 penalty.
 
     Returns
     -------
@@ -65,12 +65,12 @@ def fit_classifier(
         (b, f) → (b, n_classes) logits.
     """
     scaler = StandardScaler()
-    # The default tolerance leaves logits of collinear features several percent off.
+    # With the default tolerance, logits of collinear features would be wrong by several percent.
     regression = LogisticRegression(C=inverse_penalty, tol=1e-6, max_iter=5000)
     pipeline = make_pipeline(scaler, regression)
     pipeline.fit(features, labels, logisticregression__sample_weight=weights)
     coefficients, intercept = regression.coef_, regression.intercept_
-    if len(regression.classes_) == 2:  # scikit-learn then keeps one row of the two
+    if len(regression.classes_) == 2:  # scikit-learn stores only one row then
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercept = np.concatenate([-intercept, intercept]) / 2
     coefficients = coefficients / scaler.scale_

@@ -1,7 +1,7 @@
-"""Direct importance estimation (KLIEP, Sugiyama et al. 2008): the source weighted like the target.
+"""Importance weighting of source particles by a density ratio (KLIEP, Sugiyama et al. 2008).
 
-Source particles are weighted by w(x) = p_target(x) / p_source(x) of their features, and C is
-fitted again to the weighted source. The features themselves are not adapted.
+Source particles get the weights w(x) = p_target(x) / p_source(x) of their features, and C is fitted
+again to the weighted source. The features are not adapted.
 
 Sugiyama, Suzuki, Nakajima, Kashima, von Bünau, Kawanabe, "Direct importance estimation for
 covariate shift adaptation", Ann. Inst. Stat. Math. 60, 699–746 (2008).
@@ -35,19 +35,18 @@ from tomadapt.learn.statistics import Statistics, with_statistics
 
 Array = NDArray[np.float64]
 
-WIDTHS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
+WIDTH_FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
 """Kernel widths to choose from, as multiples of the target's median distance."""
 
-TOLERANCE, TOLERANCE_OF_WIDTHS = 1e-3, 1e-2
-"""How far the mean log-likelihood may be below its maximum, in nats, and while widths are compared.
-
-The looser one costs a tenth of the time and chooses widths that are as good.
+TOLERANCE_NATS, CROSS_VALIDATION_TOLERANCE_NATS = 1e-3, 1e-2
+"""How far the mean log-likelihood may end below its maximum, in nats: for the result, and for the
+comparison of widths. The second takes a tenth of the time and chooses widths that are as good.
 """
 
 CENTRES, FOLDS = 6, 7
-"""What random numbers are keyed by beside the seed, after those of ``learn/engine.py``."""
+"""Keys that are combined with the seed of random numbers; lower ones are in ``learn/engine.py``."""
 
-LARGEST_LOG = math.log(np.finfo(np.float64).max)
+MAX_LOG_FLOAT64 = math.log(np.finfo(np.float64).max)
 
 
 class ImportanceOptions(BaseModel):
@@ -56,18 +55,18 @@ class ImportanceOptions(BaseModel):
     Parameters
     ----------
     n_centres
-        Most kernels: b of the paper, which takes 100.
+        Largest number of kernels: b of the paper, which takes 100.
     folds
-        Of the cross-validation that chooses the kernel width.
+        Parts of the cross-validation that chooses the kernel width.
     width_factors
         Kernel widths to choose from, as multiples of the target's median distance.
     inverse_penalty
-        Of the weighted classifier, as for :func:`tomadapt.learn.baselines.heads.fit_classifier`.
+        For the weighted classifier, as for :func:`tomadapt.learn.baselines.heads.fit_classifier`.
     statistics
         Normalisation statistics of F on the target: the ``source``'s, as F_s has them, or
         re-estimated on the ``target``.
     seed
-        Of the kernels' centres and the folds.
+        Seed of the kernels' centres and the folds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +75,7 @@ class ImportanceOptions(BaseModel):
     folds: Annotated[int, Field(ge=2)] = 5
     width_factors: Annotated[
         tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
-    ] = WIDTHS
+    ] = WIDTH_FACTORS
     inverse_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     statistics: Statistics = "source"
     seed: Annotated[int, Field(ge=0)] = 0
@@ -92,13 +91,13 @@ class DensityRatio:
     Attributes
     ----------
     centres
-        (l, f): c_l, some of the target.
+        (l, f): c_l, drawn from the target.
     width
         σ.
     log_alpha
-        (l,) log α_l, −inf where α_l = 0. α itself may overflow when the source is far away.
+        (l,) log α_l, −inf for α_l = 0. (α itself may overflow when the domains are far apart.)
     cross_validation
-        Mean log w (at most log n) of held-out target points for each width that was tried.
+        For each width that was tried, the mean log w (at most log n) of held-out target points.
     """
 
     centres: Array
@@ -108,17 +107,17 @@ class DensityRatio:
 
     @property
     def alpha(self) -> Array:
-        """(l,) coefficients of the kernels, not negative; limited to what float64 can hold."""
-        return np.exp(np.minimum(self.log_alpha, LARGEST_LOG))
+        """(l,) coefficients of the kernels, not negative; at most the largest float64."""
+        return np.exp(np.minimum(self.log_alpha, MAX_LOG_FLOAT64))
 
     def log(self, x: NDArray[np.floating]) -> Array:
         """(n, f) → (n,) log w(x): finite where w(x) itself would underflow or overflow."""
-        squared = cdist(_points(x, "the points"), self.centres, "sqeuclidean")
+        squared = cdist(_points(x, "the points"), self.centres, "sqeuclidean")  # (n, l)
         return _log_sum(self.log_alpha - squared / (2 * self.width**2), axis=1)
 
     def __call__(self, x: NDArray[np.floating]) -> Array:
-        """(n, f) → (n,) w(x), not negative; limited to what float64 can hold."""
-        return np.exp(np.minimum(self.log(x), LARGEST_LOG))
+        """(n, f) → (n,) w(x), not negative; at most the largest float64."""
+        return np.exp(np.minimum(self.log(x), MAX_LOG_FLOAT64))
 
 
 def density_ratio(
@@ -127,40 +126,41 @@ def density_ratio(
     *,
     n_centres: int = DEFAULT_OPTIONS.n_centres,
     folds: int = DEFAULT_OPTIONS.folds,
-    width_factors: Sequence[float] = WIDTHS,
+    width_factors: Sequence[float] = WIDTH_FACTORS,
     seed: int = DEFAULT_OPTIONS.seed,
 ) -> DensityRatio:
-    """Estimate p_target / p_source by KLIEP, with the kernel width that predicts the target best.
+    """Estimate p_target / p_source by KLIEP; the kernel width is chosen by cross-validation.
 
     The mean of log w over the target is maximised subject to α ≥ 0 and a mean of w over the
     source of 1 (Eq. 11 of Sugiyama et al. 2008). The width is chosen by likelihood
-    cross-validation (their Fig. 2): a part of the target is held out, from the centres too.
+    cross-validation (their Fig. 2): a part of the target is held out, and no centres are drawn
+    from it.
 
-    One departure: a held-out w counts as at most n, the largest weight that a source particle can
-    have when their mean is 1. The likelihood is not bounded where target points lie outside the
-    source: there kernels too narrow to reach a source point would win by any margin. Equally good
-    widths give way to the widest.
+    One difference from the paper: a held-out w counts as at most n, the largest weight that a
+    source particle can have when their mean is 1. Without this bound the likelihood is unbounded
+    for target points outside the source, and kernels too narrow to reach any source point would be
+    chosen. Of equally good widths the widest is taken.
 
     Parameters
     ----------
     source, target
         (n, f) and (m, f), in units that make the axes comparable.
     n_centres
-        Most kernels; their centres are drawn from the target.
+        Largest number of kernels; their centres are drawn from the target.
     folds
         Parts of the cross-validation; at most m.
     width_factors
         Kernel widths to choose from, as multiples of the target's median distance.
     seed
-        Of the centres and the folds.
+        Seed of the centres and the folds.
 
     Raises
     ------
     ConfigError
-        For fewer than one centre, two folds, one width, or widths not positive.
+        For fewer than one centre, fewer than two folds, no width, or a width that is not positive.
     InputError
-        For points that are not finite, not (n, f), of different f, or too few: the target must
-        have two.
+        For points that are not finite, not of shape (n, f) or of different f, and for fewer than
+        two target points.
     """
     factors = np.asarray(width_factors, dtype=np.float64)
     if n_centres < 1 or folds < 2 or len(factors) == 0 or not (factors > 0).all():
@@ -182,17 +182,19 @@ def density_ratio(
         raise _too_few(len(x_t))
     centres = _draw(x_t, n_centres, np.random.SeedSequence(seed, spawn_key=(CENTRES,)))
     widths = factors * _scale(x_s, x_t, centres)
-    held_out = np.zeros((len(widths), len(x_t)))
-    order = _generator(seed, FOLDS).permutation(len(x_t))
+    held_out = np.zeros((len(widths), len(x_t)))  # log w of each target point, (widths, m)
+    of_folds = np.random.SeedSequence(seed, spawn_key=(FOLDS,))
+    order = np.random.default_rng(of_folds).permutation(len(x_t))
     for fold, part in enumerate(np.array_split(order, min(folds, len(x_t)))):
         rest = np.delete(x_t, part, axis=0)
         c = _draw(rest, n_centres, np.random.SeedSequence(seed, spawn_key=(CENTRES, fold)))
+        # Squared distances to the centres: (n, l), (m − part, l) and (part, l).
         to_source, to_rest, to_part = (cdist(x, c, "sqeuclidean") for x in (x_s, rest, x_t[part]))
         for row, width in enumerate(widths):
             log_alpha, _ = maximise_likelihood(
-                to_source, to_rest, width=width, tolerance=TOLERANCE_OF_WIDTHS
+                to_source, to_rest, width=width, tolerance=CROSS_VALIDATION_TOLERANCE_NATS
             )
-            log_w = _log_sum(log_alpha - to_part / (2 * width**2), axis=1)
+            log_w = _log_sum(log_alpha - to_part / (2 * width**2), axis=1)  # (part,)
             held_out[row, part] = np.minimum(log_w, math.log(len(x_s)))
     scores = held_out.mean(axis=1)
     width = float(widths[scores == scores.max()].max())
@@ -212,17 +214,17 @@ def _too_few(n: int) -> InputError:
 
 
 def maximise_likelihood(
-    to_source: Array, to_target: Array, *, width: float, tolerance: float = TOLERANCE
+    to_source: Array, to_target: Array, *, width: float, tolerance: float = TOLERANCE_NATS
 ) -> tuple[Array, list[float]]:
-    """Find the coefficients that KLIEP seeks, for given centres and width.
+    """The coefficients of KLIEP for given centres and width, by expectation–maximisation.
 
-    With b_l the mean of kernel l over the source and β_l = α_l b_l, the constraints say that β is
-    a set of mixture proportions, and Eq. 11 of Sugiyama et al. 2008 is their maximum-likelihood
-    problem, which is concave. In place of the paper's projected gradient ascent we use
-    expectation–maximisation, β_l ← β_l g_l with g the gradient: no step size, both constraints
-    always hold, and J never falls. max g − 1 bounds what J lacks; so does log(L)/k after k of
-    these steps from equal proportions (Cover, IEEE Trans. Inf. Theory 30, 369, 1984), which ends
-    the loop.
+    Let b_l be the mean of kernel l over the source and β_l = α_l b_l. By the constraints the β_l
+    are mixture proportions, and Eq. 11 of Sugiyama et al. 2008 is their maximum-likelihood
+    problem, which is concave. Instead of the paper's projected gradient ascent we use
+    expectation–maximisation, β_l ← β_l g_l with the gradient g. It has no step size, both
+    constraints always hold, and J never decreases. The distance of J from its maximum is at most
+    max g − 1, and at most log(L)/k after k steps from equal proportions (Cover, IEEE Trans. Inf.
+    Theory 30, 369, 1984); these bounds end the loop.
 
     Parameters
     ----------
@@ -231,7 +233,7 @@ def maximise_likelihood(
     width
         σ, in the unit of the distances.
     tolerance
-        How far J may be below its maximum.
+        How far J may end below its maximum, in nats.
 
     Returns
     -------
@@ -240,36 +242,32 @@ def maximise_likelihood(
     list of float
         J, the mean of log w over the target, at each iteration.
     """
-    log_b = _log_sum(-to_source / (2 * width**2), axis=0) - math.log(len(to_source))
-    log_A = -to_target / (2 * width**2) - log_b
-    # Each row by its largest entry, which then is 1: no row vanishes, however far its point.
-    shift = log_A.max(axis=1, keepdims=True)
+    log_b = _log_sum(-to_source / (2 * width**2), axis=0) - math.log(len(to_source))  # (l,)
+    log_A = -to_target / (2 * width**2) - log_b  # (m, l): kernel l at point m, over b_l
+    # Divided by the largest entry of its row, so that no row underflows to zeros.
+    shift = log_A.max(axis=1, keepdims=True)  # (m, 1)
     A = np.exp(log_A - shift)  # (m, l)
-    beta = np.full(A.shape[1], 1 / A.shape[1])
+    beta = np.full(A.shape[1], 1 / A.shape[1])  # (l,)
     objective = []
     for _ in range(math.ceil(math.log(len(beta)) / tolerance) + 1):
-        mixture = A @ beta
+        mixture = A @ beta  # (m,): w at the target points, divided by exp(shift)
         objective.append(float((np.log(mixture) + shift[:, 0]).mean()))
-        g = A.T @ (1 / mixture) / len(A)
+        g = A.T @ (1 / mixture) / len(A)  # (l,): gradient of J by β; the row scale cancels
         if g.max() - 1 <= tolerance:
             break
         beta *= g
-        beta /= beta.sum()  # 1 but for rounding
-    with np.errstate(divide="ignore"):  # log 0 = −inf is meant
+        beta /= beta.sum()  # corrects rounding: the sum is 1
+    with np.errstate(divide="ignore"):  # log 0 = −inf is intended
         return np.log(beta) - log_b, objective
 
 
 def effective_sample_size(weights: Array) -> float:
-    """Kish's n_eff = (Σ w)² / Σ w²: how many equally weighted particles are worth as much."""
+    """Kish's effective sample size n_eff = (Σ w)² / Σ w²."""
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _log_sum(terms: Array, axis: int) -> Array:
     return np.asarray(logsumexp(terms, axis=axis), dtype=np.float64)
-
-
-def _generator(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def _draw(x: Array, n: int, seed: np.random.SeedSequence) -> Array:
@@ -296,12 +294,12 @@ def _scale(source: Array, target: Array, centres: Array) -> float:
         distances = cdist(x, centres)
         if (distances > 0).any():
             return float(np.median(distances[distances > 0]))
-    return 1.0  # all points are one: every width gives w = 1
+    return 1.0  # all points are equal, and every width gives w = 1
 
 
 @dataclass(frozen=True)
 class ImportanceEstimation:
-    """F_s with a C fitted again to the source, weighted by KLIEP towards the target.
+    """F_s with a C fitted again to the source particles, weighted by KLIEP.
 
     Parameters
     ----------
@@ -326,14 +324,14 @@ class ImportanceEstimation:
         checkpoint: Path | None = None,
         on_epoch: EpochReport = lambda _: None,
     ) -> Adaptation:
-        """Weight the source's features and fit C to them; a copy of F_s goes with it.
+        """Fit C to the weighted features of the source; the model has a copy of F_s.
 
-        Features are standardised by the source's means and deviations first. Where the target
-        lies away from the source, few source particles carry all the weight: a warning says so
-        when n_eff is below 1 % of the source, or below two a class. C is fitted even then, as
-        the method has it.
+        Features are first standardised by the source's means and standard deviations. When the
+        target lies far from the source, few source particles carry all the weight. A warning is
+        given when n_eff is below 1 % of the source particles, or below two per class; C is fitted
+        nevertheless.
 
-        There is no training to resume: ``checkpoint`` is not used.
+        There is no training to resume, so ``checkpoint`` is not used.
 
         Raises
         ------
@@ -369,7 +367,7 @@ class ImportanceEstimation:
         if n_eff < enough:
             warning = (
                 f"importance weights are degenerate: {len(source)} source particles are worth "
-                f"{n_eff:.1f}, and {enough:.0f} are needed for a classifier to rest on"
+                f"{n_eff:.1f}, and a classifier needs at least {enough:.0f}"
             )
         training = adapted_training(
             self.source_model,

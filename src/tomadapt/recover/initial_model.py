@@ -1,28 +1,29 @@
-"""A first reference out of particles in random poses, at low resolution."""
+"""An initial model at low resolution: expectation maximisation from random poses."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomadapt.data.subtomograms import Subtomograms
-from tomadapt.fsc import soft_sphere
+from tomadapt.fsc import Volume
 from tomadapt.recover.align import Aligner, AlignmentOptions
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.fourier_sum import FourierSum
+from tomadapt.recover.mask import whole_box_mask
 from tomadapt.recover.poses import GridPoses
 
-AT_MOST = 400
-"""Particles a first reference is made of: more would not sharpen it, and cost time."""
+MAX_PARTICLES = 400
+"""Most particles that are used: more take longer and do not make the model sharper."""
 FIRST_SHELL = 4
+"""The resolution limit of the first iteration, in Fourier voxels."""
 ITERATIONS = 12
 CANDIDATES = 16
-"""Poses of each particle that count, weighted by their probability."""
+"""Poses of each particle that are averaged, weighted by their probability."""
 
 
-def first_reference(
+def initial_model(
     data: Subtomograms,
     points: MeasuredPoints,
     power: torch.Tensor,
@@ -31,12 +32,13 @@ def first_reference(
     seed: int,
     starts: int = 2,
     max_shift_voxels: float | None = None,
-) -> tuple[NDArray[np.float32], list[float]]:
+) -> tuple[Volume, list[float]]:
     """Average particles from random poses by expectation maximisation over a grid of poses.
 
     Each particle is added in its likeliest poses, weighted by their probability (Xu et al. 2012,
-    J. Struct. Biol. 178, 152, weight poses by their scores). The limit of resolution rises from
-    shell 4 to ``shell`` over the first half of the iterations. The best of several starts counts.
+    J. Struct. Biol. 178, 152, weight poses by their scores). The resolution limit rises from
+    shell 4 to ``shell`` over the first half of the iterations. The start that ends with the highest
+    likelihood is returned.
 
     Parameters
     ----------
@@ -47,30 +49,30 @@ def first_reference(
     shell
         The highest shell, in Fourier voxels.
     seed
-        Of the random poses.
+        Seed of the random poses.
     starts
-        From random poses.
+        Number of independent starts from random poses.
     max_shift_voxels
         See :class:`~tomadapt.recover.align.AlignmentOptions`.
 
     Returns
     -------
-    reference
+    model
         (n, n, n) float32, low-passed at ``shell``.
-    gains
-        Of the best start: mean log-likelihood gain at the end of each iteration.
+    log_likelihood_ratios
+        Of the best start: mean log-likelihood ratio against noise after each iteration, in nats.
     """
     low = points.up_to(shell)
-    rows = range(min(len(data), AT_MOST))
+    rows = range(min(len(data), MAX_PARTICLES))
     with torch.inference_mode():
         x = torch.cat(
             [
                 low.transforms(data.read(rows[first : first + 32]).to(low.k.device))
                 for first in range(0, len(rows), 32)
             ]
-        )
-        found = [
-            _climb_from_random(
+        )  # (b, p)
+        runs = [
+            _from_random_poses(
                 x,
                 low,
                 power,
@@ -80,17 +82,17 @@ def first_reference(
             )
             for start in range(starts)
         ]
-    volume, gains = max(found, key=lambda one: one[1][-1])
-    return volume.cpu().numpy(), gains
+    volume, ratios = max(runs, key=lambda run: run[1][-1])
+    return volume.cpu().numpy(), ratios
 
 
 def _rising(first: int, last: int, iterations: int) -> list[int]:
-    """The limit of resolution in each iteration."""
+    """The highest shell of each iteration."""
     rise = max(1, iterations // 2)
     return [min(last, first + (i * (last - first + 1)) // rise) for i in range(iterations)]
 
 
-def _climb_from_random(
+def _from_random_poses(
     x: torch.Tensor,
     points: MeasuredPoints,
     power: torch.Tensor,
@@ -99,6 +101,7 @@ def _climb_from_random(
     rng: np.random.Generator,
     max_shift_voxels: float | None,
 ) -> tuple[torch.Tensor, list[float]]:
+    """One run of expectation maximisation: the map, and the mean ratio of each iteration."""
     n, device = points.n, x.device
     turns = torch.from_numpy(Rotation.random(len(x), rng=rng).as_matrix()).float().to(device)
     poses = GridPoses(
@@ -107,13 +110,13 @@ def _climb_from_random(
         torch.ones(len(x), 1, device=device),
         torch.zeros(len(x), device=device),
     )
-    mask = torch.from_numpy(soft_sphere(n, radius_voxels=0.45 * n)).to(device)
-    gains: list[float] = []
+    mask = torch.from_numpy(whole_box_mask(n)).to(device)
+    ratios: list[float] = []
     for shell in shells:
         low = points.up_to(shell)
-        values = x[:, points.shell <= shell]
+        values = x[:, points.shell <= shell]  # (b, p of these shells)
         reference = _sum(values, poses, low, power).volume(threshold=0.1) * mask
-        # Coarser than a search that has to find the one pose: here many of them count.
+        # A coarser grid than in a search for the single best pose: here many poses are averaged.
         options = AlignmentOptions(
             step_deg=20.0,
             max_shift_voxels=max_shift_voxels,
@@ -127,23 +130,24 @@ def _climb_from_random(
             aligner.likeliest(values[i : i + step], CANDIDATES) for i in range(0, len(x), step)
         ]
         poses = GridPoses.joined(parts)
-        gains.append(float(poses.gains.mean()))
+        ratios.append(float(poses.log_likelihood_ratios.mean()))
     reference = _sum(x, poses, points, power).volume(threshold=0.1) * mask
-    return reference, gains
+    return reference, ratios
 
 
 def _sum(
     x: torch.Tensor, poses: GridPoses, points: MeasuredPoints, power: torch.Tensor
 ) -> FourierSum:
+    """The sum of all particles, each in its c weighted poses."""
     total = FourierSum.empty(points.n, x.device)
     c = poses.weights.shape[1]
     for first in range(0, len(x), 32):
         at = slice(first, first + 32)
         total.add(
-            x[at].repeat_interleave(c, dim=0),
-            poses.rotations[at].flatten(0, 1),
-            poses.shifts[at].flatten(0, 1),
-            poses.weights[at].flatten(),
+            x[at].repeat_interleave(c, dim=0),  # (b c, p)
+            poses.rotations[at].flatten(0, 1),  # (b c, 3, 3)
+            poses.shifts[at].flatten(0, 1),  # (b c, 3)
+            poses.weights[at].flatten(),  # (b c,)
             points,
             power,
         )
