@@ -8,7 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms, standardise
+from tomadapt.data.subtomograms import (
+    LabelledSubtomograms,
+    MixableSource,
+    Subtomograms,
+    standardise,
+)
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.particles import ArrayVolumes
 
@@ -163,6 +168,12 @@ def test_signal_and_noise_that_are_not_apart(labelled: LabelledSubtomograms) -> 
 
 def test_mixing_asks_the_source_for_its_own_rows() -> None:
     class Mixable(ArrayVolumes):
+        snr = 1.0
+
+        @property
+        def mixable(self) -> MixableSource:
+            return self
+
         def mix(
             self, indices: np.ndarray, noise_indices: np.ndarray, snr: torch.Tensor
         ) -> torch.Tensor:

@@ -9,14 +9,20 @@ import pytest
 import torch
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, Subtomograms
+from tomadapt.data.subtomograms import (
+    Indices,
+    LabelledSubtomograms,
+    MixableSource,
+    SourceDefaults,
+    Subtomograms,
+)
 from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.inputs.particles import ArrayVolumes
 from tomadapt.learn.recolouring import recoloured
 
 
 @dataclass(frozen=True)
-class Apart:
+class Apart(SourceDefaults):
     """Signal and noise in memory."""
 
     signal: torch.Tensor
@@ -32,6 +38,10 @@ class Apart:
     @property
     def box(self) -> int:
         return self.signal.shape[-1]
+
+    @property
+    def mixable(self) -> MixableSource:
+        return self
 
     def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
         amplitude = snr.rsqrt()[:, None, None, None]

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tomadapt.data.subtomograms import LabelledSubtomograms, SourceDefaults
 from tomadapt.errors import ConfigError, InputError, OutputError
 from tomadapt.learn.engine import EpochPlan
 from tomadapt.learn.prediction import predict
@@ -83,7 +83,7 @@ def test_mixing_needs_signal_and_noise_apart(make_domain, fabric, options):
         train_source(make_domain(4), SourceTraining(epochs=1, **options), fabric=fabric)
 
 
-class Planted:
+class Planted(SourceDefaults):
     """A mixable source whose signal and noise can be told apart in what is read."""
 
     box, voxel_size_A, acquisition, snr, identity = 24, 10.0, None, 0.25, "planted"
@@ -94,6 +94,10 @@ class Planted:
     def __len__(self):
         return self.n
 
+    @property
+    def mixable(self):
+        return self
+
     def mix(self, indices, noise_indices, snr):
         self.asked.append((np.asarray(indices), np.asarray(noise_indices), snr.numpy()))
         return torch.randn(len(indices), 24, 24, 24)
@@ -103,8 +107,6 @@ class Planted:
 
 
 def planted_training(fabric, **options):
-    from tomadapt.data.subtomograms import LabelledSubtomograms
-
     source = Planted(40)
     data = LabelledSubtomograms(source, labels=np.arange(40) % 2, class_names=("a", "b"))
     train_source(data, SourceTraining(epochs=2, batch_size=8, **options), fabric=fabric)
@@ -156,26 +158,38 @@ def test_snr_range_must_be_positive_and_ordered():
             SourceTraining(snr_range=wrong)
 
 
+def particles_at(snr, before_ctf_ratio=None):
+    own = {"snr": snr, "before_ctf_ratio": before_ctf_ratio}
+    source = type("AtSnr", (Planted,), own)(4)
+    return LabelledSubtomograms(source, labels=np.zeros(4, dtype=int), class_names=("a",))
+
+
+class Recorded(Planted):
+    """Signal and noise were never apart."""
+
+    mixable = None
+
+
+RECORDED = LabelledSubtomograms(Recorded(4), labels=np.zeros(4, dtype=int), class_names=("a",))
+
+
 def test_a_range_about_the_sets_own_snr_by_default():
-    simulated = SimpleNamespace(source=SimpleNamespace(snr=0.1))
+    simulated = particles_at(0.1)
     assert with_snr_range(SourceTraining(), simulated).snr_range == (0.025, 0.4)
     for options in (SourceTraining(snr_range=(0.1, 0.1)), PAPER_TRAINING):
         assert with_snr_range(options, simulated) == options
-    mixed_elsewhere = SimpleNamespace(source=SimpleNamespace())
-    assert with_snr_range(SourceTraining(), mixed_elsewhere) == SourceTraining()
+    assert with_snr_range(SourceTraining(), RECORDED) == SourceTraining()
 
 
 def test_snrs_are_told_in_both_definitions():
     """Numbers of the two differ by the ratio that the set's simulation measured."""
-    meta = {"snr_before_ctf_over_snr": 2.0}
-    data = SimpleNamespace(source=SimpleNamespace(snr=0.1, meta=meta))
+    data = particles_at(0.1, before_ctf_ratio=2.0)
     assert snr_sentence(SourceTraining(snr_range=(0.025, 0.4)), data) == (
         "SNRs are drawn between 0.025 and 0.4 after the CTF, 0.05 and 0.8 before it"
     )
     assert snr_sentence(SourceTraining(), data) == "The SNR is 0.1 after the CTF, 0.2 before it"
-    unmeasured = SimpleNamespace(source=SimpleNamespace(snr=0.1))
-    assert snr_sentence(SourceTraining(), unmeasured) == "The SNR is 0.1 after the CTF"
-    assert snr_sentence(SourceTraining(), SimpleNamespace(source=SimpleNamespace())) == ""
+    assert snr_sentence(SourceTraining(), particles_at(0.1)) == "The SNR is 0.1 after the CTF"
+    assert snr_sentence(SourceTraining(), RECORDED) == ""
 
 
 def test_damaged_checkpoint_is_named(make_domain, fabric, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tomadapt.data.subtomograms import LabelledSubtomograms
+from tomadapt.data.subtomograms import LabelledSubtomograms, SourceDefaults
 from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining, train_source
@@ -20,12 +20,12 @@ TRAINING = StudentTraining(epochs=12, batch_size=16, snr_range=(0.5, 2.0), seed=
 
 
 @dataclasses.dataclass(frozen=True)
-class Apart:
+class Apart(SourceDefaults):
     """Cubes without noise, to which white noise is added at an SNR."""
 
     clean: object
 
-    acquisition, identity = None, "apart"
+    acquisition, identity, snr = None, "apart", 1.0
 
     def __len__(self):
         return len(self.clean)
@@ -37,6 +37,10 @@ class Apart:
     @property
     def voxel_size_A(self):
         return self.clean.voxel_size_A
+
+    @property
+    def mixable(self):
+        return self
 
     def mix(self, indices, noise_indices, snr):
         signal = self.clean.read(indices)

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from tomadapt.acquisition import PSEUDO_EXPERIMENTAL, Acquisition, tilt_range
-from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.data.subtomograms import SourceDefaults, Subtomograms
 from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import InputError
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass(frozen=True)
-class Cubes:
+class Cubes(SourceDefaults):
     """Cubes in memory as a source."""
 
     volumes: Volume

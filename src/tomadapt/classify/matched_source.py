@@ -26,7 +26,6 @@ from tomadapt.runs.atomic import locked, output_folder
 from tomadapt.runs.digest import digest
 from tomadapt.runs.progress import progress_bar
 from tomadapt.simulate.dataset import (
-    SimulatedVolumes,
     SimulationConfig,
     make_templates,
     simulate_set,
@@ -247,7 +246,7 @@ def _digest_of_training(options: SourceOptions, amplitudes: NDArray[np.float64] 
 
 
 def _joined(sets: list[LabelledSubtomograms]) -> LabelledSubtomograms:
-    sources = tuple(data.source for data in sets if isinstance(data.source, SimulatedVolumes))
+    sources = tuple(source for data in sets if (source := data.source.mixable) is not None)
     labels: NDArray[np.int64] = np.concatenate([data.labels for data in sets])
     return LabelledSubtomograms(
         JoinedMixable(sources), labels=labels, class_names=sets[0].class_names

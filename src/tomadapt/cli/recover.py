@@ -242,7 +242,7 @@ def discover(
     from tomadapt.recover.discover import discover as run
     from tomadapt.report.structures_page import found_columns, write_structures_page
     from tomadapt.runs.progress import progress_bar
-    from tomadapt.simulate.dataset import SimulationConfig, make_templates
+    from tomadapt.simulate.dataset import SimulationConfig, make_templates, simulated
 
     require_one_process()
     one_of("--method", method, ("kmeans", "hdbscan"))
@@ -250,6 +250,7 @@ def discover(
     before, after = Model.load(source_model), Model.load(adapted_model)
     require_source_model(before.card.method, source_model)
     known_data = open_labelled(source, source_snr)
+    config = simulated(known_data).meta["config"]
     data = open_unlabelled(target, voxel_size, contrast, target_snr)
     before.require_domains(known_data, data)
     after.require_classes(before.card.class_names, str(adapted_model))
@@ -265,8 +266,7 @@ def discover(
         clusters=grouping,
         averaging=CLUSTER_AVERAGING.model_copy(update={"alignment": alignment, "seed": seed}),
     )
-    config = SimulationConfig.model_validate(known_data.source.meta["config"])  # type: ignore[attr-defined]
-    known = make_templates(config)
+    known = make_templates(SimulationConfig.model_validate(config))
     embedding = embed_target(before, after, known_data, data, unknown=unknown, fabric=fabric)  # type: ignore[arg-type]
     groups = cluster(embedding.features, options.clusters)
     steps = len(set(groups[groups >= 0].tolist())) * (options.averaging.iterations + 2)

@@ -12,7 +12,7 @@ DIGEST_KEY = "cubes_digest"
 
 def key_of(source: VolumeSource) -> str:
     """A digest that tells cubes from others, whatever sign or SNR they are read with."""
-    return str(getattr(source, "voxels", ""))
+    return source.voxels
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,18 @@ class VolumeSource(Protocol):
     def identity(self) -> str:
         """What tells this source from others: equal for equal voxels."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """File names of the cubes, where each had its own; empty elsewhere."""
+
+    @property
+    def voxels(self) -> str:
+        """A digest of the voxels, whatever sign or SNR they are read with; empty where unknown."""
+
+    @property
+    def mixable(self) -> MixableSource | None:
+        """The same source where it keeps signal and noise apart; None elsewhere."""
+
     def __len__(self) -> int:
         """Give the number of cubes."""
 
@@ -54,12 +66,44 @@ class VolumeSource(Protocol):
 class MixableSource(VolumeSource, Protocol):
     """A source that keeps signal and unit noise apart, so that any SNR can be mixed."""
 
+    @property
+    def snr(self) -> float:
+        """The SNR at which :meth:`read` mixes, after the CTF."""
+
+    @property
+    def before_ctf_ratio(self) -> float | None:
+        """The SNR before the CTF over that after it, where it is known."""
+
     def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
         """``signal[indices] + noise[noise_indices] / sqrt(snr)``, (b, d, d, d) float32."""
 
 
+class SourceDefaults:
+    """What a source has that knows no more: a base class for sources."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """None of the cubes had a file of its own."""
+        return ()
+
+    @property
+    def voxels(self) -> str:
+        """Not known."""
+        return ""
+
+    @property
+    def mixable(self) -> MixableSource | None:
+        """Signal and noise are not kept apart."""
+        return None
+
+    @property
+    def before_ctf_ratio(self) -> float | None:
+        """Not known."""
+        return None
+
+
 @dataclass(frozen=True)
-class JoinedVolumes:
+class JoinedVolumes(SourceDefaults):
     """The cubes of several sources of one box and voxel size, one source after another.
 
     Attributes
@@ -122,6 +166,16 @@ class JoinedMixable(JoinedVolumes):
     """
 
     parts: tuple[MixableSource, ...]
+
+    @property
+    def mixable(self) -> MixableSource:
+        """The source itself."""
+        return self
+
+    @property
+    def snr(self) -> float:
+        """That of the first part."""
+        return self.parts[0].snr
 
     def mix(self, indices: Indices, noise_indices: Indices, snr: torch.Tensor) -> torch.Tensor:
         """Signal and noise as in :class:`MixableSource`, the noise always of the signal's part.
@@ -201,8 +255,14 @@ class Subtomograms:
     @property
     def names(self) -> tuple[str, ...]:
         """File names of the particles, where each cube had its own; empty elsewhere."""
-        names = getattr(self.source, "names", ())
+        names = self.source.names
         return tuple(names[row] for row in self.rows) if names else ()
+
+    @property
+    def snr(self) -> float | None:
+        """At which signal and noise are mixed, after the CTF; None where they are not apart."""
+        mixable = self.source.mixable
+        return None if mixable is None else mixable.snr
 
     @property
     def fingerprint(self) -> str:
@@ -282,13 +342,14 @@ class LabelledSubtomograms(Subtomograms):
         ConfigError
             When signal and noise of these particles are not kept apart.
         """
-        if not hasattr(self.source, "mix"):
+        mixable = self.source.mixable
+        if mixable is None:
             raise ConfigError(
                 "these subtomograms do not keep signal and noise apart",
                 expected="a simulated set",
                 remedy="train at the data's own SNR (no snr_range, no repair_noise)",
             )
-        mixed: torch.Tensor = self.source.mix(
+        mixed = mixable.mix(
             self.rows[np.asarray(indices)],
             self.rows[np.asarray(noise_from)],
             torch.as_tensor(snr, dtype=torch.float32),

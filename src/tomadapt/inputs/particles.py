@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.data.subtomograms import Indices, Subtomograms
+from tomadapt.data.subtomograms import Indices, SourceDefaults, Subtomograms
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.inputs.filling import filled_part, filling_note
 from tomadapt.io.arrays import find_cubes, open_npy
@@ -42,7 +42,7 @@ CONTRADICTED = ".* was stated to have (positive|negative) contrast"
 
 
 @dataclass(frozen=True)
-class ArrayVolumes:
+class ArrayVolumes(SourceDefaults):
     """Cubes held in an array, a memory map or an HDF5 file.
 
     Attributes

@@ -9,14 +9,19 @@ the signal of its particles.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, MixableSource, Subtomograms
+from tomadapt.data.subtomograms import (
+    Indices,
+    LabelledSubtomograms,
+    MixableSource,
+    SourceDefaults,
+    Subtomograms,
+)
 from tomadapt.errors import ConfigError, MismatchError
 from tomadapt.fsc import shell_numbers
 
@@ -26,7 +31,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
-class RecolouredVolumes:
+class RecolouredVolumes(SourceDefaults):
     """A simulated source whose noise is multiplied with a filter in Fourier space.
 
     Attributes
@@ -56,6 +61,11 @@ class RecolouredVolumes:
     def voxel_size_A(self) -> float:
         """Voxel size in Å."""
         return self.inner.voxel_size_A
+
+    @property
+    def mixable(self) -> MixableSource:
+        """The source itself."""
+        return self
 
     @property
     def acquisition(self) -> Acquisition | None:
@@ -115,13 +125,13 @@ def recoloured(
             got=f"{target.box} voxels (target)",
             remedy="extract the target with the source's box",
         )
-    if not hasattr(source.source, "mix"):
+    inner = source.source.mixable
+    if inner is None:
         raise ConfigError(
             "the source does not keep signal and noise apart",
             expected="a simulated set",
             remedy="train without recolouring its noise",
         )
-    inner = cast("MixableSource", source.source)
     found, wanted = _noise_power(inner, source.rows), _power(target)
     amplitudes = np.sqrt(wanted / np.maximum(found, np.finfo(float).tiny))
     amplitudes[0] = amplitudes[1]  # cubes have mean 0
@@ -139,7 +149,7 @@ def recoloured(
 
 def own_snr(data: Subtomograms) -> float:
     """The SNR at which particles are read; 1 for a source without a stated SNR."""
-    return float(getattr(data.source, "snr", 1.0))
+    return 1.0 if data.snr is None else data.snr
 
 
 def _twice(d: int) -> NDArray[np.float64]:

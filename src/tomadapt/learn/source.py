@@ -99,7 +99,7 @@ def with_snr_range(options: SourceTraining, data: LabelledSubtomograms) -> Sourc
     A target's SNR is rarely known. Nothing is changed when the options have a range already, for
     the paper's network, and for data whose signal and noise are not kept apart.
     """
-    own = getattr(data.source, "snr", None)
+    own = data.snr
     if options.snr_range is not None or options.network == "paper" or own is None:
         return options
     return options.model_copy(update={"snr_range": (own / SNR_FACTOR, own * SNR_FACTOR)})
@@ -110,7 +110,7 @@ def snr_sentence(options: SourceTraining, data: LabelledSubtomograms) -> str:
 
     Empty for data of unknown SNR.
     """
-    own: float | None = getattr(data.source, "snr", None)
+    own = data.snr
     if options.snr_range is not None:
         low, high = options.snr_range
     elif own is not None:
@@ -124,7 +124,8 @@ def snr_sentence(options: SourceTraining, data: LabelledSubtomograms) -> str:
 
     text = "SNRs are drawn between" if low < high else "The SNR is"
     text = f"{text} {snrs(1)} after the CTF"
-    ratio: float | None = getattr(data.source, "meta", {}).get("snr_before_ctf_over_snr")
+    mixable = data.source.mixable
+    ratio = None if mixable is None else mixable.before_ctf_ratio
     return text if ratio is None else f"{text}, {snrs(ratio)} before it"
 
 
@@ -261,7 +262,7 @@ def _read(
     if options.snr_range is None and not options.repair_noise:
         return data.read(indices)
     if options.snr_range is None:
-        snr = np.full(len(indices), getattr(data.source, "snr", np.nan))
+        snr = np.full(len(indices), data.snr)
     else:
         low, high = np.log(options.snr_range)
         snr = np.exp(low + (high - low) * plan.uniform[indices])

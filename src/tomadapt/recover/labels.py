@@ -55,7 +55,7 @@ def read_labels(path: Path, data: Subtomograms) -> list[str]:
     names, files, digests = _of_npz(path) if path.suffix == ".npz" else _of_csv(path)
     if len(names) != total:
         raise _of_others(path, f"{total} labels", f"{len(names)}")
-    own = getattr(data.source, "names", ())
+    own = data.source.names
     if files and own:
         wrong = next((i for i in range(total) if files[i] != own[i]), None)
         if wrong is not None:
@@ -148,13 +148,13 @@ def _by_subtomogram(path: Path, data: Subtomograms) -> list[str]:
         raise _unusable(path, f"{SUBTOMOGRAM}, which says whose label a row is", "no such column")
     digest = _stated_digest(document)
     _require_cubes(path, digest, data)
-    if digest is None and not (getattr(data.source, "names", ()) and IMAGES in table):
+    if digest is None and not (data.source.names and IMAGES in table):
         _tell_order_alone(path, data)
     numbers = _numbers(path, table)
     cubes = [number for number in numbers if number >= 0]
     if len(set(cubes)) != len(cubes):
         raise _unusable(path, f"{SUBTOMOGRAM} of every cube once, from 1", "a number twice")
-    own = getattr(data.source, "names", ())
+    own = data.source.names
     if own and IMAGES in table:
         for number, image in zip(numbers, table.column(IMAGES), strict=True):
             if 0 <= number < len(own) and own[number] != image:

@@ -11,7 +11,6 @@ from tomadapt.learn.model import Model
 from tomadapt.learn.prediction import Prediction, predict
 from tomadapt.report.content import Domain, Evaluation, ReportContent
 from tomadapt.runs.versions import versions
-from tomadapt.simulate.dataset import SimulatedVolumes
 
 EXAMPLES, UNLABELLED_EXAMPLES = 3, 16
 """Slices shown of each class, and of a target without classes."""
@@ -31,18 +30,16 @@ def describe_domain(title: str, data: Subtomograms) -> Domain:
         for name, rows in groups.items()
         if len(rows)
     }
-    snr = before_ctf = None
-    if isinstance(data.source, SimulatedVolumes):
-        snr = data.source.snr
-        before_ctf = snr * float(data.source.meta["snr_before_ctf_over_snr"])
+    mixable = data.source.mixable
+    ratio = None if mixable is None else mixable.before_ctf_ratio
     return Domain(
         title=title,
         n_particles=len(data),
         box=data.box,
         voxel_size_A=data.voxel_size_A,
         acquisition=data.acquisition,
-        snr=snr,
-        snr_before_ctf=before_ctf,
+        snr=data.snr,
+        snr_before_ctf=None if data.snr is None or ratio is None else data.snr * ratio,
         examples=examples,
     )
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.data.subtomograms import Indices, LabelledSubtomograms
+from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, MixableSource, SourceDefaults
 from tomadapt.errors import ConfigError
 from tomadapt.simulate.batches import BATCH, Batch, simulate_in_threads
 from tomadapt.simulate.dataset import (
@@ -27,7 +27,7 @@ from tomadapt.simulate.simulator import SimulatedParticles, Simulator
 
 
 @dataclass(frozen=True, eq=False)
-class StreamedVolumes:
+class StreamedVolumes(SourceDefaults):
     """Simulated particles of all classes in turn, made when they are read.
 
     Particle i has the class i modulo the number of classes. It does not depend on the other
@@ -66,6 +66,11 @@ class StreamedVolumes:
     def acquisition(self) -> Acquisition:
         """The acquisition of the first simulator."""
         return self.config.acquisition
+
+    @property
+    def mixable(self) -> MixableSource:
+        """The source itself."""
+        return self
 
     @property
     def snr(self) -> float:

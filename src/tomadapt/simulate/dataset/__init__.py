@@ -19,6 +19,7 @@ from tomadapt.simulate.dataset.reading import (
     SimulatedVolumes,
     open_set,
     require_independent,
+    simulated,
 )
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "open_set",
     "require_independent",
     "simulate_set",
+    "simulated",
     "template_digest",
 ]

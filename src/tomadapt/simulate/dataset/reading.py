@@ -14,7 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.data.subtomograms import Indices, LabelledSubtomograms, Subtomograms
+from tomadapt.data.subtomograms import (
+    Indices,
+    LabelledSubtomograms,
+    MixableSource,
+    SourceDefaults,
+    Subtomograms,
+)
 from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.runs.digest import digest
 from tomadapt.runs.json_files import json_object
@@ -53,7 +59,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class SimulatedVolumes:
+class SimulatedVolumes(SourceDefaults):
     """The voxels of a simulated set, read at one SNR or mixed at any.
 
     Attributes
@@ -83,6 +89,17 @@ class SimulatedVolumes:
     def voxel_size_A(self) -> float:
         """Voxel size in Å."""
         return float(self.meta["voxel_size_A"])
+
+    @property
+    def mixable(self) -> MixableSource:
+        """The source itself."""
+        return self
+
+    @property
+    def before_ctf_ratio(self) -> float | None:
+        """The SNR before the CTF over that after it; None in sets of the first version."""
+        ratio = self.meta.get("snr_before_ctf_over_snr")
+        return None if ratio is None else float(ratio)
 
     @property
     def identity(self) -> str:
@@ -183,6 +200,23 @@ def open_set(path: Path | str, *, snr: float | None = None) -> LabelledSubtomogr
     source = SimulatedVolumes(path, chosen, meta)
     labels = column_of(path, "labels", shards=len(source._ends))
     return LabelledSubtomograms(source, labels=labels, class_names=meta["class_names"])
+
+
+def simulated(data: Subtomograms) -> SimulatedVolumes:
+    """The simulated set that particles are of.
+
+    Raises
+    ------
+    ConfigError
+        When they are of none.
+    """
+    if isinstance(data.source, SimulatedVolumes):
+        return data.source
+    raise ConfigError(
+        "these particles are of no simulated set",
+        expected="a folder of `tomadapt simulate`, whose structures are known",
+        remedy="simulate a source, or leave out what needs its structures",
+    )
 
 
 def require_independent(source: Subtomograms, target: Subtomograms) -> None:
