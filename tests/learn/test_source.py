@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tomadapt.data.subtomograms import LabelledSubtomograms, SourceDefaults
-from tomadapt.errors import ConfigError, InputError, OutputError
+from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
 from tomadapt.learn.engine import EpochPlan
 from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import (
@@ -57,18 +57,15 @@ def test_resumes_to_the_same_bits(make_domain, fabric, tmp_path, network):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_checkpoint_of_other_options_is_not_used(make_domain, fabric, tmp_path):
+def test_checkpoint_of_other_options_is_refused(make_domain, fabric, tmp_path):
+    """Hours of another training are not thrown away without a word."""
     data, checkpoint = make_domain(4), tmp_path / "c.pt"
-    train_source(data, SourceTraining(epochs=1, batch_size=8), fabric=fabric, checkpoint=checkpoint)
-    epochs = []
-    train_source(
-        data,
-        SourceTraining(epochs=1, batch_size=8, seed=7),
-        fabric=fabric,
-        checkpoint=checkpoint,
-        on_epoch=epochs.append,
-    )
-    assert len(epochs) == 1
+    options = SourceTraining(epochs=1, batch_size=8)
+    train_source(data, options, fabric=fabric, checkpoint=checkpoint)
+    before, other = checkpoint.read_bytes(), options.model_copy(update={"seed": 7})
+    with pytest.raises(MismatchError, match=r"holds a training of .* in options.seed \(0 → 7\)"):
+        train_source(data, other, fabric=fabric, checkpoint=checkpoint)
+    assert checkpoint.read_bytes() == before
 
 
 def test_too_few_particles_of_a_class(make_domain, fabric):
@@ -214,16 +211,9 @@ def test_full_disk_while_saving_a_checkpoint(make_domain, fabric, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_checkpoint_of_other_particles_is_not_used(make_domain, fabric, tmp_path):
+def test_checkpoint_of_other_particles_is_refused(make_domain, fabric, tmp_path):
     """Regression: a checkpoint was known by the number of particles alone."""
     options, checkpoint = SourceTraining(epochs=1, batch_size=8), tmp_path / "c.pt"
     train_source(make_domain(4, seed=0), options, fabric=fabric, checkpoint=checkpoint)
-    epochs = []
-    train_source(
-        make_domain(4, seed=1),
-        options,
-        fabric=fabric,
-        checkpoint=checkpoint,
-        on_epoch=epochs.append,
-    )
-    assert len(epochs) == 1
+    with pytest.raises(MismatchError, match="a difference in data"):
+        train_source(make_domain(4, seed=1), options, fabric=fabric, checkpoint=checkpoint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -167,10 +166,13 @@ def algorithm_1(
         "F_t": extractor, "D": domain_classifier, "F_adam": F_adam, "D_adam": D_adam
     }  # fmt: skip
     history: list[dict[str, float]] = []
-    key = json.dumps(
-        [options.model_dump(), source_model.fingerprint, source.fingerprint, target.fingerprint]
-    )
-    if saved := load_checkpoint(checkpoint, key=key):
+    made_with = {
+        "options": options.model_dump(mode="json"),
+        "source_model": source_model.fingerprint,
+        "source": source.fingerprint,
+        "target": target.fingerprint,
+    }
+    if saved := load_checkpoint(checkpoint, made_with=made_with):
         for name, part in parts.items():
             part.load_state_dict(saved[name])
         history = saved["history"]
@@ -220,7 +222,7 @@ def algorithm_1(
         means = {name: float(np.mean(values)) for name, values in record.items()}
         history.append({"epoch": epoch + 1} | means | {"effective_classes": used})
         states = {name: part.state_dict() for name, part in parts.items()}
-        save_checkpoint(checkpoint, {"key": key, "history": history, **states}, fabric)
+        save_checkpoint(checkpoint, {"made_with": made_with, "history": history, **states}, fabric)
         on_epoch(history[-1])
     extractor.eval()
     return adapted, history  # step 8, with C and without D, which has no further use

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.errors import InputError
 from tomadapt.runs.atomic import atomic_path
+from tomadapt.runs.own_folder import require_same
 
 _EVALUATION_BATCH = 64
 
@@ -129,8 +130,28 @@ def save_checkpoint(path: Path | None, state: dict[str, Any], fabric: Fabric) ->
             temporary.write_bytes(buffer.getbuffer())
 
 
-def load_checkpoint(path: Path | None, *, key: str) -> dict[str, Any] | None:
-    """Read the checkpoint of the run with this key; None when there is none to continue from."""
+def load_checkpoint(path: Path | None, *, made_with: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Read the checkpoint of an interrupted training.
+
+    Parameters
+    ----------
+    path
+        Of the checkpoint.
+    made_with
+        All that the training depends on, as JSON has it; a checkpoint holds it under this name.
+
+    Returns
+    -------
+    dict
+        What was saved; None when there is no checkpoint.
+
+    Raises
+    ------
+    InputError
+        When the file is damaged.
+    MismatchError
+        When it is of a training with other options or data, naming what differs.
+    """
     if path is None or not path.exists():
         return None
     try:
@@ -142,4 +163,5 @@ def load_checkpoint(path: Path | None, *, key: str) -> dict[str, Any] | None:
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
             remedy="delete it to start that stage again",
         ) from error
-    return state if state.get("key") == key else None
+    require_same(path, state.get("made_with", {}), made_with, what="training")
+    return state

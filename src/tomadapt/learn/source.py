@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -193,8 +192,12 @@ def train_source(
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
 
     history: list[dict[str, float]] = []
-    key = json.dumps([options.model_dump(), data.fingerprint, data.class_names])
-    if saved := load_checkpoint(checkpoint, key=key):
+    made_with = {
+        "options": options.model_dump(mode="json"),
+        "data": data.fingerprint,
+        "classes": list(data.class_names),
+    }
+    if saved := load_checkpoint(checkpoint, made_with=made_with):
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         history = saved["history"]
@@ -235,7 +238,7 @@ def train_source(
                 "validation_accuracy": accuracy(predicted, validation.labels),
             }
         )
-        state: dict[str, Any] = {"key": key, "history": history}
+        state: dict[str, Any] = {"made_with": made_with, "history": history}
         state |= {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
         save_checkpoint(checkpoint, state, fabric)
         on_epoch(history[-1])

@@ -8,8 +8,6 @@ target's own cubes, and the structures in all poses from the simulated ones.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +34,7 @@ from tomadapt.learn.engine import (
 )
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.learn.source import EpochReport
+from tomadapt.runs.digest import digest
 
 JUDGED_PASSES = 2
 """Passes over the judged particles in an epoch, unless their share of a batch is stated."""
@@ -190,10 +189,15 @@ def train_student(
     )
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
     history: list[dict[str, float]] = []
-    taught = [judged.data.fingerprint, _digest(judged.probabilities)]
-    known = [source.fingerprint, source.class_names, _digest(source.labels)]
-    key = json.dumps([options.model_dump(), *taught, *known])
-    if saved := load_checkpoint(checkpoint, key=key):
+    made_with = {
+        "options": options.model_dump(mode="json"),
+        "judged": judged.data.fingerprint,
+        "judged_probabilities": _digest(judged.probabilities),
+        "source": source.fingerprint,
+        "classes": list(source.class_names),
+        "source_labels": _digest(source.labels),
+    }
+    if saved := load_checkpoint(checkpoint, made_with=made_with):
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         history = saved["history"]
@@ -228,7 +232,7 @@ def train_student(
                 "loss_simulated": float(means[1]),
             }
         )
-        state: dict[str, Any] = {"key": key, "history": history}
+        state: dict[str, Any] = {"made_with": made_with, "history": history}
         state |= {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
         save_checkpoint(checkpoint, state, fabric)
         on_epoch(history[-1])
@@ -319,5 +323,4 @@ class _Epoch:
 
 def _digest(labels: NDArray[Any]) -> str:
     """A digest of labels, rounded so that numerical noise does not change it."""
-    rounded = np.round(np.asarray(labels, dtype=np.float64), 4)
-    return hashlib.blake2b(rounded.tobytes(), digest_size=8).hexdigest()
+    return digest(np.round(np.asarray(labels, dtype=np.float64), 4))
