@@ -29,11 +29,11 @@ from tomadapt.doctor.cubes import _opened
 from tomadapt.doctor.density import measured, spread_blocks
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.tomogram import bare_name, open_tomogram
-from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.structures import map_template
 from tomadapt.tomograms import contrast as contrast_module
+from zarr_images import write_ome_zarr
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("zarr")

@@ -9,6 +9,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from grids import run_tasks
 
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
@@ -39,7 +40,6 @@ from tomadapt.experiments import (
 )
 from tomadapt.experiments.domains import Batches, Cell
 from tomadapt.experiments.experimental import SETS
-from tomadapt.experiments.grid import run_tasks
 from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import LabelledFolder
 from tomadapt.experiments.records import read_rows

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from grids import run_tasks
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.experiments import models
 from tomadapt.experiments.cluster import dask_client
 from tomadapt.experiments.domains import Batches, Cell
-from tomadapt.experiments.grid import execute, ordered, read_record, run_tasks
+from tomadapt.experiments.grid import execute, ordered, read_record
 from tomadapt.experiments.particles import SimulateTask
 from tomadapt.experiments.scales import SMOKE
 from tomadapt.experiments.task import Task

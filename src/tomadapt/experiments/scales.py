@@ -161,7 +161,7 @@ class Setting:
     contrast: Contrast = "measure"
 
     def run(self, groups: Sequence[Sequence[Task]], title: str) -> Iterator[tuple[Task, Record]]:
-        """Run tasks and what they require; see :func:`tomadapt.experiments.grid.run_tasks`.
+        """Run tasks and what they require; see :func:`tomadapt.experiments.grid.run_checked`.
 
         All groups are checked before any is begun, and each is finished before the next: a
         cluster would otherwise begin the last seed before the first is complete.

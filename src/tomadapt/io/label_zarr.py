@@ -7,17 +7,26 @@ napari-ome-zarr) place it by its scale in Å, as they do a tomogram that this pa
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomadapt.errors import ConfigError
-from tomadapt.io.ome_zarr_writing import CHUNK, FACTORS, new_level, new_store
+from tomadapt.errors import ConfigError, OutputError
+from tomadapt.io.ome_zarr import require_zarr
+from tomadapt.runs.atomic import output_error
+
+FACTORS = (1, 2, 4)
+"""The levels that are written."""
+CHUNK = 64
+"""Voxels along an edge of the chunks that are written."""
 
 # Blocks hold whole chunks of each level, so none is written twice.
 _BLOCK = CHUNK * max(FACTORS)
@@ -87,6 +96,55 @@ def write_label_zarr(
                 part = block[::factor, ::factor, ::factor]
                 corner = zip(start, part.shape, strict=True)
                 level[tuple(slice(f // factor, f // factor + n) for f, n in corner)] = part
+
+
+@contextlib.contextmanager
+def new_store(path: Path, attributes: dict[str, Any]) -> Iterator[Any]:
+    """A store (Zarr 2) with these attributes that appears at ``path`` when the block ends well.
+
+    Raises
+    ------
+    ConfigError
+        zarr is not installed.
+    OutputError
+        Something is there already, or the folder cannot be written; nothing is left behind.
+    """
+    zarr = require_zarr(path)
+    if os.path.lexists(path):
+        remedy = "choose another name, or remove it"
+        raise OutputError(f"{path} is there already", expected="a new folder", remedy=remedy)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process of this number that was killed
+        store = zarr.storage.LocalStore(temporary)
+        zarr.create_group(store, zarr_format=2, attributes=attributes)
+        yield store
+        temporary.rename(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def new_level(
+    store: Any, number: int, shape: tuple[int, ...], dtype: str, codec: dict[str, Any]
+) -> Any:
+    """An array for the level of ``FACTORS[number]`` of a volume of ``shape``, Blosc in chunks."""
+    import zarr
+    from numcodecs import Blosc
+
+    factor = FACTORS[number]
+    return zarr.create_array(
+        store,
+        name=str(number),
+        shape=tuple(-(-n // factor) for n in shape),
+        chunks=tuple(min(CHUNK, -(-n // factor)) for n in shape),
+        dtype=dtype,
+        zarr_format=2,
+        compressors=Blosc(**codec),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+        config={"write_empty_chunks": True},  # so that none is missing of a whole image
+    )
 
 
 def _checked_shape(

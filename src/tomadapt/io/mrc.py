@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
 from tomadapt.io.integers import header_unsigned, looks_wrapped
-from tomadapt.io.voxel_sizes import SAME_SPACING, Sizes, cubic_voxel_size_A, says_a_size
+from tomadapt.io.voxel_sizes import SAME_SPACING, Sizes, cubic_voxel_size_A
 from tomadapt.runs.atomic import output_error
 
 HEADER_BYTES = 1024
@@ -128,11 +128,6 @@ class MrcHeader:
         x, y, z = self.voxel_sizes_A
         return x, y, 0.0 if self.grid[2] == 1 and self.stored_shape[0] > 1 else z
 
-    @property
-    def knows_voxel_size(self) -> bool:
-        """False where the header holds 0, 1, or what is no length: nobody set it."""
-        return says_a_size(self.voxel_sizes_A)
-
     def cubic_voxel_size_A(
         self, *, state: str = "--voxel-size", tolerance: float = SAME_SPACING
     ) -> float | None:
@@ -196,20 +191,6 @@ def read_header(path: str | Path) -> MrcHeader:
     header = _parse(path, start, _byte_order(path, start))
     _check(header)
     return header
-
-
-def read_extended_header(header: MrcHeader) -> bytes:
-    """The extended header's bytes, empty where there is none.
-
-    Raises
-    ------
-    InputError
-        The file ends before it does.
-    """
-    content = _start(header.path, header.data_offset)
-    if len(content) < header.data_offset:
-        raise _damaged(header.path, f"an extended header of {header.extended_bytes} bytes")
-    return content[HEADER_BYTES:]
 
 
 def _damaged(path: Path, reason: str) -> InputError:

@@ -49,7 +49,7 @@ FEW_MISSING = 0.05
 NOT_STORED = r"(?s)\d+ of the \d+ chunks of .* are not stored"
 """How the warning of chunks that are not stored begins."""
 _LARGEST_CHUNK_BYTES = 2**29
-_LARGESTMETADATA_BYTES = 2**24
+_LARGEST_METADATA_BYTES = 2**24
 # A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 2**26
@@ -186,20 +186,18 @@ class OmeZarrVolume:
         return size
 
 
-def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
-    """Open an image without reading its voxels.
+def open_ome_zarr(path: str | Path) -> OmeZarrVolume:
+    """Open the finest level of an image without reading its voxels.
 
     Parameters
     ----------
     path
         The store's folder.
-    level
-        Which of its levels, 0 being the finest. Translations are not read: the centre of a level's
-        first voxel is its origin.
 
     Returns
     -------
-    The level, z, y, x whatever the order of its axes.
+    The level, z, y, x whatever the order of its axes. Translations are not read: the centre of its
+    first voxel is its origin.
 
     Raises
     ------
@@ -207,7 +205,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
         It is no OME-Zarr image of real numbers with axes z, y and x; an axis of time or channels
         is longer than 1; sizes are implausible; something in it leads out of the folder.
     ConfigError
-        There is no such level, or zarr is not installed.
+        zarr is not installed.
     """
     path = Path(path)
     zarr = require_zarr(path)
@@ -219,13 +217,11 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
         group = zarr.open_group(store, mode="r", use_consolidated=False)
         attributes = group.attrs.asdict()
         found = attributes["ome"] if group.metadata.zarr_format == 3 else attributes
-        image = _finest_first(_Multiscale.model_validate(found["multiscales"][0]))
+        image = _Multiscale.model_validate(found["multiscales"][0])
     except Exception as error:  # of what is no Zarr the library raises many things
         raise _damaged(path, _words(error)) from None
-    if not 0 <= level < len(image.datasets):
-        expected = f"0 to {len(image.datasets) - 1}"
-        raise ConfigError(f"level of {path}", expected=expected, got=level)
-    folder = image.datasets[level].path
+    level = _finest(image.datasets)
+    folder = level.path
     if not all(part.strip(".") for part in folder.split("/")) or "\\" in folder:
         raise _damaged(path, f"a level at {folder!r}")
     _check_metadata_files(path, folder)
@@ -305,7 +301,7 @@ def _size_inside(root: Path, name: str) -> int:
 
 def _check_metadata_files(root: Path, folder: str) -> None:
     sizes = [_size_inside(root, str(Path(folder) / name)) for name in METADATA]
-    if not any(sizes) or max(sizes) > _LARGESTMETADATA_BYTES:
+    if not any(sizes) or max(sizes) > _LARGEST_METADATA_BYTES:
         raise _damaged(root, f"{max(sizes)} bytes of metadata in {root / folder}")
 
 
@@ -330,27 +326,24 @@ def _fault(array: Any) -> str:
     return ""
 
 
-def _finest_first(image: _Multiscale) -> _Multiscale:
-    """The same with its levels in order: some programs write the coarsest one first."""
+def _finest(levels: Sequence[_Level]) -> _Level:
+    """The level of the smallest voxels: some programs write the coarsest one first."""
     scales = [
-        [math.prod(t.scale) for t in level.coordinateTransformations if t.scale]
-        for level in image.datasets
+        [math.prod(t.scale) for t in level.coordinateTransformations if t.scale] for level in levels
     ]
-    if not all(scales):  # one without a scale may be of any size
-        return image
     sizes = [math.prod(of_level) for of_level in scales]
-    # Levels of an image are not so far apart: such scales are damaged, and order nothing.
-    if not 0 < max(sizes) <= _FARTHEST_LEVELS**3 * min(sizes):
-        return image
-    order = sorted(range(len(sizes)), key=lambda level: sizes[level])
-    return image.model_copy(update={"datasets": tuple(image.datasets[i] for i in order)})
+    # One without a scale may be of any size. Levels of an image are not so far apart: such scales
+    # are damaged, and order nothing.
+    if not all(scales) or not 0 < max(sizes) <= _FARTHEST_LEVELS**3 * min(sizes):
+        return levels[0]
+    return levels[sizes.index(min(sizes))]
 
 
 def _voxel_sizes_A(
-    path: Path, image: _Multiscale, level: int, axes: tuple[int, int, int]
+    path: Path, image: _Multiscale, level: _Level, axes: tuple[int, int, int]
 ) -> Sizes | None:
     """The products of all scales in Å, or None where a scale or a known unit is missing."""
-    own = [t.scale for t in image.datasets[level].coordinateTransformations if t.scale]
+    own = [t.scale for t in level.coordinateTransformations if t.scale]
     scales = [*own, *(t.scale for t in image.coordinateTransformations if t.scale)]
     units = [UNITS_A.get(image.axes[axis].unit or "") for axis in axes]
     if not own or None in units:

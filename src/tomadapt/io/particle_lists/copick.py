@@ -29,6 +29,8 @@ from tomadapt.io.particle_lists.results import checked_rows
 from tomadapt.runs.atomic import output_folder, write_json
 
 REMEDY = "export the picks from copick again"
+USER, SESSION = "tomadapt", "0"
+"""Who picked; ``0`` is copick's session of a program."""
 
 
 def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> ParticleList:
@@ -116,8 +118,6 @@ def write_copick(
     *,
     scores: Sequence[float] | None = None,
     rows: Sequence[int] | None = None,
-    user_id: str = "tomadapt",
-    session_id: str = "0",
     voxel_size_A: float | None = None,
 ) -> list[Path]:
     r"""Write particles as copick's picks, a file for each object of each tomogram.
@@ -139,8 +139,6 @@ def write_copick(
         n scores; those of the list when None. Where neither is known copick takes 1.
     rows
         Which particles; all of them when None.
-    user_id, session_id
-        Who picked; ``0`` is copick's session of a program.
     voxel_size_A
         Of the tomograms that were picked in; copick names their ``voxel_spacing`` by it.
 
@@ -167,8 +165,6 @@ def write_copick(
     _require_usable(particles, kept, given)
     objects = _distinct_names("class", (class_names[row] for row in kept), _object_name)
     runs = _distinct_names("tomogram", (particles.tomograms[row] for row in kept), _run_name)
-    by = _distinct_names("user", [user_id], _object_name)[user_id]
-    session = _distinct_names("session", [session_id], _object_name)[session_id]
     groups: dict[tuple[str, str], list[int]] = {}
     for row in kept:
         groups.setdefault((particles.tomograms[row], class_names[row]), []).append(row)
@@ -176,8 +172,8 @@ def write_copick(
     for (tomogram, class_name), members in groups.items():
         content = {
             "pickable_object_name": objects[class_name],
-            "user_id": by,
-            "session_id": session,
+            "user_id": USER,
+            "session_id": SESSION,
             "run_name": tomogram,
             "voxel_spacing": voxel_size_A,
             "unit": "angstrom",
@@ -185,7 +181,7 @@ def write_copick(
             "trust_orientation": particles.rotations is not None,
         }
         picks = output_folder(Path(folder) / runs[tomogram] / "Picks")
-        path = picks / f"{by}_{session}_{objects[class_name]}.json"
+        path = picks / f"{USER}_{SESSION}_{objects[class_name]}.json"
         write_json(path, content)
         written.append(path)
     return written
