@@ -71,7 +71,7 @@ class _File:
 
 def _told_apart(path: Path) -> _File:
     try:
-        # A pipe or a device would be waited for without end.
+        # A pipe or a device may never end.
         if not (path.is_file() or path.is_dir()):
             what = f"{path} is no file or folder" if path.exists() else f"nothing at {path}"
             return _File(path, failed=(problem("readable", what, remedy="check the path"),))

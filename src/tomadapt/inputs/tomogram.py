@@ -125,7 +125,7 @@ def _kind(path: Path, suffix: str) -> Literal["mrc", "em", "hdf", "zarr"]:
         return "em"
     if suffix in HDF_SUFFIXES:
         return "hdf"
-    # A pipe or a device would be waited for without end.
+    # A pipe or a device may never end.
     if not path.is_file():
         raise _unknown(path, "no file" if path.exists() else "nothing there")
     with path.open("rb") as file:

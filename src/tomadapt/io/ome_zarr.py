@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from tomadapt.errors import ConfigError, InputError
+from tomadapt.errors import InputError
+from tomadapt.io.guards import LARGEST_RATIO, SMALL_BYTES, require_extra, size_fault
 from tomadapt.io.voxel_sizes import Sizes, cubic_voxel_size_A
 from tomadapt.io.zarr_chunks import (
     METADATA,
@@ -37,7 +38,6 @@ UNITS_A = {"picometer": 1e-2, "angstrom": 1.0, "nanometer": 10.0, "micrometer": 
 UNITS_A |= {"Å": UNITS_A["angstrom"], "nm": UNITS_A["nanometer"], "µm": UNITS_A["micrometer"]}
 """Å in a unit of an axis. Of an axis in another unit, or in none, the voxel size is unknown."""
 
-_MOST_VOXELS = 2**36
 _MOST_CHUNKS = 2**22
 # Looking for a file takes longer than reading so few voxels: nobody stores many such chunks.
 _FEW_VOXELS, _MOST_SMALL_CHUNKS = 2**9, 2**12
@@ -48,11 +48,7 @@ FEW_MISSING = 0.05
 """Of all chunks: empty corners, which programs do not store."""
 NOT_STORED = r"(?s)\d+ of the \d+ chunks of .* are not stored"
 """How the warning of chunks that are not stored begins."""
-_LARGEST_CHUNK_BYTES = 2**29
 _LARGEST_METADATA_BYTES = 2**24
-# A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
-_LARGEST_RATIO = 1000
-_SMALL_BYTES = 2**26
 
 
 class _Axis(BaseModel):
@@ -139,7 +135,7 @@ class OmeZarrVolume:
     def check_stored(self) -> None:
         """Raise InputError where far fewer bytes are stored than the metadata announce."""
         announced = math.prod(self.array.shape) * self.dtype.itemsize
-        needed = announced / _LARGEST_RATIO if announced > _SMALL_BYTES else 1
+        needed = announced / LARGEST_RATIO if announced > SMALL_BYTES else 1
         grid = _grid(self.array)
         if math.prod(grid) <= _FEW_CHUNKS:
             stored = 0
@@ -253,19 +249,8 @@ def open_ome_zarr(path: str | Path) -> OmeZarrVolume:
 
 
 def require_zarr(path: Path) -> Any:
-    """The package zarr, an extra.
-
-    Raises
-    ------
-    ConfigError
-        When it is not installed; ``path`` is what needs it.
-    """
-    try:
-        import zarr  # local: an extra
-    except ImportError:
-        remedy = "pip install 'tomadapt[formats]'"
-        raise ConfigError(f"{path} needs the package zarr", got="none", remedy=remedy) from None
-    return zarr
+    """The package zarr, see :func:`~tomadapt.io.guards.require_extra`."""
+    return require_extra("zarr", path)
 
 
 def _words(error: Exception) -> str:
@@ -294,7 +279,7 @@ def _size_inside(root: Path, name: str) -> int:
         raise _damaged(root, str(error)) from None
     if not place.is_relative_to(root.resolve()):
         raise _damaged(root, f"{name}, which is a link out of the folder")
-    if not place.is_file():  # a pipe or a device would be waited for without end
+    if not place.is_file():  # a pipe or a device may never end
         raise _damaged(root, f"{name}, which is no file")
     return size
 
@@ -318,8 +303,8 @@ def _fault(array: Any) -> str:
         return wrong
     if min((*array.shape, *array.chunks, *stored_chunk(array)), default=0) < 1:
         return f"{array.shape} voxels in chunks of {array.chunks}"
-    if count > _MOST_VOXELS or chunk_bytes > _LARGEST_CHUNK_BYTES:
-        return f"{count} voxels in chunks of {chunk_bytes} bytes, which is implausible"
+    if wrong := size_fault(count, chunk_bytes):
+        return wrong
     most = _MOST_CHUNKS if math.prod(stored_chunk(array)) >= _FEW_VOXELS else _MOST_SMALL_CHUNKS
     if math.prod(_grid(array)) > most:
         return f"{math.prod(_grid(array))} files of chunks, which is implausible"

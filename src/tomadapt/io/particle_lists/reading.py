@@ -152,7 +152,7 @@ def _text(path: Path) -> str:
     except InputError:
         start = b""
         with contextlib.suppress(OSError, ValueError):
-            if path.is_file():  # a pipe would be waited for without end
+            if path.is_file():  # a pipe may never end
                 with path.open("rb") as file:
                     start = file.read(212)
         if start[208:211] == b"MAP":
