@@ -492,7 +492,7 @@ class TestSubtomograms:
         ("name", "data", "text"),
         [
             ("p.npy", CUBES[:, :30], "is not a stack of cubes"),
-            ("p.npy", CUBES.astype(complex), "no real numbers"),
+            ("p.npy", CUBES.astype(complex), "not hold real numbers"),
             ("p.mrcs", CUBES.reshape(-1, 32, 32)[:37], "is not a stack of cubes"),
             ("p.npz", CUBES[0], "exactly one array"),
             ("p.npz", CUBES.astype(complex), "complex"),

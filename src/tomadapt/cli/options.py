@@ -150,12 +150,11 @@ def holds_cubes(path: Path) -> bool:
     never so small. Whatever cannot be read is for the reader of tomograms to refuse.
     """
     from tomadapt.errors import TomadaptError
-    from tomadapt.inputs.tomogram import volume_shape
+    from tomadapt.inputs.tomogram import holds_image, volume_shape
 
     suffix = path.suffix.lower()
     if path.is_dir():
-        images = suffix == ".zarr" or any((path / n).exists() for n in ("zarr.json", ".zattrs"))
-        return not images
+        return not holds_image(path)
     if suffix in (".npy", ".npz", ".mrcs", ".star"):
         return True
     try:

@@ -136,7 +136,7 @@ def open_target(
         in a folder differ in it.
     """
     path = Path(path)
-    if path.is_dir() and ((path / "set.json").exists() or (path / "config.json").exists()):
+    if is_simulated(path):
         data = open_set(path, snr=snr).unlabelled()
         require_stated(path, data.voxel_size_A, voxel_size_A)
         return data
@@ -157,6 +157,11 @@ def open_target(
     source = ArrayVolumes(cubes, size, sign, names=names)
     check_contrast(path, Subtomograms(source), contrast)
     return Subtomograms(source)
+
+
+def is_simulated(path: Path) -> bool:
+    """Whether a folder is a simulated set, or one that is being made."""
+    return path.is_dir() and any((path / n).exists() for n in ("set.json", "config.json"))
 
 
 def _open_extracted(path: Path, voxel_size_A: float | None, contrast: Contrast) -> Subtomograms:
@@ -185,17 +190,17 @@ def _read_cubes(
     suffix = path.suffix.lower()
     if suffix in (".mrc", ".mrcs", ".map", ".st"):
         data, sizes_A = _read_mrc(path)
-        return _as_stack(path, data), sizes_A, ()
+        return as_stack(path, data), sizes_A, ()
     if suffix == ".em":
-        return _as_stack(path, open_em(path)), None, ()
+        return as_stack(path, open_em(path)), None, ()
     if suffix in (".hdf", ".h5", ".hdf5"):
         stack = open_hdf(path)
         require_cubes(path, stack.shape)
         return stack, stack.voxel_sizes_A(stated_A), ()
     if suffix == ".npy":
-        return _as_stack(path, open_npy(path)), None, ()
+        return as_stack(path, open_npy(path)), None, ()
     if suffix == ".npz":
-        return _as_stack(path, find_cubes(path).read()), None, ()
+        return as_stack(path, find_cubes(path).read()), None, ()
     if (fault := zipped_fault(path)) is not None:
         raise fault
     raise InputError(
@@ -254,8 +259,14 @@ def _read_folder(
     return cubes, size, tuple(file.name for file in found.particles)
 
 
-def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(n, d, d, d) from that shape, from one cube, or from cubes written one after another."""
+def as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(n, d, d, d) from that shape, from one cube, or from cubes written one after another.
+
+    Raises
+    ------
+    InputError
+        When it is none of these, or its voxels are no real numbers.
+    """
     if data.ndim == 3 and data.size and data.shape[1] == data.shape[2]:
         side = data.shape[1]
         if data.shape[0] % side == 0:

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomadapt.errors import ConfigError, OutputError
 from tomadapt.io.ome_zarr import require_zarr
+from tomadapt.io.voxel_sizes import require_positive_A
 from tomadapt.runs.atomic import output_error
 
 FACTORS = (1, 2, 4)
@@ -153,8 +154,7 @@ def _checked_shape(
     shape = tuple(int(n) for n in shape_zyx)
     if len(shape) != 3 or min(shape) < 1:
         raise ConfigError(f"volume for {path}", expected="voxels along z, y, x", got=shape)
-    if not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
-        raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=voxel_size_A)
+    require_positive_A(path, voxel_size_A)
     if not 0 < len(class_names) < 2**16:
         expected = f"1 to {2**16 - 1} names"
         raise ConfigError(f"classes for {path}", expected=expected, got=len(class_names))

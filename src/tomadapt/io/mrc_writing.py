@@ -20,6 +20,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError
+from tomadapt.io.voxel_sizes import require_positive_A
 from tomadapt.runs.atomic import atomic_path
 
 _MODE_FLOAT32 = 2
@@ -94,8 +95,7 @@ def write_mrc(
     """
     path = Path(path)
     texts = _label_bytes(path, labels)
-    if not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
-        raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=voxel_size_A)
+    require_positive_A(path, voxel_size_A)
     if path.suffix.lower() == ".gz":
         raise ConfigError(
             f"name of {path}", expected="a name without .gz", remedy="pack the file afterwards"

@@ -28,6 +28,18 @@ _IN_NAME = re.compile(r"_(\d+(?:\.\d+)?)Apx(?:_[^.]*)?\.[A-Za-z]")
 _NAMES_AGREE = 0.01
 
 
+def require_positive_A(path: Path | str, size_A: float) -> None:
+    """Refuse to write a voxel size that is none.
+
+    Raises
+    ------
+    ConfigError
+        Naming it, and what was to be written.
+    """
+    if not (math.isfinite(size_A) and size_A > 0):
+        raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=size_A)
+
+
 def says_a_size(sizes_A: Sizes) -> bool:
     """False where a file holds 0, 1, or what is no length along its axes: nobody set it."""
     if not all(map(math.isfinite, sizes_A)) or min(sizes_A) <= 0:

@@ -17,9 +17,8 @@ from scipy import fft, ndimage
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.tomogram import Tomogram
-from tomadapt.errors import InputError
 from tomadapt.simulate.optics import contrast_transfer_curve
-from tomadapt.tomograms.picking import Box, Index, blocks_of, require_finite, thinned
+from tomadapt.tomograms.picking import Box, Index, blocks_of, constant, require_finite, thinned
 
 Volume = NDArray[np.float32]
 
@@ -80,12 +79,7 @@ class Level:
         robust = _MAD_TO_SIGMA * float(np.median(blurred))
         strong = max(STRONG * robust, USUAL * float(np.quantile(blurred, USUAL_PART)))
         if not deviation > 0 or not strong > 0:
-            raise InputError(
-                f"tomogram {tomogram.name or 'given'} is constant",
-                expected="voxels that vary",
-                got="equal voxels",
-                remedy="check that this is the file that was meant",
-            )
+            raise constant(tomogram, "equal voxels")
         return cls(median, deviation, strong)
 
     def cleaned(self, block: Volume) -> Volume:

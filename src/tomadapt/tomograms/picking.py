@@ -179,12 +179,7 @@ def pick(
     maxima = _all_maxima(tomogram, config, chunk=chunk, workers=workers)
     median, deviation = _background(maxima, config.sigma_A / tomogram.voxel_size_A)
     if not deviation > 0:
-        raise InputError(
-            f"tomogram {tomogram.name or 'given'} is constant",
-            expected="voxels that vary",
-            got="nothing that a difference of Gaussians answers to",
-            remedy="check that this is the file that was meant",
-        )
+        raise constant(tomogram, "nothing that a difference of Gaussians answers to")
     scores = (maxima.values.astype(np.float64) - median) / deviation
     places = (maxima.indices + maxima.fractions)[:, ::-1] * tomogram.voxel_size_A
     border = config.sigma_A if config.border_A is None else config.border_A
@@ -276,6 +271,16 @@ def require_finite(tomogram: Tomogram, values: NDArray[np.float32]) -> None:
             got=f"{int((~np.isfinite(values)).sum())} others in one part of it",
             remedy="reconstruct it again, or replace them by the mean",
         )
+
+
+def constant(tomogram: Tomogram, got: str) -> InputError:
+    """The error for a tomogram in which nothing stands out."""
+    return InputError(
+        f"tomogram {tomogram.name or 'given'} is constant",
+        expected="voxels that vary",
+        got=got,
+        remedy="check that this is the file that was meant",
+    )
 
 
 def _maxima(

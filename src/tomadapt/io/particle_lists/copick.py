@@ -26,6 +26,7 @@ from tomadapt.io.particle_lists.model import (
     rotation_matrix,
 )
 from tomadapt.io.particle_lists.results import checked_rows
+from tomadapt.io.voxel_sizes import require_positive_A
 from tomadapt.runs.atomic import output_folder, write_json
 
 REMEDY = "export the picks from copick again"
@@ -160,8 +161,8 @@ def write_copick(
     if len(class_names) != n or (given is not None and given.shape != (n,)):
         got = f"{len(class_names)} names, {'no' if given is None else given.shape} scores"
         raise ConfigError(f"picks for {folder}", expected=f"a name and a score for {n}", got=got)
-    if voxel_size_A is not None and not 0 < voxel_size_A < np.inf:
-        raise ConfigError(f"voxel size for {folder}", expected="a positive Å", got=voxel_size_A)
+    if voxel_size_A is not None:
+        require_positive_A(folder, voxel_size_A)
     _require_usable(particles, kept, given)
     objects = _distinct_names("class", (class_names[row] for row in kept), _object_name)
     runs = _distinct_names("tomogram", (particles.tomograms[row] for row in kept), _run_name)

@@ -45,12 +45,9 @@ def particles_from_cryolo(table: StarTable, options: ReadOptions) -> ParticleLis
             remedy="give the boxes that crYOLO traced in three dimensions",
         )
 
-    def place(row: int) -> str:
-        return f"row {row + 1} (line {table.line_of(row)})"
-
     def column(label: str) -> Doubles:
         texts = ["nan" if text == _UNKNOWN else text for text in table.column(label)]
-        return numbers(texts, what=label, path=options.path, place=place)
+        return numbers(texts, what=label, path=options.path, place=table.place)
 
     x, y, z = (column(label) for label in PLACES)
     places = np.stack([x + column("Width") / 2, y + column("Height") / 2, z], axis=1)
@@ -70,6 +67,6 @@ def particles_from_cryolo(table: StarTable, options: ReadOptions) -> ParticleLis
             for label in table.labels
             if label not in _USED
         },
-        problems=find_problems(coordinates_A, None, tomograms, place),
+        problems=find_problems(coordinates_A, None, tomograms, table.place),
         names_stated=True,
     )

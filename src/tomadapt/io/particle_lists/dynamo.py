@@ -16,6 +16,7 @@ from tomadapt.io.particle_lists.model import (
     ReadOptions,
     agreed_pixel_size_A,
     find_problems,
+    is_number,
     numbers,
     rotations_from,
 )
@@ -39,7 +40,9 @@ _NO_IMAGINARY = 1e-3
 def looks_like_dynamo(line: str) -> bool:
     """Whether a line is a row of a table: 26 to 1000 numbers and nothing else."""
     words = line.split(maxsplit=_MOST_COLUMNS)
-    return 26 <= len(words) <= _MOST_COLUMNS and all(_is_number(word) for word in words)
+    return 26 <= len(words) <= _MOST_COLUMNS and all(
+        _COMPLEX.fullmatch(word) or is_number(word) for word in words
+    )
 
 
 def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
@@ -106,16 +109,6 @@ def _real(word: str) -> str:
     if parts is None or abs(float(parts[2])) > _NO_IMAGINARY:
         return word
     return parts[1]
-
-
-def _is_number(word: str) -> bool:
-    if _COMPLEX.fullmatch(word):
-        return True
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _whole(word: str) -> str:

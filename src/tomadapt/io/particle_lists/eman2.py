@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
@@ -94,14 +94,7 @@ def _box(
 
 def _from_centre(offsets_A: Doubles, options: ReadOptions) -> Doubles:
     """Places from the first voxel, of those from the tomogram's voxel n // 2."""
-    if options.extent_A is None:
-        raise ConfigError(
-            f"the boxes in {options.path} count from the tomogram's centre",
-            expected="the tomogram's extent",
-            got="none",
-            remedy="give the tomogram together with the list",
-        )
-    extent_A = np.array(options.extent_A)
+    extent_A = options.known_extent_A(f"boxes in {options.path} count from the tomogram's centre")
     voxel_A = options.tomogram_voxel_A
     centre_A = extent_A / 2
     if voxel_A is not None:

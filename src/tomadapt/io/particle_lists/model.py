@@ -138,6 +138,23 @@ class ReadOptions:
     tomogram: str | None = None
     tomogram_voxel_A: float | None = None
 
+    def known_extent_A(self, what: str) -> Doubles:
+        """(3,) x, y, z of the tomogram.
+
+        Raises
+        ------
+        ConfigError
+            When it was not stated; ``what`` says why it is needed.
+        """
+        if self.extent_A is None:
+            raise ConfigError(
+                f"the {what}",
+                expected="the tomogram's extent",
+                got="none",
+                remedy="give the tomogram together with the list",
+            )
+        return np.array(self.extent_A)
+
     def names(self, texts: tuple[str, ...] | None, n: int) -> tuple[str, ...]:
         """The particles' tomograms: those of the file, or else the one that was stated."""
         return texts if texts is not None else (self.tomogram or "",) * n
@@ -171,6 +188,15 @@ def numbers(texts: Sequence[str], *, what: str, path: Path, place: Place) -> Dou
                 else "mend that row",
             ) from error
     return values
+
+
+def is_number(word: str) -> bool:
+    """Whether Python reads a word as a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def rotation_matrix(given: object, *, side: int = 3) -> Doubles:

@@ -19,6 +19,7 @@ from tomadapt.io.particle_lists.model import (
     ReadOptions,
     agreed_pixel_size_A,
     find_problems,
+    is_number,
     numbers,
 )
 
@@ -35,7 +36,7 @@ _WITH_NUMBERS = {1: "contour, x, y, z", 2: "object, contour, x, y, z"}
 def looks_like_points(line: str) -> bool:
     """Whether a line holds three numbers, or a few more, and nothing else."""
     words = _SPLIT.split(line.strip(), maxsplit=_MOST)
-    return _FEWEST <= len(words) <= _MOST and all(_is_number(word) for word in words)
+    return _FEWEST <= len(words) <= _MOST and all(is_number(word) for word in words)
 
 
 def particles_from_points(text: str, options: ReadOptions) -> ParticleList:
@@ -133,11 +134,3 @@ def _imod_layout(line: str) -> int | None:
             if all(map(pattern.fullmatch, parts)) and all(map(str.isdigit, counts)):
                 return before
     return None
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
