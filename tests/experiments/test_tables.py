@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from tomadapt.errors import InputError
-from tomadapt.experiments.grid_table import PAPERS_RIVALS, grid_table, wins
 from tomadapt.experiments.records import read_rows, write_rows
+from tomadapt.experiments.table1 import PAPERS_RIVALS, grid_table, wins
 from tomadapt.experiments.tables import cell, markdown, mean_sd, paper_values, select
 
 SNRS = [1000, 0.5, 0.1, 0.05, 0.03]
