@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from tomadapt.data.subtomograms import Subtomograms
+    from tomadapt.recover.fourier import MeasuredPoints
     from tomadapt.recover.recording import Recording
 
 
@@ -71,7 +73,8 @@ def told_recording(
     tilt_range: tuple[float, float] | None,
     tilt_step: float | None,
     optics: tuple[float | None, float | None, float | None, float | None],
-) -> Recording:
+    device: torch.device,
+) -> tuple[Recording, MeasuredPoints]:
     """How the particles were recorded: told on one line, and warned of where it looks wrong."""
     from tomadapt.recover.recording import StatedRecording, contradiction, recording_of
 
@@ -80,7 +83,7 @@ def told_recording(
     if tilt_range is not None and (said := contradiction(data, found)):
         warn(said)
     typer.echo("; ".join(f"{name} {value}" for name, value in found.summary.items()), err=True)
-    return found
+    return found, found.points(data, device=device)
 
 
 def read_mask(

@@ -8,7 +8,7 @@ again. With two classes left out the average is one of a mixture. The paper has 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from tomadapt.experiments.judged_sets import STATED, Judged, judge_set
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import row_table
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import require_sets
 from tomadapt.inputs.particles import open_target
 from tomadapt.recover.average import AveragingOptions
@@ -36,16 +36,13 @@ def run(setting: Setting) -> list[Path]:
     """Label, average and label again, for each set that is at hand and each choice of classes."""
     smoke = setting.scale.name == "smoke"
     data, folders = require_sets(setting, SETS)
-    results = Results.of(setting, "second_round", _table, "scale", "commit")
+    table = partial(titled_table, "A class that was not named", COLUMNS, form=".3f")
+    results = Results.of(setting, "second_round", table, "scale", "commit")
     for folder in folders[: 1 if smoke else None]:
         for left_out in LEFT_OUT[: 1 if smoke else None]:
             out = setting.store / "second_round" / f"{folder.name}-{'-'.join(left_out)}"
             results.add(_row(folder, left_out, data, out))
     return results.files
-
-
-def _table(rows: Sequence[Row]) -> str:
-    return "# A class that was not named\n\n" + row_table(COLUMNS, rows, ".3f")
 
 
 def _row(folder: Path, left_out: tuple[str, ...], structures: Path, out: Path) -> Row:

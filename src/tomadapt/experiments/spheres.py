@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from tomadapt.errors import InputError
 from tomadapt.experiments.judged_sets import STATED, judge_set, read_table
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import row_table
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import require_sets
 from tomadapt.inputs.particles import open_target
 from tomadapt.io.mrc_writing import write_mrc
@@ -37,7 +37,8 @@ COLUMNS = ("voxels", "class", "radius, Å", "z", "particles right", "spheres nam
 def run(setting: Setting) -> list[Path]:
     """Plant and label; a row for each class and voxel size."""
     data, there = require_sets(setting, tuple(SETS))
-    results = Results.of(setting, "spheres", _table, "scale", "commit")
+    table = partial(titled_table, f"{EACH} spheres like each class", COLUMNS)
+    results = Results.of(setting, "spheres", table, "scale", "commit")
     for folder in there:
         classes, planted = _planted(folder, data)
         found = judge_set(planted, data)
@@ -51,10 +52,6 @@ def run(setting: Setting) -> list[Path]:
             rows.append(row)
         results.add(*rows)
     return results.files
-
-
-def _table(rows: Sequence[Row]) -> str:
-    return f"# {EACH} spheres like each class\n\n" + row_table(COLUMNS, rows)
 
 
 def _planted(folder: Path, data: Path) -> tuple[dict[str, tuple[float, float]], Path]:

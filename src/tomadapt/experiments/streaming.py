@@ -7,13 +7,12 @@ from as many simulated ones of which none comes twice. Both are judged on cubes 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import row_table
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import require_sets
 from tomadapt.experiments.third_party_networks import SNR_RANGE, Target, simulated_like
 from tomadapt.learn.engine import make_fabric
@@ -30,17 +29,14 @@ def run(setting: Setting) -> list[Path]:
     """Train for longer and longer from both; rows as they come."""
     data, folders = require_sets(setting, SETS)
     targets = {folder.name: Target.of(folder, data) for folder in folders}
-    results = Results.of(setting, "streaming", partial(_table, targets), "scale", "commit")
+    title, columns = "A stored source and a stream: accuracy by CPU time", (*COLUMNS, *targets)
+    table = partial(titled_table, title, columns, form=".3f")
+    results = Results.of(setting, "streaming", table, "scale", "commit")
     smoke = setting.scale.name == "smoke"
     for epochs in EPOCHS[:1] if smoke else EPOCHS:
         for kind in ("stored", "stream"):
             results.add(_row(kind, 1 if smoke else epochs, targets, setting))
     return results.files
-
-
-def _table(targets: Iterable[str], rows: Sequence[Row]) -> str:
-    title = "# A stored source and a stream: accuracy by CPU time\n\n"
-    return title + row_table((*COLUMNS, *targets), rows, ".3f")
 
 
 def _row(kind: str, epochs: int, targets: dict[str, Target], setting: Setting) -> Row:

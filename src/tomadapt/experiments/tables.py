@@ -64,6 +64,13 @@ def row_table(columns: Sequence[str], rows: Iterable[Row], form: str = ".3g") ->
     return markdown(columns, [[text(row.get(name), form) for name in columns] for row in rows])
 
 
+def titled_table(
+    title: str, columns: Sequence[str], rows: Iterable[Row], *, form: str = ".3g"
+) -> str:
+    """The same under a heading."""
+    return f"# {title}\n\n{row_table(columns, rows, form)}"
+
+
 def heading(title: str, rows: Sequence[Row]) -> str:
     """A table's title, and its scale as the records have it."""
     scale = SCALES[rows[0]["scale"]]

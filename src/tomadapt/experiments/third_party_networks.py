@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.experiments.judged_sets import STATED, read_table
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import row_table
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import SETS, require_sets
 from tomadapt.inputs.particles import open_target
 from tomadapt.learn.calibration import calibration_error
@@ -43,7 +44,8 @@ COLUMNS = ("set", "method", "n", "accuracy", "ece", "null right")
 def run(setting: Setting) -> list[Path]:
     """Every method on every set that is at hand; rows are written as they come."""
     data, there = require_sets(setting, SETS)
-    results = Results.of(setting, "third_party_networks", _table)
+    table = partial(titled_table, "Networks on cubes that others made", COLUMNS, form=".3f")
+    results = Results.of(setting, "third_party_networks", table)
     # Sets that an earlier call finished are kept.
     earlier = results.earlier()
     finished = {row["set"] for row in earlier if row["method"] == COMPARED[-1]}
@@ -53,10 +55,6 @@ def run(setting: Setting) -> list[Path]:
         for row in _of_set(Target.of(folder, data), setting):
             results.add({"set": folder.name, **row})
     return results.files
-
-
-def _table(rows: Sequence[Row]) -> str:
-    return "# Networks on cubes that others made\n\n" + row_table(COLUMNS, rows, ".3f")
 
 
 @dataclass(frozen=True, eq=False)

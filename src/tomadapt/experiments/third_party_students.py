@@ -7,7 +7,7 @@ afterwards, because the student is unsure of it, is the student's own here. Not 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from tomadapt.experiments.grid import commit
 from tomadapt.experiments.judged_sets import STATED, read_table
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import row_table
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import LEFT_OUT, SETS, require_sets
 from tomadapt.learn.calibration import calibration_error
 from tomadapt.learn.engine import make_fabric
@@ -42,7 +42,9 @@ def run(setting: Setting) -> list[Path]:
     """
     unequal_first = sorted(SETS, key=lambda name: "imbalanced" not in name)
     data, there = require_sets(setting, (*MANY, *unequal_first))
-    results = Results.of(setting, "third_party_students", _table)
+    title = "Students of the judge on cubes that others made"
+    table = partial(titled_table, title, COLUMNS, form=".3f")
+    results = Results.of(setting, "third_party_students", table)
     results.rows.extend(results.earlier())
     wanted = [(folder, "") for folder in there]
     held = {row["label"] for row in read_table(there[0] / "truth.csv")}
@@ -52,11 +54,6 @@ def run(setting: Setting) -> list[Path]:
             results.add(_row(folder, left_out, data, setting))
     results.add()  # the table, where all was there
     return results.files
-
-
-def _table(rows: Sequence[Row]) -> str:
-    title = "# Students of the judge on cubes that others made\n\n"
-    return title + row_table(COLUMNS, rows, ".3f")
 
 
 def _row(folder: Path, left_out: str, structures: Path, setting: Setting) -> Row:

@@ -140,8 +140,6 @@ def open_target(
         data = open_set(path, snr=snr).unlabelled()
         require_stated(path, data.voxel_size_A, voxel_size_A)
         return data
-    if snr is None and path.is_dir() and is_extracted(path):
-        return _open_extracted(path, voxel_size_A, contrast)
     if snr is not None:
         raise ConfigError(
             f"an SNR was given for {path}",
@@ -149,14 +147,16 @@ def open_target(
             got="a file of recorded particles",
             remedy="leave the SNR out",
         )
-    cubes, sizes_A, names = _read_cubes(path, voxel_size_A)
-    size = agreed_voxel_size(path, sizes_A, voxel_size_A)
-    warn_if_wrapped(path, cubes)
-    _refuse_bad_values(path, cubes)
-    sign = -1 if contrast == "negative" else 1
-    source = ArrayVolumes(cubes, size, sign, names=names)
-    check_contrast(path, Subtomograms(source), contrast)
-    return Subtomograms(source)
+    if path.is_dir() and is_extracted(path):
+        source = _extracted(path, voxel_size_A)
+    else:
+        cubes, sizes_A, names = _read_cubes(path, voxel_size_A)
+        source = ArrayVolumes(cubes, agreed_voxel_size(path, sizes_A, voxel_size_A), names=names)
+        warn_if_wrapped(path, cubes)
+    _refuse_bad_values(path, source.cubes)
+    found = Subtomograms(replace(source, sign=-1 if contrast == "negative" else 1))
+    check_contrast(path, found, contrast)
+    return found
 
 
 def is_simulated(path: Path) -> bool:
@@ -164,17 +164,13 @@ def is_simulated(path: Path) -> bool:
     return path.is_dir() and any((path / n).exists() for n in ("set.json", "config.json"))
 
 
-def _open_extracted(path: Path, voxel_size_A: float | None, contrast: Contrast) -> Subtomograms:
-    """Particles that were extracted here: voxel size and sign are known."""
+def _extracted(path: Path, voxel_size_A: float | None) -> ArrayVolumes:
+    """Particles that were extracted here: their voxel size is known."""
     cubes, card = read_extracted(path)
     size_A = agreed_voxel_size(path, card.voxel_size_A, voxel_size_A)
     require_real(path, cubes.dtype)
-    _refuse_bad_values(path, cubes)
-    sign = -1 if contrast == "negative" else 1
     names = image_names(path, len(cubes))
-    source = ArrayVolumes(cubes, size_A, sign, card.acquisition, names)
-    check_contrast(path, Subtomograms(source), contrast)
-    return Subtomograms(source)
+    return ArrayVolumes(cubes, size_A, acquisition=card.acquisition, names=names)
 
 
 def _read_cubes(

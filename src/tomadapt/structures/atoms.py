@@ -166,6 +166,25 @@ def bare_name(path: Path) -> tuple[str, str]:
     return inner.stem, inner.suffix.lower()
 
 
+def require_suffix(path: Path, known: Sequence[str]) -> str:
+    """The suffix of a file, without a trailing ``.gz``.
+
+    Raises
+    ------
+    InputError
+        When it is none of those known.
+    """
+    suffix = bare_name(path)[1]
+    if suffix not in known:
+        raise InputError(
+            f"{path} has an unknown file name extension",
+            expected=f"{', '.join(known)}, each with or without .gz",
+            got=suffix or "none",
+            remedy="rename the file after its format, or convert it",
+        )
+    return suffix
+
+
 def read_atomic_model(
     path: str | Path, *, assembly: str | None = None, chains: Sequence[str] | None = None
 ) -> AtomicModel:
@@ -260,14 +279,7 @@ def _strings(field: object) -> NDArray[np.str_]:
 
 def _parse(path: Path) -> tuple[gemmi.Structure, dict[str, list[AssemblyPart]]]:
     """Parse the file and clean its first model: no hydrogens, no waters. Give its assemblies."""
-    suffix = bare_name(path)[1]
-    if suffix not in MODEL_SUFFIXES:
-        raise InputError(
-            f"{path} has an unknown file name extension",
-            expected=f"{', '.join(MODEL_SUFFIXES)}, each with or without .gz",
-            got=suffix or "none",
-            remedy="rename the file after its format, or convert it",
-        )
+    suffix = require_suffix(path, MODEL_SUFFIXES)
     content = read_bytes(path, what="atomic model")
     try:
         if suffix in PDB_SUFFIXES:

@@ -15,7 +15,7 @@ from tomadapt.io.em import open_em
 from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import MrcHeader, open_mrc
 from tomadapt.io.voxel_sizes import agreed_voxel_size, warn_if_named_otherwise
-from tomadapt.structures.atoms import bare_name
+from tomadapt.structures.atoms import require_suffix
 from tomadapt.structures.density import resolution_sigma_A
 from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
 
@@ -62,14 +62,7 @@ def read_map(
         The stated voxel size cannot be that of an MRC file.
     """
     path = Path(path)
-    suffix = bare_name(path)[1]
-    if suffix not in MAP_SUFFIXES:
-        raise InputError(
-            f"{path} has an unknown file name extension",
-            expected=f"{', '.join(MAP_SUFFIXES)}, each with or without .gz",
-            got=suffix or "none",
-            remedy="rename the file after its format, or convert it",
-        )
+    suffix = require_suffix(path, MAP_SUFFIXES)
     if voxel_size_A is not None and not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
         raise InputError(f"voxel size stated for {path}", expected="a positive Å", got=voxel_size_A)
     if suffix == ".em":

@@ -376,7 +376,7 @@ def _background(maxima: _Maxima, sigma: float) -> tuple[float, float]:
     size = np.abs(maxima.samples)
     varying = size > 1e-5 * size.max(initial=0.0)
     values, places = maxima.samples[varying].astype(np.float64), maxima.sampled[varying]
-    median, deviation = _spread(values)
+    median, deviation = robust_spread(values)
     for _ in range(_SPREAD_ROUNDS):
         strong = maxima.indices[maxima.values > median + _PARTICLE_SCORE * deviation]
         if not len(strong):
@@ -385,12 +385,12 @@ def _background(maxima: _Maxima, sigma: float) -> tuple[float, float]:
         far = cKDTree(strong).query(places, distance_upper_bound=reach)[0] > reach
         if far.sum() < _FEWEST_SAMPLES:
             break
-        median, deviation = _spread(values[far])
+        median, deviation = robust_spread(values[far])
     return median, deviation
 
 
-def _spread(values: Floats) -> tuple[float, float]:
-    """The median and 1.4826 times the median absolute deviation; zeros of nothing."""
+def robust_spread(values: Floats) -> tuple[float, float]:
+    """The median of values, and 1.4826 times the median absolute deviation; zeros of nothing."""
     if not values.size:
         return 0.0, 0.0
     median = float(np.median(values))

@@ -29,6 +29,7 @@ from tomadapt.io.particle_lists.results import checked_rows
 from tomadapt.io.voxel_sizes import require_positive_A
 from tomadapt.runs.atomic import output_folder, write_json
 
+_POINT = "a location with x, y, z, a 4×4 rotation and a score"
 REMEDY = "export the picks from copick again"
 USER, SESSION = "tomadapt", "0"
 """Who picked; ``0`` is copick's session of a program."""
@@ -45,8 +46,7 @@ def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> Part
     # Before anything is allocated for as many: a point is short, a place for it is not.
     odd = next((n for n, p in enumerate(points) if not (isinstance(p, dict) and p)), None)
     if odd is not None:
-        expected = f"{_place(odd)} to be a location with x, y, z, a 4×4 rotation and a score"
-        raise _damaged(options, expected, repr(points[odd])[:80])
+        raise _damaged(options, f"{_place(odd)} to be {_POINT}", repr(points[odd])[:80])
     coordinates_A = np.empty((len(points), 3))
     matrices = np.empty((len(points), 3, 3))
     scores = np.ones(len(points))
@@ -61,8 +61,7 @@ def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> Part
             scores[row] = np.nan if score is None else float(score)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            expected = f"{_place(row)} to be a location with x, y, z, a 4×4 rotation and a score"
-            raise _damaged(options, expected, what[:200]) from error
+            raise _damaged(options, f"{_place(row)} to be {_POINT}", what[:200]) from error
     n = len(points)
     name = content.get("run_name")
     named = isinstance(name, str) and name != ""
