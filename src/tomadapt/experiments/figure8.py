@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.scales import Setting
@@ -71,7 +71,7 @@ def run(setting: Setting) -> list[Path]:
 def adapted_without(setting: Setting, seed: int) -> tuple[AdaptTask, Particles, str]:
     """The adaptation that lacks one class, the whole target, and the class."""
     scale = setting.scale
-    batches = Batches(scale, scale.classes(setting.data))
+    batches = PaperDomains(scale, scale.classes(setting.data))
     cell = Cell(SOURCE_SNR, 0.5 if 0.5 in scale.snrs else scale.snrs[-1], seed)
     novel = next((n for n in NOVEL if n in batches.classes), next(iter(batches.classes)))
     return batches.adapted(cell, "ada", without=(novel,)), batches.target(cell), novel

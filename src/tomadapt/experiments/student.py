@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
-from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.judge_tasks import JudgeTask, StudentTask
 from tomadapt.experiments.records import Results, Row, read_rows
 from tomadapt.experiments.scales import Setting
@@ -40,7 +40,7 @@ def run(setting: Setting) -> list[Path]:
 def _plan(setting: Setting) -> Iterator[tuple[Task, Row]]:
     """Every task with its row; SNRs of the middle first."""
     scale = setting.scale
-    batches = Batches(scale, scale.classes(setting.data))
+    batches = PaperDomains(scale, scale.classes(setting.data))
     middle_first = sorted(scale.snrs, key=lambda s: abs(s - 0.05))
     targets = {snr: batches.target(Cell(snr, snr)) for snr in middle_first}
     for snr, target in targets.items():
@@ -54,7 +54,7 @@ def _plan(setting: Setting) -> Iterator[tuple[Task, Row]]:
         yield estimated, {**about, "method": "likelihood_estimated_acquisition"}
 
 
-def _student(batches: Batches, judge: JudgeTask, like: Acquisition, snr: float) -> StudentTask:
+def _student(batches: PaperDomains, judge: JudgeTask, like: Acquisition, snr: float) -> StudentTask:
     source = batches.particles(like, snr, seed=SEED)
     return StudentTask(
         judge=judge,

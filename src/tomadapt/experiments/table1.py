@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tomadapt.errors import ConfigError
-from tomadapt.experiments.domains import ORACLE, Batches, Cell, require_methods
+from tomadapt.experiments.domains import ORACLE, Cell, PaperDomains, require_methods
 from tomadapt.experiments.records import Planned, Row, collect, read_rows
 from tomadapt.experiments.scales import Scale, Setting
 from tomadapt.experiments.tables import (
@@ -41,7 +41,7 @@ def cells(scale: Scale) -> Iterator[Cell]:
 
 def plan(setting: Setting) -> list[Planned]:
     """Every run of the grid with its row, in the order in which they are worth having."""
-    batches = Batches(setting.scale, setting.scale.classes(setting.data))
+    batches = PaperDomains(setting.scale, setting.scale.classes(setting.data))
     planned: list[Planned] = []
     for seed in range(setting.scale.seeds_marked):
         for method in (*METHODS, ORACLE):

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 import numpy as np
@@ -228,13 +228,8 @@ def _all_maxima(tomogram: Tomogram, config: PickingConfig, *, chunk: int, worker
     with ThreadPoolExecutor(workers) as pool:
         # Only the maxima are kept of a block, so all the results may wait.
         parts = list(pool.map(work, cores)) if workers > 1 else [work(core) for core in cores]
-    return _Maxima(
-        np.concatenate([part.indices for part in parts]),
-        np.concatenate([part.fractions for part in parts]),
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.sampled for part in parts]),
-        np.concatenate([part.samples for part in parts]),
-    )
+    names = [field.name for field in fields(_Maxima)]
+    return _Maxima(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def blocks_of(shape: Index, side: int) -> Iterator[Box]:

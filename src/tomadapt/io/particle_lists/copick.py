@@ -17,6 +17,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.particle_lists.columns import checked_rows
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
@@ -25,7 +26,6 @@ from tomadapt.io.particle_lists.model import (
     find_problems,
     rotation_matrix,
 )
-from tomadapt.io.particle_lists.results import checked_rows
 from tomadapt.io.voxel_sizes import require_positive_A
 from tomadapt.runs.atomic import output_folder, write_json
 

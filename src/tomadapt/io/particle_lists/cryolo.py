@@ -13,7 +13,6 @@ from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
     ReadOptions,
-    agreed_pixel_size_A,
     find_problems,
     missing_columns,
     numbers,
@@ -52,8 +51,7 @@ def particles_from_cryolo(table: StarTable, options: ReadOptions) -> ParticleLis
     x, y, z = (column(label) for label in PLACES)
     places = np.stack([x + column("Width") / 2, y + column("Height") / 2, z], axis=1)
     scores = column("Confidence") if "Confidence" in table else None
-    size_A = agreed_pixel_size_A(options.path, {}, options.voxel_size_A, n)
-    coordinates_A = places * size_A[:, None]
+    coordinates_A, size_A = options.in_pixels(places)
     tomograms = options.names(None, n)
     return ParticleList(
         coordinates_A,

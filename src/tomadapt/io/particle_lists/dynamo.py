@@ -14,10 +14,10 @@ from tomadapt.errors import InputError
 from tomadapt.io.particle_lists.model import (
     ParticleList,
     ReadOptions,
-    agreed_pixel_size_A,
     find_problems,
     is_number,
     numbers,
+    place_by_lines,
     rotations_from,
 )
 
@@ -63,8 +63,7 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
                 remedy="export the table again",
             )
 
-    def place(row: int) -> str:
-        return f"row {row + 1} (line {rows[row][0]})"
+    place = place_by_lines([number for number, _ in rows])
 
     def texts(column: int) -> tuple[str, ...]:
         return tuple(_real(words[column - 1]) for _, words in rows)
@@ -79,8 +78,7 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
     # All numbers first: a row that is wrong is told even where the pixel size is unknown.
     places, angles = triple(24) + triple(4) - 0.5, triple(7)
     scores = numbers(texts(10), what="column 10", path=options.path, place=place)
-    size_A = agreed_pixel_size_A(options.path, {}, options.voxel_size_A, len(rows))
-    coordinates_A = places * size_A[:, None]
+    coordinates_A, size_A = options.in_pixels(places)
     tomograms = tuple(_whole(word) for word in texts(20))
     if options.tomogram is not None and len(set(tomograms)) == 1:
         tomograms = (options.tomogram,) * len(rows)  # a number is all that a table can say

@@ -16,7 +16,6 @@ from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
     ReadOptions,
-    agreed_pixel_size_A,
     find_problems,
 )
 
@@ -40,8 +39,8 @@ def particles_from_eman2(content: dict[str, Any], options: ReadOptions) -> Parti
         except (TypeError, ValueError, OverflowError) as error:
             got = repr(content[UNBINNED])[:80]
             raise _damaged(options, f"a size in Å as {UNBINNED}", got) from error
-    size_A = agreed_pixel_size_A(options.path, sizes_A, options.voxel_size_A, n)
-    coordinates_A, basis = places * size_A[:, None], ""
+    coordinates_A, size_A = options.in_pixels(places, sizes_A)
+    basis = ""
     if sizes_A and n:
         coordinates_A = _from_centre(coordinates_A, options)
         basis = (

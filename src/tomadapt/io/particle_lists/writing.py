@@ -9,15 +9,15 @@ import numpy as np
 
 from tomadapt.errors import ConfigError
 from tomadapt.io.extracted import BLOCK, CUBES_DIGEST
-from tomadapt.io.particle_lists.model import Doubles, ParticleList, relion_angles_deg
-from tomadapt.io.particle_lists.relion import ANGLES, PIXELS
-from tomadapt.io.particle_lists.results import (
+from tomadapt.io.particle_lists.columns import (
     Columns,
     checked_rows,
     column_texts,
     not_encodable,
     value_text,
 )
+from tomadapt.io.particle_lists.model import Doubles, ParticleList, relion_angles_deg
+from tomadapt.io.particle_lists.relion import ANGLES, PIXELS
 from tomadapt.io.particle_lists.tomogram_sizes import TILT_SERIES
 from tomadapt.io.star import StarDocument, loop_of, write_star_document
 
