@@ -241,7 +241,9 @@ def novel_table(records: Sequence[Row], line: str) -> str:
 def _of_all(records: Sequence[Row], novel: str) -> list[list[str]]:
     """Rows over all clusters."""
 
-    def row(title: str, value: Callable[[Row], float | None], paper: dict[str, str]) -> list[str]:
+    def row(
+        title: str, value: Callable[[Row], float | None], paper: dict[str, str] | None = None
+    ) -> list[str]:
         cells = []
         for when in WHEN:
             values = [v for r in select(records, when=when) if (v := value(r)) is not None]
@@ -249,43 +251,35 @@ def _of_all(records: Sequence[Row], novel: str) -> list[list[str]]:
             cells.append(mean_sd(values, 2) + said)
         return [title, *cells]
 
+    def is_novel(one: Row) -> bool:
+        return bool(one["majority"] == novel)
+
+    def count_of(of: Callable[[Row], bool]) -> Callable[[Row], float]:
+        return lambda r: float(sum(of(one) for one in r["found"]))
+
+    def has_map(one: Row) -> bool:
+        return one["discrepancy_nm"] is not None
+
     def mean_of(of: Callable[[Row], bool]) -> Callable[[Row], float | None]:
         def mean(r: Row) -> float | None:
-            found = [one["discrepancy_nm"] for one in r["found"] if of(one)]
-            found = [nm for nm in found if nm is not None]
+            found = [one["discrepancy_nm"] for one in r["found"] if of(one) and has_map(one)]
             return float(np.mean(found)) if found else None
 
         return mean
 
     def share(r: Row) -> float | None:
-        called = [one["majority"] == novel for one in r["found"] if one["candidate"]]
+        called = [is_novel(one) for one in r["found"] if one["candidate"]]
         return float(np.mean(called)) if called else None
 
     return [
         row("all clusters, mean", mean_of(lambda _: True), PAPER_NM),
-        row(
-            f"clusters of {novel} (never seen), mean",
-            mean_of(lambda one: bool(one["majority"] == novel)),
-            PAPER_UNSEEN_NM,
-        ),
-        row(f"best map of {novel}", lambda r: float(r["best_nm"][novel]), {}),
-        row(
-            "best map of each class, mean",
-            lambda r: float(np.mean(list(r["best_nm"].values()))),
-            {},
-        ),
-        row(
-            "clusters with a map and a structure",
-            lambda r: float(sum(one["discrepancy_nm"] is not None for one in r["found"])),
-            {},
-        ),
-        row(
-            f"clusters of {novel}",
-            lambda r: float(sum(one["majority"] == novel for one in r["found"])),
-            {},
-        ),
-        row("candidates", lambda r: float(sum(one["candidate"] for one in r["found"])), {}),
-        row(f"share of {novel} among candidates", share, {}),
+        row(f"clusters of {novel} (never seen), mean", mean_of(is_novel), PAPER_UNSEEN_NM),
+        row(f"best map of {novel}", lambda r: float(r["best_nm"][novel])),
+        row("best map of each class, mean", lambda r: float(np.mean([*r["best_nm"].values()]))),
+        row("clusters with a map and a structure", count_of(has_map)),
+        row(f"clusters of {novel}", count_of(is_novel)),
+        row("candidates", count_of(lambda one: bool(one["candidate"]))),
+        row(f"share of {novel} among candidates", share),
     ]
 
 

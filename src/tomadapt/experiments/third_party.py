@@ -94,13 +94,13 @@ def _cubes_row(found: Judged, name: str) -> Row:
 
 
 def _table(there: Sequence[str], rows: Sequence[Row]) -> str:
-    parts = ["# Labels by likelihood on data that others made\n"]
-    parts.append(row_table(TOMOGRAM, select(rows, kind="tomogram")))
-    parts.append(row_table(CUBES, select(rows, kind="cubes")))
-    parts.append(
-        "Real ribosomes; with three named these are 70S, 80S and 50S.\n\n"
-        + row_table(RIBOSOMES, select(rows, kind="ribosomes"))
-    )
+    parts = [
+        "# Labels by likelihood on data that others made\n",
+        row_table(TOMOGRAM, select(rows, kind="tomogram")),
+        row_table(CUBES, select(rows, kind="cubes")),
+        "Real ribosomes; with three named these are 70S, 80S and 50S.\n",
+        row_table(RIBOSOMES, select(rows, kind="ribosomes")),
+    ]
     missing = [name for name in SETS if name not in there]
     if missing:
         parts.append(f"Not at hand: {', '.join(missing)} (scripts/third_party_*.py).\n")
