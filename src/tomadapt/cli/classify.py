@@ -155,11 +155,11 @@ def classify(
     }
     classes = _classes(structures)
     common = {
-        "folder": folder,
         "voxel_size_A": voxel_size,
         "contrast": known_contrast(contrast),
+        "method": chosen,
         "fdr": fdr,
-        "seed": seed,
+        "adapt": {"epochs": adapt_epochs, "batch_size": 32},
     }
     source = {
         "classes": classes,
@@ -197,7 +197,6 @@ def classify(
             )
     if chosen == "likelihood":
         _refuse(training, "a network's --method: the likelihood is not trained")
-    adapt = {"epochs": adapt_epochs, "batch_size": 32}
     models = cache or cache_folder() / "models"
     if holds_cubes(tomogram):
         asked |= {"--border": None if border == "pad" else border, "--box": box}
@@ -207,9 +206,9 @@ def classify(
             "cubes": tomogram,
             "classes": classes,
             "recording": stated,
-            "method": chosen,
-            "adapt": adapt,
+            "folder": folder,
             "judged": judged,
+            "seed": seed,
             **common,
         }
         if chosen != "likelihood":
@@ -221,18 +220,14 @@ def classify(
             "tomogram": tomogram,
             "particles": particles,
             "picking": _picking(particles, sigma_nm, ratio, threshold, chosen),
-            "voxel_size_A": voxel_size,
-            "contrast": common["contrast"],
             "border": one_of("--border", border, ("pad", "drop")),
             "also": [one_of("--also", name, ("csv", "copick", "ome-zarr")) for name in also or []],
             "tilt_series_pixel_size_A": tilt_series_pixel_size,
             "pixel_size_A": pixel_size,
             "tomograms_star": tomograms,
             "match_noise": match_noise,
-            "adapt": adapt,
-            "method": chosen,
-            "fdr": fdr,
             "source": source | {"acquisition": _acquisition(stated)},
+            **common,
         },
         asked,
         out,

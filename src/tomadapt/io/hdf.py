@@ -2,8 +2,8 @@
 
 Image ``i`` is the dataset ``/MDF/images/<i>/image``; its header is the attributes ``EMAN.*`` of the
 group around it (EMAN2 wiki, "EMAN2 HDF5 specifications"). Files of few bits hold integers that
-stand for equal steps between two values of the header (EMAN2's ``e2compress``). Nothing is read or
-allocated on the word of a header alone.
+stand for equal steps between two values of the header (EMAN2's ``e2compress``). Sizes in a header
+are checked before voxels are read or allocated.
 """
 
 from __future__ import annotations

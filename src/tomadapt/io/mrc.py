@@ -1,8 +1,7 @@
 """MRC and CCP4 files: the one reader of their headers and voxels.
 
 The format is MRC2014 (Cheng et al. 2015, J. Struct. Biol. 192, 146) with IMOD's flag for unsigned
-bytes. A header is believed only where the file bears it out: nothing is read, mapped or allocated
-on the word of a header alone.
+bytes. A header is checked against the file before voxels are read, mapped or allocated.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ REAL_MODES = (0, 1, 2, 6, 12)
 
 _IMOD_STAMP = 1146047817
 _IMOD_SIGNED_BYTES = 1
-# A block of zeros after the data harms nobody; anything else there means that the header lies.
+# Zeros after the data are padding; anything else there means that the header is wrong.
 _PADDING_BYTES = 2**20
 _VOLUME_STACK_GROUPS = range(401, 631)
 

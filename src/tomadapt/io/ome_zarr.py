@@ -1,9 +1,9 @@
 """OME-Zarr images, 0.4 (Zarr 2) and 0.5 (Zarr 3): the reader of one level.
 
-The format is that of https://ngff.openmicroscopy.org. What a store's metadata announce is judged
-before the library reads a voxel: nothing outside its folder is followed, nothing is allocated on
-the word of metadata alone, and only codecs that compress are run (one that unpickles, and so runs
-whatever code a store brings, is refused by new releases of the library only).
+The format is that of https://ngff.openmicroscopy.org. What a store's metadata announce is checked
+before the library reads a voxel: links out of its folder are refused, sizes must be plausible, and
+only codecs that compress are run. (One that unpickles runs whatever code is in a store; only new
+releases of the library refuse it.)
 """
 
 from __future__ import annotations

@@ -173,15 +173,20 @@ def map_doubt(volume: Array, foreground: Array) -> str | None:
     doubts = []
     if bool(((volume == volume.min()) | (volume == volume.max())).all()):
         doubts.append("has two values alone, as a mask has: give the density that was masked")
-    inside = np.zeros(volume.shape, dtype=bool)
-    inside[1:-1, 1:-1, 1:-1] = True
-    outermost = foreground[~inside]
+    outermost = foreground[border_of(volume)]
     if int((outermost > _EXTENT_FRACTION * foreground.max()).sum()) >= _CUT_VOXELS:
         doubts.append(
             "has density at the faces of its box: a structure that is cut off there is simulated "
             "without the rest; give a larger box, or a map centred in it"
         )
     return "; and it ".join(doubts) or None
+
+
+def border_of(volume: Array) -> NDArray[np.bool_]:
+    """(nz, ny, nx), True in the outermost layer of voxels."""
+    border = np.ones(volume.shape, dtype=bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    return border
 
 
 def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
@@ -203,8 +208,7 @@ def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
     InputError
         The strongest deviation from the background is negative, or nothing stands out from it.
     """
-    border = np.ones(volume.shape, dtype=bool)
-    border[1:-1, 1:-1, 1:-1] = False
+    border = border_of(volume)
     background = float(np.median(volume[border]))
     noise = _MAD_TO_SIGMA * float(np.median(np.abs(volume[border] - background)))
     signal = volume - background
