@@ -10,12 +10,12 @@ import pytest
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.guards import (
+    header_bytes,
     plain_file,
     ratio_fault,
     require_extra,
     require_file,
     size_fault,
-    start_of,
 )
 
 
@@ -47,7 +47,9 @@ def test_sizes() -> None:
 def test_a_file_is_read_one_byte_further_than_announced(tmp_path: Path, packed: bool) -> None:
     path = tmp_path / ("a.gz" if packed else "a")
     path.write_bytes(gzip.compress(bytes(range(100))) if packed else bytes(range(100)))
-    assert start_of(path, 4) == bytes(range(4))
+    assert header_bytes(path, 4, "a file", damaged) == bytes(range(4))
+    with pytest.raises(InputError, match="100 bytes, less than a header of 101"):
+        header_bytes(path, 101, "a file", damaged)
     for announced, held in ((100, 100), (120, 100), (90, 91 if packed else 100)):
         with plain_file(path, announced, damaged) as (file, length):
             assert length == held

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.guards import UNREADABLE, plain_file, require_file, start_of
+from tomadapt.io.guards import header_bytes, plain_file
 
 HEADER_BYTES = 512
 KINDS = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
@@ -104,13 +104,7 @@ def read_em_header(path: str | Path) -> EmHeader:
         The file is missing, or the header is not that of an EM file of real numbers.
     """
     path = Path(path)
-    try:
-        require_file(path, "an EM file")
-        start = start_of(path, HEADER_BYTES)
-    except UNREADABLE as error:
-        raise _damaged(path, str(error)) from None
-    if len(start) < HEADER_BYTES:
-        raise _damaged(path, f"{len(start)} bytes, less than a header of {HEADER_BYTES}")
+    start = header_bytes(path, HEADER_BYTES, "an EM file", _damaged)
     machine, data_type = start[0], start[3]
     if machine >= len(_MACHINES):
         raise _damaged(path, f"machine {machine}, which is none of 0-{len(_MACHINES) - 1}")

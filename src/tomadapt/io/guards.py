@@ -81,13 +81,25 @@ def is_packed(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
-def start_of(path: Path, count: int) -> bytes:
-    """The first bytes of a file, unpacked; fewer where it has no more.
+def header_bytes(
+    path: Path, count: int, expected: str, damaged: Callable[[Path, str], InputError]
+) -> bytes:
+    """The first bytes of a file, unpacked.
 
-    What :data:`UNREADABLE` names is raised as it is.
+    Raises
+    ------
+    InputError
+        It is no regular file, cannot be read, or is shorter.
     """
-    with gzip.open(path) if is_packed(path) else path.open("rb") as file:
-        return bytes(file.read(count))
+    try:
+        require_file(path, expected)
+        with gzip.open(path) if is_packed(path) else path.open("rb") as file:
+            start = bytes(file.read(count))
+    except UNREADABLE as error:
+        raise damaged(path, str(error)) from None
+    if len(start) < count:
+        raise damaged(path, f"{len(start)} bytes, less than a header of {count}")
+    return start
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.guards import UNREADABLE, plain_file, require_file, start_of
+from tomadapt.io.guards import header_bytes, plain_file
 from tomadapt.io.integers import header_unsigned, looks_wrapped
 from tomadapt.io.voxel_sizes import SAME_SPACING, Sizes, cubic_voxel_size_A
 
@@ -173,13 +173,7 @@ def read_header(path: str | Path) -> MrcHeader:
         The file is missing, or the header is not that of an MRC file of real numbers.
     """
     path = Path(path)
-    try:
-        require_file(path, "an MRC file")
-        start = start_of(path, HEADER_BYTES)
-    except UNREADABLE as error:
-        raise _damaged(path, str(error)) from None
-    if len(start) < HEADER_BYTES:
-        raise _damaged(path, f"{len(start)} bytes, less than a header")
+    start = header_bytes(path, HEADER_BYTES, "an MRC file", _damaged)
     if start[208:211] != b"MAP":
         raise _damaged(path, "no 'MAP' mark in the header")
     header = _parse(path, start, _byte_order(path, start))
