@@ -19,8 +19,8 @@ import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.learn.model import Model, ModelCard
+from zarr_images import write_ome_zarr
 
 VOXEL_A = 10.0
 BOX = 24

@@ -29,11 +29,11 @@ from tomadapt.doctor.cubes import _opened
 from tomadapt.doctor.density import measured, spread_blocks
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.tomogram import bare_name, open_tomogram
-from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.learn.model import Model, ModelCard
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.structures import map_template
 from tomadapt.tomograms import contrast as contrast_module
+from zarr_images import write_ome_zarr
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("zarr")
@@ -492,7 +492,7 @@ class TestSubtomograms:
         ("name", "data", "text"),
         [
             ("p.npy", CUBES[:, :30], "is not a stack of cubes"),
-            ("p.npy", CUBES.astype(complex), "no real numbers"),
+            ("p.npy", CUBES.astype(complex), "not hold real numbers"),
             ("p.mrcs", CUBES.reshape(-1, 32, 32)[:37], "is not a stack of cubes"),
             ("p.npz", CUBES[0], "exactly one array"),
             ("p.npz", CUBES.astype(complex), "complex"),

@@ -142,12 +142,9 @@ def test_another_file_of_the_same_tomogram(
         write_mrc(path, volume[:47, :139], voxel_size_A=VOXEL_A)
     else:
         step = (volume.max() - volume.min()) / 60000
-        write_mrc(
-            path,
-            np.round((volume - volume.mean()) / step).astype(np.int16),
-            voxel_size_A=VOXEL_A,
-            dtype="int16",
-        )
+        with mrcfile.new(path) as mrc:
+            mrc.set_data(np.round((volume - volume.mean()) / step).astype(np.int16))
+            mrc.voxel_size = VOXEL_A
     out = tmp_path / "out"
     assert call("classify", path, *STATED, *QUICK, "--cache", cache, "--out", out, *options) == 0
     summary = json.loads((out / "summary.json").read_text())

@@ -9,6 +9,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from grids import run_tasks
 
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
@@ -37,9 +38,8 @@ from tomadapt.experiments import (
     third_party_networks,
     third_party_students,
 )
-from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.experimental import SETS
-from tomadapt.experiments.grid import run_tasks
 from tomadapt.experiments.models import AdaptTask
 from tomadapt.experiments.particles import LabelledFolder
 from tomadapt.experiments.records import read_rows
@@ -197,7 +197,7 @@ class TestOthers:
         assert NOTE in setting.file("figure8.md").read_text()
 
     def test_the_left_out_class_is_in_neither_training_nor_adaptation(self, setting):
-        task = Batches(SMOKE, SMOKE.classes(None)).adapted(
+        task = PaperDomains(SMOKE, SMOKE.classes(None)).adapted(
             Cell(1000.0, 0.1), "ada", without=("ribosome_70s",)
         )
         assert task.model(setting.store).card.class_names == ("apoferritin", "null")
@@ -264,7 +264,7 @@ class TestRealVolumes:
         [(30, 16.0, r"box.*24 voxels.*30 voxels"), (24, 12.0, r"voxel size.*16 Å.*12 Å")],
     )
     def test_another_box_or_voxel_size(self, tmp_path, box, voxel_size_A, named):
-        batches = Batches(SMOKE, SMOKE.classes(None))
+        batches = PaperDomains(SMOKE, SMOKE.classes(None))
         for name in batches.classes:
             write_cubes(tmp_path / "real", name, 2, box, voxel_size_A)
         real = LabelledFolder(path=tmp_path / "real", classes=tuple(batches.classes)).read()
@@ -280,7 +280,7 @@ class TestRealVolumes:
 
 class TestRefused:
     def test_options_of_another_method(self):
-        batches = Batches(SMOKE, SMOKE.classes(None))
+        batches = PaperDomains(SMOKE, SMOKE.classes(None))
         with pytest.raises(ConfigError, match=r"not those of method 'ie'.*ImportanceOptions"):
             AdaptTask(
                 method="ie",
@@ -291,7 +291,7 @@ class TestRefused:
 
     def test_a_structure_that_cannot_be_read(self, tmp_path):
         (tmp_path / "1abc.pdb").write_text("nothing")
-        batches = Batches(SMOKE, {"1abc": str(tmp_path / "1abc.pdb"), "null": "null"})
+        batches = PaperDomains(SMOKE, {"1abc": str(tmp_path / "1abc.pdb"), "null": "null"})
         with pytest.raises(InputError, match="1abc"):
             list(run_tasks([batches.source_model(Cell(0.1, 0.1))], tmp_path / "runs"))
         assert not (tmp_path / "runs").exists()

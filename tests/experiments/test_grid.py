@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from grids import run_tasks
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.experiments import models
 from tomadapt.experiments.cluster import dask_client
-from tomadapt.experiments.domains import Batches, Cell
-from tomadapt.experiments.grid import execute, ordered, read_record, run_tasks
+from tomadapt.experiments.domains import Cell, PaperDomains
+from tomadapt.experiments.grid import execute, ordered, read_record
 from tomadapt.experiments.particles import SimulateTask
 from tomadapt.experiments.scales import SMOKE
 from tomadapt.experiments.task import Task
@@ -73,7 +74,7 @@ class TestOrder:
         assert [task.name for task in ordered([D, C, A])] == ["a", "b", "c", "d"]
 
     def test_keys_depend_on_everything(self):
-        batches = Batches(SMOKE, SMOKE.classes(None))
+        batches = PaperDomains(SMOKE, SMOKE.classes(None))
         keys = {
             batches.adapted(Cell(0.1, 1000.0), "ada").key,
             batches.adapted(Cell(0.1, 0.1), "ada").key,
@@ -90,7 +91,7 @@ class TestOrder:
         classes = SMOKE.classes(None)
         reverse = dict(reversed(classes.items()))
         cell = Cell(0.1, 0.1)
-        one, other = (Batches(SMOKE, c).source_model(cell).key for c in (classes, reverse))
+        one, other = (PaperDomains(SMOKE, c).source_model(cell).key for c in (classes, reverse))
         assert one != other
 
     def test_keys_depend_on_the_content_of_structures_and_not_on_their_place(self, tmp_path):
@@ -100,18 +101,18 @@ class TestOrder:
             (tmp_path / name).mkdir()
             path = tmp_path / name / "1abc.pdb"
             path.write_bytes(content)
-            batches = Batches(SMOKE, {"1abc": str(path), "null": "null"})
+            batches = PaperDomains(SMOKE, {"1abc": str(path), "null": "null"})
             keys.append(batches.adapted(Cell(0.1, 0.1), "ada").key)
         assert keys[0] == keys[1] != keys[2]
 
     def test_keys_depend_on_the_version_of_the_code(self, monkeypatch):
-        task = Batches(SMOKE, SMOKE.classes(None)).adapted(Cell(0.1, 0.1), "ada")
+        task = PaperDomains(SMOKE, SMOKE.classes(None)).adapted(Cell(0.1, 0.1), "ada")
         before = task.key
         monkeypatch.setattr(SimulateTask, "version", 99)
         assert task.key != before
 
     def test_cells_share_source_models_and_sets(self):
-        batches = Batches(SMOKE, SMOKE.classes(None))
+        batches = PaperDomains(SMOKE, SMOKE.classes(None))
         tasks = [batches.adapted(Cell(s, t), "ada") for s in (1000.0, 0.1) for t in (1000.0, 0.1)]
         kinds = [task.kind for task in ordered(tasks)]
         assert (kinds.count("set"), kinds.count("train"), kinds.count("adapt")) == (2, 2, 4)
@@ -160,7 +161,7 @@ class TestRunning:
 
     def test_a_checkpoint_lives_until_there_is_a_record(self, tmp_path, monkeypatch):
         """Regression: a kill between the last epoch and the record lost the whole training."""
-        task = Batches(SMOKE, SMOKE.classes(None)).source_model(Cell(0.1, 0.1))
+        task = PaperDomains(SMOKE, SMOKE.classes(None)).source_model(Cell(0.1, 0.1))
         monkeypatch.setattr(models, "_measures", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             list(run_tasks([task], tmp_path))
@@ -223,7 +224,7 @@ class TestKill:
 @pytest.mark.slow
 class TestDask:
     def test_same_results_on_a_local_cluster(self, tmp_path):
-        batches = Batches(SMOKE, SMOKE.classes(None))
+        batches = PaperDomains(SMOKE, SMOKE.classes(None))
         tasks = [batches.adapted(Cell(0.1, 0.1), method) for method in ("target_statistics", "ada")]
         here = {task.key: record for task, record in run_tasks(tasks, tmp_path / "here")}
         with dask_client(2, None) as client:
@@ -245,7 +246,7 @@ class TestDask:
         assert set(threads.values()) == {"1"}
 
     def test_a_failing_task_is_told(self, tmp_path):
-        batches = Batches(SMOKE, {"apoferritin": "no-such-structure", "null": "null"})
+        batches = PaperDomains(SMOKE, {"apoferritin": "no-such-structure", "null": "null"})
         with (
             dask_client(2, None) as client,
             pytest.raises(ConfigError, match="unknown structure 'no-such-structure'"),

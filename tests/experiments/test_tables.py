@@ -7,9 +7,17 @@ import itertools
 import pytest
 
 from tomadapt.errors import InputError
-from tomadapt.experiments.grid_table import PAPERS_RIVALS, grid_table, wins
 from tomadapt.experiments.records import read_rows, write_rows
-from tomadapt.experiments.tables import cell, markdown, mean_sd, paper_values, select
+from tomadapt.experiments.table1 import PAPERS_RIVALS, grid_table, wins
+from tomadapt.experiments.tables import (
+    cell,
+    markdown,
+    mean_sd,
+    paper_values,
+    row_table,
+    select,
+    text,
+)
 
 SNRS = [1000, 0.5, 0.1, 0.05, 0.03]
 
@@ -143,3 +151,12 @@ class TestGridTable:
         assert "it collapsed" in text
         # The oracle was trained on the transductive particles: only held-out ones tell anything.
         assert text.count("| oracle | 0.990 |") == 1
+
+
+def test_cells_have_few_digits():
+    assert [text(v) for v in (0.12345, 1234.5, 7, "a", None, {})] == [
+        "0.123", "1234", "7", "a", "–", "–"
+    ]  # fmt: skip
+    assert text(0.5, ".3f") == "0.500"
+    rows = [{"a": 0.5, "b": 1}, {"a": None, "c": 2}]
+    assert row_table(("a", "b"), rows) == markdown(("a", "b"), [["0.5", "1"], ["–", "–"]])

@@ -21,7 +21,7 @@ from tomadapt.data.tomogram import Tomogram
 from tomadapt.doctor import examine
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.tomogram import open_tomogram
-from tomadapt.io.ome_zarr_writing import write_ome_zarr
+from zarr_images import write_ome_zarr
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("zarr")

@@ -20,7 +20,7 @@ from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io import label_zarr
 from tomadapt.io.label_zarr import write_label_zarr
 from tomadapt.io.ome_zarr import open_ome_zarr
-from tomadapt.io.ome_zarr_writing import write_ome_zarr
+from zarr_images import write_ome_zarr
 
 zarr = pytest.importorskip("zarr")
 
@@ -87,10 +87,13 @@ class TestBalls:
             patch.setattr(label_zarr, "CHUNK", 3)
             write(path, particles, shape_zyx=(7, 6, 8))
         expected = voxel_by_voxel((7, 6, 8), particles)
+        group = zarr.open_group(path, mode="r")
         for level, factor in enumerate((1, 2, 4)):
-            found = open_ome_zarr(path, level=level)
-            np.testing.assert_array_equal(found[ALL], expected[::factor, ::factor, ::factor])
-            assert found.voxel_size_A == factor * VOXEL_A
+            found = group[str(level)][:]
+            np.testing.assert_array_equal(found, expected[::factor, ::factor, ::factor])
+        finest = open_ome_zarr(path)
+        np.testing.assert_array_equal(finest[ALL], expected)
+        assert finest.voxel_size_A == VOXEL_A
 
     def test_by_hand(self, tmp_path: Path) -> None:
         """x is the last axis; the particle that comes later is seen."""
@@ -165,8 +168,16 @@ class TestStore:
 
     def test_nothing_is_replaced(self, tmp_path: Path) -> None:
         (tmp_path / "a.zarr").mkdir()
-        with pytest.raises(OutputError, match="is there already"):
-            write(tmp_path / "a.zarr", [])
+        (tmp_path / "loop.zarr").symlink_to(tmp_path / "loop.zarr")
+        for name in ("a.zarr", "loop.zarr"):
+            with pytest.raises(OutputError, match="is there already"):
+                write(tmp_path / name, [])
+        assert list((tmp_path / "a.zarr").iterdir()) == []
+
+    def test_no_folder_to_write_into(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OutputError):
+            write(tmp_path / "file" / "a.zarr", [])
 
     @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
     def test_a_crash_leaves_nothing(

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.mrc import open_mrc, read_extended_header, read_header
+from tomadapt.io.mrc import open_mrc, read_header
 
 RAMP = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 
@@ -127,7 +127,7 @@ class TestHeader:
         path.write_bytes(changed(path.read_bytes(), 224, "<4s", b"gr\xf6\xdf"))
         header, data = open_mrc(path)
         np.testing.assert_array_equal(data, RAMP)
-        assert read_extended_header(header) == bytes(range(50))
+        assert header.extended_bytes == 50
         assert header.origin_A == (1.0, -2.0, 3.5)
         assert len(header.labels) == 2
         assert header.labels[1].startswith("sample 7")

@@ -18,24 +18,20 @@ from numpy.typing import NDArray
 from tomadapt.errors import ConfigError, OutputError
 from tomadapt.io import mrc_writing
 from tomadapt.io.mrc import open_mrc
-from tomadapt.io.mrc_writing import Kind, write_mrc
+from tomadapt.io.mrc_writing import write_mrc
 
 RAMP = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
-MODES: dict[Kind, int] = {"float32": 2, "float16": 12, "int16": 1}
 
 
-@pytest.mark.parametrize("dtype", MODES)
 @pytest.mark.parametrize("stored", ["i1", "u2", ">i4", "f2", "f4", "f8"])
-def test_round_trip(tmp_path: Path, dtype: Kind, stored: str) -> None:
+def test_round_trip(tmp_path: Path, stored: str) -> None:
     volume = RAMP.astype(stored)
-    write_mrc(tmp_path / "a.mrc", volume, voxel_size_A=13.48, dtype=dtype)
+    write_mrc(tmp_path / "a.mrc", volume, voxel_size_A=13.48)
     header, data = open_mrc(tmp_path / "a.mrc")
-    assert (header.mode, header.byte_order, data.dtype) == (MODES[dtype], "<", np.dtype(dtype))
+    assert (header.mode, header.byte_order, data.dtype) == (2, "<", np.dtype("float32"))
     assert header.cubic_voxel_size_A() == pytest.approx(13.48)
     assert (header.space_group, header.grid, header.labels) == (1, (6, 5, 4), ())
     np.testing.assert_array_equal(data, RAMP)
-    # mrcfile adds up squares in half precision: its own deviation overflows unless they are small.
-    write_mrc(tmp_path / "a.mrc", volume % 7, voxel_size_A=13.48, dtype=dtype)
     assert mrcfile.validate(tmp_path / "a.mrc")
 
 
@@ -72,32 +68,30 @@ def test_a_stack_of_volumes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mrc.data, cubes)
 
 
-def test_origin_and_labels(tmp_path: Path) -> None:
+def test_labels(tmp_path: Path) -> None:
     labels = [f"label {i}".ljust(80, ".") for i in range(10)]
-    write_mrc(tmp_path / "a.mrc", RAMP, voxel_size_A=4, origin_A=(1.5, -2, 3), labels=labels)
+    write_mrc(tmp_path / "a.mrc", RAMP, voxel_size_A=4, labels=labels)
     header, _ = open_mrc(tmp_path / "a.mrc")
-    assert header.origin_A == (1.5, -2.0, 3.0)
+    assert header.origin_A == (0.0, 0.0, 0.0)
     assert header.labels == tuple(labels)
     assert mrcfile.validate(tmp_path / "a.mrc")
 
 
 @pytest.mark.parametrize("piece", [1, 7, 64, 2**22])
-@pytest.mark.parametrize("dtype", MODES)
 def test_statistics_are_those_of_what_is_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, dtype: Kind
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
     """Far from zero, where sums of squares would lose the deviation."""
     monkeypatch.setattr(mrc_writing, "_PIECE_VOXELS", piece)
     volume = (30000 + 3 * np.random.default_rng(1).normal(size=(7, 4, 9))).round()
-    write_mrc(tmp_path / "a.mrc", volume, voxel_size_A=10, dtype=dtype)
+    write_mrc(tmp_path / "a.mrc", volume, voxel_size_A=10)
     stored = open_mrc(tmp_path / "a.mrc")[1].astype(np.float64)
     with mrcfile.open(tmp_path / "a.mrc", header_only=True) as mrc:
         header = mrc.header
         assert (header.dmin, header.dmax) == (stored.min(), stored.max())
         assert header.dmean == pytest.approx(stored.mean(), rel=1e-7)
         assert header.rms == pytest.approx(stored.std(), rel=1e-6)
-    if dtype != "float16":
-        np.testing.assert_array_equal(stored, volume)
+    np.testing.assert_array_equal(stored, volume)
 
 
 def test_any_layout_in_memory(tmp_path: Path) -> None:
@@ -126,28 +120,13 @@ class TestRefusals:
             write_mrc(tmp_path / "a.mrc", volume, voxel_size_A=10)
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize(
-        ("dtype", "value"),
-        [
-            ("float32", np.nan),
-            ("float32", -np.inf),
-            ("float32", 1e39),
-            ("float16", 70000),
-            ("float16", np.nan),
-            ("int16", 0.5),
-            ("int16", 32768),
-            ("int16", -40000),
-            ("int16", np.nan),
-        ],
-    )
-    def test_voxels_that_the_type_cannot_hold(
-        self, tmp_path: Path, dtype: Kind, value: float
-    ) -> None:
+    @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e39])
+    def test_voxels_that_the_type_cannot_hold(self, tmp_path: Path, value: float) -> None:
         (tmp_path / "a.mrc").write_text("old")
         volume = RAMP.astype(np.float64)
         volume[3, 4, 5] = value
-        with pytest.raises(ConfigError, match=f"values of the type {dtype}"):
-            write_mrc(tmp_path / "a.mrc", volume, voxel_size_A=10, dtype=dtype)
+        with pytest.raises(ConfigError, match="values of the type float32"):
+            write_mrc(tmp_path / "a.mrc", volume, voxel_size_A=10)
         assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
 
     @pytest.mark.parametrize(
@@ -157,14 +136,11 @@ class TestRefusals:
             {"voxel_size_A": -1.0},
             {"voxel_size_A": np.nan},
             {"voxel_size_A": np.inf},
-            {"origin_A": (0, 0)},
-            {"origin_A": (0, np.nan, 0)},
             {"labels": ["x"] * 11},
             {"labels": ["x" * 81]},
             {"labels": ["Å"]},
             {"labels": ["two\nlines"]},
             {"labels": [" "]},
-            {"dtype": "float64"},
         ],
     )
     def test_options(self, tmp_path: Path, options: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import os
@@ -20,10 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tomadapt.errors import ConfigError, InputError, OutputError
-from tomadapt.io import ome_zarr_writing
+from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.ome_zarr import OmeZarrVolume, open_ome_zarr
-from tomadapt.io.ome_zarr_writing import write_ome_zarr
+from zarr_images import write_ome_zarr
 
 zarr = pytest.importorskip("zarr")
 Blosc = pytest.importorskip("numcodecs").Blosc
@@ -261,104 +259,17 @@ class TestVoxelSize:
             assert open_ome_zarr(path).voxel_size_A
 
 
-class TestWriting:
-    @pytest.mark.parametrize("shape", [(9, 10, 13), (1, 2, 3), (130, 7, 67)])
-    @pytest.mark.parametrize("kind", ["i2", "f4", "f8"])
-    def test_round_trip(self, tmp_path: Path, shape: tuple[int, int, int], kind: str) -> None:
-        volume = (100 * np.random.default_rng(0).normal(size=shape)).astype(kind)
-        write_ome_zarr(tmp_path / "a.zarr", volume, 13.48, "sample 7")
-        assert names(tmp_path) == ["a.zarr"]
-        for level, factor in enumerate((1, 2, 4)):
-            read = open_ome_zarr(tmp_path / "a.zarr", level=level)
-            assert read.voxel_size_A == pytest.approx(factor * 13.48)
-            assert read.dtype == np.float32
-            np.testing.assert_allclose(read[ALL], averaged(volume, factor), rtol=2e-5, atol=1e-4)
-        np.testing.assert_array_equal(open_ome_zarr(tmp_path / "a.zarr")[ALL], np.float32(volume))
-
-    def test_metadata(self, tmp_path: Path) -> None:
-        """What the specification of 0.4 asks for; an average lies between what it is of."""
-        write_ome_zarr(tmp_path / "a.zarr", RAMP, 10.0, "sample 7")
-        group = zarr.open_group(tmp_path / "a.zarr", mode="r", zarr_format=2)
-        (image,) = group.attrs["multiscales"]
-        assert (image["version"], image["name"]) == ("0.4", "sample 7")
-        assert [axis["name"] for axis in image["axes"]] == ["z", "y", "x"]
-        assert {(axis["type"], axis["unit"]) for axis in image["axes"]} == {("space", "angstrom")}
-        for dataset, size, start in zip(image["datasets"], (10, 20, 40), (0, 5, 15), strict=True):
-            scale, translation = dataset["coordinateTransformations"]
-            assert scale == {"type": "scale", "scale": [size] * 3}
-            assert translation == {"type": "translation", "translation": [start] * 3}
-            assert group[dataset["path"]].metadata.dimension_separator == "/"
-        np.testing.assert_array_equal(group["0"][:], RAMP)
+class TestLevels:
+    def test_the_finest_is_read(self, tmp_path: Path) -> None:
+        write_ome_zarr(tmp_path / "a.zarr", RAMP, 10.0, "")
+        volume = open_ome_zarr(tmp_path / "a.zarr")
+        assert (volume.shape, volume.voxel_size_A, volume.dtype) == (RAMP.shape, 10.0, np.float32)
+        np.testing.assert_array_equal(volume[ALL], RAMP)
 
     def test_a_volume_of_zeros(self, tmp_path: Path) -> None:
         """Regression: zarr by itself stores no chunk of zeros, and none is an incomplete store."""
         write_ome_zarr(tmp_path / "a.zarr", np.zeros((3, 4, 5)), 10.0, "")
         assert not open_ome_zarr(tmp_path / "a.zarr")[ALL].any()
-
-    def test_nothing_is_replaced(self, tmp_path: Path) -> None:
-        (tmp_path / "a.zarr").mkdir()
-        (tmp_path / "loop.zarr").symlink_to(tmp_path / "loop.zarr")
-        for name in ("a.zarr", "loop.zarr"):
-            with pytest.raises(OutputError, match="is there already"):
-                write_ome_zarr(tmp_path / name, RAMP, 10.0, "")
-        assert names(tmp_path / "a.zarr") == []
-
-    @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
-    def test_a_crash_leaves_nothing(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
-    ) -> None:
-        def crash(slab: Any, factor: int) -> Any:
-            if factor == 2:
-                assert len(names(tmp_path)) == 1
-                raise fault
-            return slab
-
-        monkeypatch.setattr(ome_zarr_writing, "_averaged", crash)
-        expected = OutputError if isinstance(fault, OSError) else KeyboardInterrupt
-        with pytest.raises(expected):
-            write_ome_zarr(tmp_path / "a.zarr", RAMP, 10.0, "")
-        assert names(tmp_path) == []
-
-    def test_no_folder_to_write_into(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(OutputError):
-            write_ome_zarr(tmp_path / "file" / "a.zarr", RAMP, 10.0, "")
-
-    @pytest.mark.parametrize("volume", [RAMP[0], RAMP[None], RAMP[:0], RAMP + 1j, RAMP > 3])
-    def test_what_is_no_volume(self, tmp_path: Path, volume: NDArray[Any]) -> None:
-        with pytest.raises(ConfigError, match=r"real numbers \(nz, ny, nx\)"):
-            write_ome_zarr(tmp_path / "a.zarr", volume, 10.0, "")
-        assert names(tmp_path) == []
-
-    @pytest.mark.parametrize("size", [0.0, -1.0, np.nan, np.inf])
-    def test_what_is_no_voxel_size(self, tmp_path: Path, size: float) -> None:
-        with pytest.raises(ConfigError, match="voxel size"):
-            write_ome_zarr(tmp_path / "a.zarr", RAMP, size, "")
-
-
-def averaged(volume: NDArray[Any], factor: int) -> NDArray[np.float64]:
-    """Means over cubes, counted voxel by voxel: what is beyond the end is NaN and ignored."""
-    padded = np.pad(
-        volume.astype(np.float64),
-        [(0, -n % factor) for n in volume.shape],
-        constant_values=np.nan,
-    )
-    z, y, x = (n // factor for n in padded.shape)
-    cubes = padded.reshape(z, factor, y, factor, x, factor)
-    return np.asarray(np.nanmean(cubes, axis=(1, 3, 5)))
-
-
-class TestLevels:
-    def test_the_finest_unless_told(self, tmp_path: Path) -> None:
-        write_ome_zarr(tmp_path / "a.zarr", RAMP, 10.0, "")
-        assert open_ome_zarr(tmp_path / "a.zarr").shape == (4, 5, 6)
-        assert open_ome_zarr(tmp_path / "a.zarr", level=1).shape == (2, 3, 3)
-
-    @pytest.mark.parametrize("level", [-1, 3])
-    def test_there_is_no_such_level(self, tmp_path: Path, level: int) -> None:
-        write_ome_zarr(tmp_path / "a.zarr", RAMP, 10.0, "")
-        with pytest.raises(ConfigError, match="expected 0 to 2"):
-            open_ome_zarr(tmp_path / "a.zarr", level=level)
 
 
 PICKLE = {"id": "pickle", "protocol": 5}
@@ -550,9 +461,5 @@ class TestHostileStores:
 def test_without_zarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.zarr")
     monkeypatch.setitem(sys.modules, "zarr", None)
-    for call in (
-        lambda: open_ome_zarr(tmp_path / "a.zarr"),
-        lambda: write_ome_zarr(tmp_path / "b.zarr", RAMP, 10.0, ""),
-    ):
-        with pytest.raises(ConfigError, match=r"pip install 'tomadapt\[formats\]'"):
-            call()
+    with pytest.raises(ConfigError, match=r"pip install 'tomadapt\[formats\]'"):
+        open_ome_zarr(tmp_path / "a.zarr")

@@ -7,6 +7,7 @@ import csv
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -438,21 +439,14 @@ class TestWriting:
                 write_star(tmp_path / "d.star", particles, rows=rows)
 
     @pytest.mark.parametrize("kind", ["dynamo", "copick", "csv in Å"])
-    @pytest.mark.parametrize("style", ["relion4", "relion5"])
-    def test_new_file(self, kind: str, style: Any, tmp_path: Path) -> None:
+    def test_new_file(self, kind: str, tmp_path: Path) -> None:
         make, options, _ = KINDS[kind]
         particles = read(tmp_path, make(), **options)
         out = tmp_path / "out.star"
-        write_star(
-            out,
-            particles,
-            columns={"rlnClassNumber": [1, 2]},
-            style=style,
-            pixel_size_A=PIXEL_A,
-            extents_A={"007": EXTENT_A},
-        )
-        again = read_particles(out, extent_A=EXTENT_A)
-        assert again.dialect == style
+        sized = replace(particles, pixel_size_A=np.full(len(particles), PIXEL_A))
+        write_star(out, sized, columns={"rlnClassNumber": [1, 2]})
+        again = read_particles(out)
+        assert again.dialect == "relion4"
         assert again.tomograms == NAMES
         assert again.classes == ("1", "2")
         assert_the_particles(again, atol_A=1e-4)
@@ -463,12 +457,13 @@ class TestWriting:
     def test_new_file_lacks(self, tmp_path: Path) -> None:
         out = tmp_path / "out.star"
         nameless = read(tmp_path, "x_A,y_A,z_A\n1,2,3\n")
-        for particles, options in (
-            (nameless, {"pixel_size_A": 2.0}),
+        sized = replace(read(tmp_path, csv_A()), pixel_size_A=np.full(2, 2.0))
+        cases: tuple[tuple[ParticleList, dict[str, Any]], ...] = (
+            (replace(nameless, pixel_size_A=np.full(1, 2.0)), {}),
             (read(tmp_path, csv_A()), {}),
-            (read(tmp_path, csv_A()), {"pixel_size_A": 2.0, "style": "relion5"}),
-            (read(tmp_path, csv_A()), {"pixel_size_A": 2.0, "columns": {"a": [1]}}),
-        ):
+            (sized, {"columns": {"a": [1]}}),
+        )
+        for particles, options in cases:
             with pytest.raises(ConfigError):
                 write_star(out, particles, **options)
         assert not out.exists()

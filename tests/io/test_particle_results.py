@@ -216,9 +216,7 @@ class TestCopick:
 
     def test_read_back(self, tmp_path: Path) -> None:
         scores = [0.25, 0.5, 1.0]
-        written = write_copick(
-            tmp_path, PARTICLES, NAMES, scores=scores, rows=[2, 0, 1], user_id="me", session_id="7"
-        )
+        written = write_copick(tmp_path, PARTICLES, NAMES, scores=scores, rows=[2, 0, 1])
         assert len(written) == 2
         found = read_particles(written[0])
         expected = replace(
@@ -233,8 +231,8 @@ class TestCopick:
         assert found.scores.tolist() == [1.0, 0.25]
         assert found.extra_columns == {
             "copickInstanceId": ("3", "1"),
-            "copickUserId": ("me", "me"),
-            "copickSessionId": ("7", "7"),
+            "copickUserId": ("tomadapt", "tomadapt"),
+            "copickSessionId": ("0", "0"),
         }
 
     def test_without_poses_and_scores(self, tmp_path: Path) -> None:
@@ -274,7 +272,6 @@ class TestCopick:
             ({}, {"class_names": ["a b", "a_b", "c"]}, "'a_b' cannot.*'a b' too"),
             ({}, {"class_names": ["a", "_", "c"]}, "nothing that can be kept"),
             ({}, {"class_names": ["a", "b\ud800", "c"]}, "cannot be named"),
-            ({}, {"user_id": ""}, "user"),
             ({}, {"voxel_size_A": float("nan")}, "voxel size"),
             ({}, {"rows": [0, 0]}, "rows"),
             ({"tomograms": ("007", "", "007")}, {}, "tomogram ''"),

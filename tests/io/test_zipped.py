@@ -14,8 +14,8 @@ from tomadapt.doctor import examine
 from tomadapt.errors import InputError
 from tomadapt.inputs.particles import open_target
 from tomadapt.inputs.tomogram import open_tomogram
-from tomadapt.io.ome_zarr_writing import write_ome_zarr
 from tomadapt.io.zipped import zipped_fault
+from zarr_images import write_ome_zarr
 
 pytest.importorskip("zarr")
 VOLUME = np.random.default_rng(0).normal(size=(20, 24, 28)).astype(np.float32)

@@ -274,11 +274,10 @@ class TestRandomBackground:
     def test_distances(self) -> None:
         picks = np.random.default_rng(0).uniform(0, [590, 490, 390], (20, 3))
         found = random_background(
-            self.TOMOGRAM, picks, count=100, distance_A=80, border_A=30, apart_A=20, seed=1
+            self.TOMOGRAM, picks, count=100, distance_A=80, border_A=30, seed=1
         )
         assert found.shape == (100, 3)
         assert cKDTree(picks).query(found)[0].min() >= 80
-        assert cKDTree(found).query(found, 2)[0][:, 1].min() >= 20
         assert (found >= 30).all()
         assert (found <= [560, 460, 360]).all()
 

@@ -15,6 +15,7 @@ from tomadapt.cli.options import (
     Seed,
     VoxelSize,
     checked_device,
+    known_contrast,
     one_of,
     require_one_process,
     require_writable,
@@ -90,7 +91,6 @@ def experiment(
     from tomadapt.errors import ConfigError
     from tomadapt.experiments import EXPERIMENTS
     from tomadapt.experiments.cluster import dask_client
-    from tomadapt.experiments.domains import require_methods
     from tomadapt.experiments.scales import SCALES, Setting
 
     if name == "list":
@@ -109,7 +109,6 @@ def experiment(
                 got=f"`experiment {name}`" + (" --tables-only" if tables_only else ""),
                 remedy="leave them out",
             )
-        require_methods(tuple(method or ()))
         if max(seed or [0]) >= chosen.seeds_marked:
             raise ConfigError(
                 f"no seed {max(seed or [0])} at scale {chosen.name}",
@@ -129,7 +128,7 @@ def experiment(
             got="a file" if data.exists() else "nothing there",
             remedy="mend --data",
         )
-    sign: Any = one_of("--contrast", contrast, ("measure", "positive", "negative"))
+    sign = known_contrast(contrast)
     setting = Setting(chosen, data, store, out, voxel_size_A=voxel_size, contrast=sign)
     if tables_only:
         if not hasattr(module, "write_table"):

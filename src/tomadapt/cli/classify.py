@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +10,19 @@ import typer
 
 from tomadapt.cli.app import app
 from tomadapt.cli.options import (
+    AmplitudeContrast,
     ContrastOption,
+    Cs,
+    Defocus,
     Device,
     Out,
     Seed,
+    TiltRange,
+    TiltStep,
+    Voltage,
     checked_device,
     holds_cubes,
+    known_contrast,
     one_of,
     require_one_process,
     warn_of_overfocus,
@@ -28,7 +36,6 @@ from tomadapt.cli.tomograms import (
     Threshold,
     TiltSeriesPixel,
     TomogramVoxel,
-    known_contrast,
     picking_config,
 )
 
@@ -48,18 +55,8 @@ def classify(
         typer.Option(help="Names, PDB IDs or files, NAME=FILE to rename; repeat or use commas."),
     ],
     out: Out,
-    defocus: Annotated[
-        float | None,
-        typer.Option(
-            min=-30,
-            max=30,
-            help="µm (not Å), positive = underfocus; for cubes none where the CTF was corrected.",
-        ),
-    ] = None,
-    tilt_range: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="First and last tilt in degrees; where cubes do not say them."),
-    ] = None,
+    defocus: Defocus = None,
+    tilt_range: TiltRange = None,
     method: Annotated[
         str,
         typer.Option(
@@ -75,19 +72,10 @@ def classify(
         Path | None,
         typer.Option(help="A list: STAR, Dynamo .tbl, JSON, CSV, …; picked if not given."),
     ] = None,
-    tilt_step: Annotated[
-        float | None, typer.Option(help="Degrees; 3 if not given.", min=0.1)
-    ] = None,
-    voltage: Annotated[
-        float | None, typer.Option(min=50, max=1500, help="kV; 300 if not given.")
-    ] = None,
-    cs: Annotated[
-        float | None,
-        typer.Option(min=0, max=20, help="Spherical aberration in mm; 2.7 if not given."),
-    ] = None,
-    amplitude_contrast: Annotated[
-        float | None, typer.Option(min=0, max=1, help="0.07 if not given.")
-    ] = None,
+    tilt_step: TiltStep = None,
+    voltage: Voltage = None,
+    cs: Cs = None,
+    amplitude_contrast: AmplitudeContrast = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where structures are looked up before a download.")
     ] = None,
@@ -167,11 +155,11 @@ def classify(
     }
     classes = _classes(structures)
     common = {
-        "folder": folder,
         "voxel_size_A": voxel_size,
         "contrast": known_contrast(contrast),
+        "method": chosen,
         "fdr": fdr,
-        "seed": seed,
+        "adapt": {"epochs": adapt_epochs, "batch_size": 32},
     }
     source = {
         "classes": classes,
@@ -196,7 +184,7 @@ def classify(
     if chosen == "student":
         idle = ("--adapt-epochs", "--match-noise", "--snr-range", "--cache")
         _refuse(
-            [name for name in idle if training[name]],
+            {name: training[name] for name in idle},
             "particles that are simulated like the cubes: SNR and noise are measured, none is kept",
         )
         if not holds_cubes(tomogram):
@@ -208,22 +196,19 @@ def classify(
                 "particles of a tomogram in a minute or two",
             )
     if chosen == "likelihood":
-        given = [name for name, changed in training.items() if changed]
-        _refuse(given, "a network's --method: the likelihood is not trained")
-    adapt = {"epochs": adapt_epochs, "batch_size": 32}
+        _refuse(training, "a network's --method: the likelihood is not trained")
     models = cache or cache_folder() / "models"
     if holds_cubes(tomogram):
         asked |= {"--border": None if border == "pad" else border, "--box": box}
-        asked["--match-noise"] = match_noise or None
-        given = [name for name, value in asked.items() if value is not None]
-        _refuse(given, f"options of a tomogram, and {tomogram} holds cubes")
+        asked["--match-noise"] = match_noise
+        _refuse(asked, f"options of a tomogram, and {tomogram} holds cubes")
         values: dict[str, Any] = {
             "cubes": tomogram,
             "classes": classes,
             "recording": stated,
-            "method": chosen,
-            "adapt": adapt,
+            "folder": folder,
             "judged": judged,
+            "seed": seed,
             **common,
         }
         if chosen != "likelihood":
@@ -235,26 +220,21 @@ def classify(
             "tomogram": tomogram,
             "particles": particles,
             "picking": _picking(particles, sigma_nm, ratio, threshold, chosen),
-            "voxel_size_A": voxel_size,
-            "contrast": common["contrast"],
             "border": one_of("--border", border, ("pad", "drop")),
             "also": [one_of("--also", name, ("csv", "copick", "ome-zarr")) for name in also or []],
             "tilt_series_pixel_size_A": tilt_series_pixel_size,
             "pixel_size_A": pixel_size,
             "tomograms_star": tomograms,
             "match_noise": match_noise,
-            "adapt": adapt,
-            "method": chosen,
-            "fdr": fdr,
             "source": source | {"acquisition": _acquisition(stated)},
+            **common,
         },
         asked,
         out,
         models,
         checked_device(device),
     )
-    _tell_assumed(summary)
-    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
+    counts = _told(summary)
     typer.echo(f"{summary['n_labelled']} labelled ({counts}), {summary['n_rejected']} rejected")
     typer.echo(out / "report.html")
 
@@ -268,9 +248,9 @@ def _tomogram(
     from tomadapt.workflows.config import parse
 
     listed = asked["--particles"] is not None
-    idle = ("--sigma-nm", "--threshold", "--ratio") if listed else ("--pixel-size", "--tomograms")
-    given = [name for name in idle if asked[name] is not None]
-    _refuse(given, "options of picking without --particles, of a list with it")
+    names = ("--sigma-nm", "--threshold", "--ratio") if listed else ("--pixel-size", "--tomograms")
+    idle = {name: asked[name] for name in names}
+    _refuse(idle, "options of picking without --particles, of a list with it")
     options = parse(values, ClassifyOptions, where="classify")
     if options.method == "likelihood":
         return classify_by_likelihood(options, out, device=device)
@@ -289,25 +269,29 @@ def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
         summary = classify_cubes_by_student(options, out, device=device)
     else:
         summary = classify_cubes_by_network(options, out, cache=cache, device=device)
-    _tell_assumed(summary)
-    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
+    counts = _told(summary)
     typer.echo(f"{summary['n_labelled']} of {summary['n_particles']} cubes labelled ({counts})")
     typer.echo(out / "labels.csv")
     if (out / "report.html").exists():
         typer.echo(out / "report.html")
 
 
-def _tell_assumed(summary: dict[str, Any]) -> None:
-    """Say once what every decision rests on; warnings have been said already."""
+def _told(summary: dict[str, Any]) -> str:
+    """Say once what every decision rests on, and give the number of particles of each class.
+
+    Warnings have been said already.
+    """
     for name, sentence in summary["assumed"].items():
         if sentence not in summary["warnings"]:
             typer.echo(f"{name}: {sentence}")
+    return ", ".join(f"{name} {n}" for name, n in summary["classes"].items() if name != "null")
 
 
-def _refuse(given: list[str], expected: str) -> None:
-    """Refuse options that would have no effect."""
+def _refuse(options: Mapping[str, object], expected: str) -> None:
+    """Refuse options that would have no effect: those that are neither None nor False."""
     from tomadapt.errors import ConfigError
 
+    given = [name for name, value in options.items() if value is not None and value is not False]
     if given:
         raise ConfigError(
             f"{' and '.join(given)} would have no effect",

@@ -25,6 +25,30 @@ VoxelSize = Annotated[
 ContrastOption = Annotated[
     str, typer.Option(help="Sign of the target's density: measure, positive or negative.")
 ]
+# What recorded particles or a tomogram, where they do not say it themselves.
+TiltRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="First and last tilt in degrees, where the particles do not say them."),
+]
+TiltStep = Annotated[float | None, typer.Option(help="Degrees; 3 if not given.", min=0.1)]
+Defocus = Annotated[
+    float | None,
+    typer.Option(
+        min=-30,
+        max=30,
+        help="µm (not Å), positive = underfocus; for cubes none where the CTF was corrected.",
+    ),
+]
+Voltage = Annotated[
+    float | None, typer.Option(min=50, max=1500, help="kV; 300 where nothing says it.")
+]
+Cs = Annotated[
+    float | None,
+    typer.Option(min=0, max=20, help="Spherical aberration, mm; 2.7 where nothing says it."),
+]
+AmplitudeContrast = Annotated[
+    float | None, typer.Option(min=0, max=1, help="0.07 where nothing says it.")
+]
 Recipe = Annotated[str, typer.Option(help="default, or paper (Lin et al. 2019).")]
 
 
@@ -71,6 +95,10 @@ def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
             remedy="choose one of these",
         )
     return value
+
+
+def known_contrast(value: str) -> Any:
+    return one_of("--contrast", value, ("measure", "positive", "negative"))
 
 
 def require_one_process() -> None:
@@ -124,11 +152,11 @@ def open_labelled(path: Path, snr: float | None) -> LabelledSubtomograms:
 def open_unlabelled(path: Path, voxel_size: float | None, contrast: str, snr: float | None) -> Any:
     from tomadapt.inputs.particles import open_target
 
-    chosen: Any = one_of("--contrast", contrast, ("measure", "positive", "negative"))
+    chosen = known_contrast(contrast)
     return open_target(path, voxel_size_A=voxel_size, contrast=chosen, snr=snr)
 
 
-def require_writable(out: Path) -> None:
+def require_writable(out: Path, *, warn_if_there: bool = False) -> None:
     """Find out before work starts that an output file can be written."""
     from tomadapt.errors import OutputError
     from tomadapt.runs.atomic import output_folder
@@ -138,6 +166,8 @@ def require_writable(out: Path) -> None:
             f"cannot write {out}", expected="a file", got="a folder", remedy="name a file in it"
         )
     output_folder(out.parent)
+    if warn_if_there and out.exists():
+        warn(f"{out} is there already and will be replaced")
 
 
 _LARGEST_CUBE = 128
@@ -150,12 +180,11 @@ def holds_cubes(path: Path) -> bool:
     never so small. Whatever cannot be read is for the reader of tomograms to refuse.
     """
     from tomadapt.errors import TomadaptError
-    from tomadapt.inputs.tomogram import volume_shape
+    from tomadapt.inputs.tomogram import holds_image, volume_shape
 
     suffix = path.suffix.lower()
     if path.is_dir():
-        images = suffix == ".zarr" or any((path / n).exists() for n in ("zarr.json", ".zattrs"))
-        return not images
+        return not holds_image(path)
     if suffix in (".npy", ".npz", ".mrcs", ".star"):
         return True
     try:

@@ -9,11 +9,17 @@ import typer
 
 from tomadapt.cli.app import app
 from tomadapt.cli.options import (
+    AmplitudeContrast,
     ContrastOption,
+    Cs,
+    Defocus,
     Device,
     Out,
     Seed,
     Snr,
+    TiltRange,
+    TiltStep,
+    Voltage,
     VoxelSize,
     checked_device,
     one_of,
@@ -40,27 +46,6 @@ if TYPE_CHECKING:
 SetPath = Annotated[
     Path,
     typer.Argument(metavar="SET", help="Set, folder, .mrc stack, .npy, or the .star of classify."),
-]
-TiltRange = Annotated[
-    tuple[float, float] | None,
-    typer.Option(help="First and last tilt in degrees, where the set does not say them."),
-]
-TiltStep = Annotated[float | None, typer.Option(help="Degrees; 3 if not given.", min=0.1)]
-Defocus = Annotated[
-    float | None,
-    typer.Option(
-        min=-30, max=30, help="µm (not Å), positive = underfocus; none where the CTF was corrected."
-    ),
-]
-Voltage = Annotated[
-    float | None, typer.Option(min=50, max=1500, help="kV; 300 where nothing says it.")
-]
-Cs = Annotated[
-    float | None,
-    typer.Option(min=0, max=20, help="Spherical aberration, mm; 2.7 where nothing says it."),
-]
-AmplitudeContrast = Annotated[
-    float | None, typer.Option(min=0, max=1, help="0.07 where nothing says it.")
 ]
 Step = Annotated[float, typer.Option(min=5, max=60, help="Of the rotations searched, degrees.")]
 MaxShift = Annotated[
@@ -100,8 +85,7 @@ def align(
     template = read_density(reference, data)
     fabric = make_fabric(checked_device(device))
     optics = (defocus, voltage, cs, amplitude_contrast)
-    recording = resolve_acquisition(data, tilt_range, tilt_step, optics)
-    points = recording.points(data, device=fabric.device)
+    _, points = resolve_acquisition(data, tilt_range, tilt_step, optics, fabric.device)
     require_writable(out)
     options = AlignmentOptions(step_deg=step, max_shift_voxels=max_shift)
     aligner = Aligner(template, points, shell_power(data, points), options)
@@ -174,11 +158,10 @@ def average(
         )
     kind, soft = read_mask(mask, data)
     if soft is not None and begin is None:
-        warn(f"from random poses a particle lies as it happens to: {mask} must leave room for that")
+        warn(f"from random poses particles may lie off the centre: {mask} must leave room for that")
     fabric = make_fabric(checked_device(device))
     optics = (defocus, voltage, cs, amplitude_contrast)
-    recording = resolve_acquisition(data, tilt_range, tilt_step, optics)
-    points = recording.points(data, device=fabric.device)
+    recording, points = resolve_acquisition(data, tilt_range, tilt_step, optics, fabric.device)
     options = AveragingOptions(
         symmetry=symmetry,
         iterations=iterations,
@@ -259,8 +242,7 @@ def discover(
     require_enough(len(data), grouping)
     fabric = make_fabric(checked_device(device))
     optics = (defocus, voltage, cs, amplitude_contrast)
-    recording = resolve_acquisition(data, tilt_range, tilt_step, optics)
-    points = recording.points(data, device=fabric.device)
+    recording, points = resolve_acquisition(data, tilt_range, tilt_step, optics, fabric.device)
     alignment = CLUSTER_AVERAGING.alignment.model_copy(update={"max_shift_voxels": max_shift})
     options = DiscoveryOptions(
         clusters=grouping,

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from tomadapt.data.subtomograms import Subtomograms
+    from tomadapt.recover.fourier import MeasuredPoints
     from tomadapt.recover.recording import Recording
 
 
@@ -71,7 +73,8 @@ def resolve_acquisition(
     tilt_range: tuple[float, float] | None,
     tilt_step: float | None,
     optics: tuple[float | None, float | None, float | None, float | None],
-) -> Recording:
+    device: torch.device,
+) -> tuple[Recording, MeasuredPoints]:
     """Print how the particles were recorded; warn when their spectrum contradicts it."""
     from tomadapt.recover.recording import StatedRecording, contradiction, recording_of
 
@@ -80,7 +83,7 @@ def resolve_acquisition(
     if tilt_range is not None and (said := contradiction(data, found)):
         warn(said)
     typer.echo("; ".join(f"{name} {value}" for name, value in found.summary.items()), err=True)
-    return found
+    return found, found.points(data, device=device)
 
 
 def read_mask(

@@ -107,9 +107,7 @@ def train(
     if snr is None:
         options = with_snr_range(options, data)
     fabric = make_fabric(checked_device(device))
-    require_writable(out)
-    if out.exists():
-        warn(f"{out} is there already and will be replaced")
+    require_writable(out, warn_if_there=True)
     if sentence := snr_sentence(options, data):
         typer.echo(sentence, err=True)
     checkpoint = out.with_name(out.name + ".checkpoint.pt")
@@ -206,9 +204,7 @@ def adapt(
     if source_model.card.training.get("source_data") != source_data.fingerprint:
         warn(f"{model} was not trained on {source}, or not at this SNR")
     fabric = make_fabric(checked_device(device))
-    require_writable(out)
-    if out.exists():
-        warn(f"{out} is there already and will be replaced")
+    require_writable(out, warn_if_there=True)
     if match_proportions:
         partial = PartialStatistics(source_model, fabric).fit(source_data, target_data).model
         source_data, found = as_in_target(source_data, partial, target_data, fabric)

@@ -13,6 +13,7 @@ from tomadapt.cli.options import (
     ContrastOption,
     Out,
     Seed,
+    known_contrast,
     one_of,
     require_writable,
     warn,
@@ -223,10 +224,6 @@ def reconstruct(
         mirror=mirror,
     )
     typer.echo(f"{out}: {len(made.kept)} particles, {len(made.dropped)} rejected")
-
-
-def known_contrast(value: str) -> Any:
-    return one_of("--contrast", value, ("measure", "positive", "negative"))
 
 
 def picking_config(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,12 @@ _KINDS: dict[Format, str] = {
     "toml": "configuration",
     "tomograms": "tomogram list",
     "list": "particle list",
+}
+_FINDINGS: dict[str, Callable[[Path], Iterator[Finding]]] = {
+    "model": model_findings,
+    "structure": structure_findings,
+    "configuration": configuration_findings,
+    "tomogram list": tomogram_list_findings,
 }
 
 
@@ -71,7 +77,7 @@ class _File:
 
 def _told_apart(path: Path) -> _File:
     try:
-        # A pipe or a device would be waited for without end.
+        # A pipe or a device may never end.
         if not (path.is_file() or path.is_dir()):
             what = f"{path} is no file or folder" if path.exists() else f"nothing at {path}"
             return _File(path, failed=(problem("readable", what, remedy="check the path"),))
@@ -90,14 +96,8 @@ def _report(file: _File, given: Companions | None = None) -> Report:
 
 
 def _findings(file: _File, given: Companions) -> Iterator[Finding]:
-    if file.kind == "model":
-        return model_findings(file.path)
-    if file.kind == "structure":
-        return structure_findings(file.path)
-    if file.kind == "configuration":
-        return configuration_findings(file.path)
-    if file.kind == "tomogram list":
-        return tomogram_list_findings(file.path)
+    if file.kind in _FINDINGS:
+        return _FINDINGS[file.kind](file.path)
     if file.kind == "particle list":
         return list_findings(file.path, given)
     if file.kind == "tomogram":

@@ -22,6 +22,7 @@ from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.particles import (
     CONTRADICTED,
     ArrayVolumes,
+    as_stack,
     measured_contrast,
     open_target,
     require_cubes,
@@ -212,15 +213,7 @@ def _single(values: Any) -> Cubes:
 
 
 def _of_array(path: Path, data: NDArray[Any], size_A: float | None) -> CubeFile:
-    if data.ndim == 3 and data.size:
-        sections, side, width = data.shape
-        if side == width and sections % side == 0:  # cubes written one after another
-            data = data.reshape(-1, side, side, side)
-    require_cubes(path, data.shape)
-    if data.dtype.kind not in "fiu":
-        got = f"voxels of type {data.dtype}"
-        remedy = "save it as float32"
-        raise InputError(f"{path} holds no real numbers", got=got, remedy=remedy)
+    data = as_stack(path, data)
     return CubeFile(data.shape, size_A, lambda rows: _single(data[list(rows)]))
 
 

@@ -105,7 +105,7 @@ def measured(blocks: Iterable[NDArray[np.float32]]) -> Sample:
     )
 
 
-def sample_findings(sample: Sample, total: int, *, what: str = "voxels") -> Iterator[Finding]:
+def sample_findings(sample: Sample, total: int) -> Iterator[Finding]:
     """Values, voxels that are no numbers, and filling.
 
     Parameters
@@ -114,8 +114,6 @@ def sample_findings(sample: Sample, total: int, *, what: str = "voxels") -> Iter
         Of the voxels read.
     total
         How many the file has.
-    what
-        Of which they are a sample.
     """
     part = "all" if sample.voxels == total else f"{sample.voxels} of {total}"
     values = {
@@ -127,7 +125,7 @@ def sample_findings(sample: Sample, total: int, *, what: str = "voxels") -> Iter
         "std": sample.std,
     }
     text = (
-        f"{part} {what}: {sample.low:.4g} … {sample.high:.4g}, "
+        f"{part} voxels: {sample.low:.4g} … {sample.high:.4g}, "
         f"mean {sample.mean:.4g}, standard deviation {sample.std:.4g}"
     )
     yield ok("values", text, values)

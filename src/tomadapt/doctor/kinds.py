@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from tomadapt.errors import ConfigError, InputError, TomadaptError
-from tomadapt.inputs.tomogram import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, ZARR_SUFFIXES
+from tomadapt.inputs.particles import is_simulated
+from tomadapt.inputs.tomogram import EM_SUFFIXES, HDF_SUFFIXES, MRC_SUFFIXES, holds_image
 from tomadapt.io.em import read_em_header
 from tomadapt.io.extracted import is_extracted
 from tomadapt.io.hdf import open_hdf
@@ -64,13 +65,11 @@ def format_of(path: Path) -> Format:
         A STAR file cannot be read, or it is a zip archive.
     """
     if path.is_dir():
-        if (path / "set.json").exists() or (path / "config.json").exists():
+        if is_simulated(path):
             return "set"
         if is_extracted(path):
             return "extracted"
-        names = ("zarr.json", ".zattrs")
-        is_zarr = path.suffix.lower() in ZARR_SUFFIXES or any((path / n).exists() for n in names)
-        return "zarr" if is_zarr else "folder"
+        return "zarr" if holds_image(path) else "folder"
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
     # Before the name: the commands read a list whatever it is called.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ _NAMES = {
     "points": "rows of x, y, z",
 }
 """What a user would call a dialect, where its own name does not say it."""
+Placed = Sequence[tuple[KnownTomogram, NDArray[np.int64]]]
+"""Tomograms, and which rows of a list are of each."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def list_findings(path: Path, given: Companions) -> Iterator[Finding]:
     yield from said
     yield _rows(particles)
     yield _names(particles)
-    yield _poses(particles)
+    has = particles.rotations is not None
+    yield ok("poses", "each particle has a pose" if has else "particles have no poses", has)
     if particles.classes is not None:
         counts = Counter(particles.classes)
         text = ", ".join(f"{name or 'unnamed'} {n}" for name, n in counts.most_common(_SHOWN))
@@ -163,11 +166,6 @@ def _names(particles: ParticleList) -> Finding:
     return ok("tomograms", text, counts)
 
 
-def _poses(particles: ParticleList) -> Finding:
-    has = particles.rotations is not None
-    return ok("poses", "each particle has a pose" if has else "particles have no poses", has)
-
-
 def _against_tomograms(
     path: Path, particles: ParticleList, given: Companions, said: Sequence[Finding]
 ) -> Iterator[Finding]:
@@ -189,9 +187,10 @@ def _against_tomograms(
     known = [t for t in tomograms if t.name in rows_of and math.isfinite(t.voxel_size_A)]
     if not known:
         return
-    held = [_inside(particles, known, rows_of), _placement(particles, known, rows_of)]
+    here = [(tomogram, rows_of[tomogram.name]) for tomogram in known]
+    held = [_inside(particles, here), _placement(particles, here)]
     if particles.pixel_size_A is not None:
-        held.append(_sizes(particles, known, rows_of))
+        held.append(_sizes(particles, here))
     yield from held
     yield from placed_findings(path, known, given.tomogram_list, [*said, *held])
 
@@ -214,16 +213,11 @@ def _rows_of(
     return {name: rows for name, rows in found.items() if rows.size}
 
 
-def _inside(
-    particles: ParticleList,
-    tomograms: Sequence[KnownTomogram],
-    rows_of: Mapping[str, NDArray[np.int64]],
-) -> Finding:
+def _inside(particles: ParticleList, placed: Placed) -> Finding:
     """Whether coordinates lie in a tomogram's voxels, the outermost halves included."""
     value: dict[str, list[int]] = {}
     shown = []
-    for tomogram in tomograms:
-        rows = rows_of[tomogram.name]
+    for tomogram, rows in placed:
         place = particles.coordinates_A[rows] / tomogram.voxel_size_A
         last = np.array(tomogram.shape[::-1]) - 1
         beyond = ((place < -0.5) | (place > last + 0.5)).any(axis=1)  # False of NaN
@@ -245,15 +239,11 @@ def _inside(
     )
 
 
-def _placement(
-    particles: ParticleList,
-    tomograms: Sequence[KnownTomogram],
-    rows_of: Mapping[str, NDArray[np.int64]],
-) -> Finding:
+def _placement(particles: ParticleList, placed: Placed) -> Finding:
     """How coordinates are spread in the tomograms, as every command looks at them."""
     told: dict[str, list[str]] = {}
-    for tomogram in tomograms:
-        places = particles.coordinates_A[rows_of[tomogram.name]] / tomogram.voxel_size_A
+    for tomogram, rows in placed:
+        places = particles.coordinates_A[rows] / tomogram.voxel_size_A
         places = places[np.isfinite(places).all(axis=1)]
         if (why := collapsed(places)) is not None:
             text = f"in {tomogram.name}, {why}"
@@ -267,19 +257,15 @@ def _placement(
     return ok("placement", "coordinates are spread over the tomograms given", told)
 
 
-def _sizes(
-    particles: ParticleList,
-    tomograms: Sequence[KnownTomogram],
-    rows_of: Mapping[str, NDArray[np.int64]],
-) -> Finding:
+def _sizes(particles: ParticleList, placed: Placed) -> Finding:
     """The list's pixels against the tomograms' voxels, as every command compares them.
 
     Coordinates in Å do not count in these pixels: there a size that does not fit is a note.
     """
     sizes_A = particles.pixel_size_A if particles.pixel_size_A is not None else np.empty(0)
     scales = {}
-    for tomogram in tomograms:
-        here = sizes_A[rows_of[tomogram.name]]
+    for tomogram, rows in placed:
+        here = sizes_A[rows]
         for size_A in np.unique(here[np.isfinite(here)]).tolist():
             scale = scale_of(size_A, tomogram.voxel_size_A, tomogram.shape)
             scales[f"{tomogram.name}: {scale.text}"] = scale

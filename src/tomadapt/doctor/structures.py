@@ -12,7 +12,7 @@ import numpy as np
 from tomadapt.doctor.findings import Finding, note, ok, warning, words_of
 from tomadapt.errors import TomadaptError
 from tomadapt.structures.atoms import bare_name, read_atomic_model
-from tomadapt.structures.maps import MAP_SUFFIXES, map_doubt, read_map, remove_background
+from tomadapt.structures.maps import MAP_SUFFIXES, border_of, map_doubt, read_map, remove_background
 
 _MOST_VOXELS, _LONGEST_SIDE = 2**25, 1.5
 # A structure alone in its box stands out from the border so much; of a tomogram both are noise.
@@ -69,10 +69,8 @@ def map_findings(path: Path, shape: Sequence[int], voxel_size_A: float | None) -
             volume, _ = read_map(path, voxel_size_A=_STAND_IN_A if voxel_size_A is None else None)
         except TomadaptError:
             return  # for which values and sizes have their own findings
-    border = np.ones(volume.shape, dtype=bool)
-    border[1:-1, 1:-1, 1:-1] = False
-    middle = np.median(volume[border])
-    if np.abs(volume - middle).max() <= _STANDS_OUT * volume[border].std():
+    outermost = volume[border_of(volume)]
+    if np.abs(volume - np.median(outermost)).max() <= _STANDS_OUT * outermost.std():
         return
     try:
         told = map_doubt(volume, remove_background(volume, what=path.name))

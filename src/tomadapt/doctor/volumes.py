@@ -128,7 +128,8 @@ def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
         yield ok("voxel_type", em.dtype.name, em.dtype.name)
     elif kind == "hdf":
         stack = open_hdf(path)
-        yield ok("format", f"HDF5 of EMAN2's layout, {_count(len(stack))}", "HDF5")
+        count = "one volume" if len(stack) == 1 else f"{len(stack)} volumes"
+        yield ok("format", f"HDF5 of EMAN2's layout, {count}", "HDF5")
         stored = stack.volumes[0].stored_dtype.name
         packed = "" if stack.volumes[0].dtype.name == stored else ", packed to few bits"
         yield ok("voxel_type", f"{stored}{packed}", stored)
@@ -139,21 +140,17 @@ def header_findings(path: Path, kind: Format) -> Iterator[Finding]:
         version = "0.5" if image.array.metadata.zarr_format == 3 else "0.4"
         yield ok("format", f"OME-Zarr {version}, finest level", f"OME-Zarr {version}")
         yield ok("voxel_type", image.dtype.name, image.dtype.name)
-        missing, count = image.missing_chunks()
-        text = f"{missing} of {count} chunks are not stored and have the fill value"
-        value = {"missing": missing, "of": count}
+        missing, chunks = image.missing_chunks()
+        text = f"{missing} of {chunks} chunks are not stored and have the fill value"
+        value = {"missing": missing, "of": chunks}
         if missing is None:
-            yield ok("chunks", f"{count} chunks; whether all are stored was not counted", value)
+            yield ok("chunks", f"{chunks} chunks; whether all are stored was not counted", value)
         elif missing:
             remedy = "copy it again if it was downloaded in part"
-            level = warning if missing > FEW_MISSING * count else note
+            level = warning if missing > FEW_MISSING * chunks else note
             yield level("chunks", text, value, remedy=remedy)
         else:
-            yield ok("chunks", f"{count} chunks", value)
-
-
-def _count(n: int) -> str:
-    return "one volume" if n == 1 else f"{n} volumes"
+            yield ok("chunks", f"{chunks} chunks", value)
 
 
 def _mrc(header: MrcHeader) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.records import Planned, collect, read_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import cell, footnotes, heading, markdown, select
@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def run(setting: Setting) -> list[Path]:
     """Train with and without augmentation, adapt, and write records and table."""
-    batches = Batches(setting.scale, setting.scale.classes(setting.data))
+    batches = PaperDomains(setting.scale, setting.scale.classes(setting.data))
     planned: list[Planned] = [
         (
             batches.adapted(Cell(snr, snr), method, **training),

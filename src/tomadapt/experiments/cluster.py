@@ -64,8 +64,8 @@ def dask_client(workers: int, scheduler: str | None) -> Iterator[Client | None]:
     # tensor anew: half of the time went into the kernel.
     environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ"))
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
-    # A port of its own: two grids on one machine would quarrel about the usual one. What workers
-    # log while they are closed looks like failures and is none.
+    # A port of its own: two grids on one machine cannot both use the usual one. What workers log
+    # while they are closed looks like failures and is none.
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
         LocalCluster(

@@ -32,8 +32,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Batches:
-    """Batches B (source) and A (target) of Lin et al. 2019, section 3.1.
+class PaperDomains:
+    """PaperDomains B (source) and A (target) of Lin et al. 2019, section 3.1.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.scales import Setting
 from tomadapt.report.figures import grey_levels
 from tomadapt.report.style import styled, write_figure
@@ -24,7 +24,7 @@ SHOWN = ("1kp8", "1mnf", "1bxr", "1bxn")
 def run(setting: Setting) -> list[Path]:
     """Simulate both batches and draw."""
     scale = setting.scale
-    batches = Batches(scale, scale.classes(setting.data))
+    batches = PaperDomains(scale, scale.classes(setting.data))
     names = [n for n in batches.classes if n in SHOWN] or list(batches.classes)[:2]
     pairs = {
         (letter, snr): domain(Cell(snr, snr))

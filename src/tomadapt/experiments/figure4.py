@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.scales import Setting
 from tomadapt.report.collect import evaluate, report_content
 from tomadapt.report.result_figures import confusions, feature_maps
@@ -21,7 +21,7 @@ def run(setting: Setting) -> list[Path]:
     """Take the models of that cell of Table 1, and draw."""
     scale = setting.scale
     cell = CELL if CELL.target_snr in scale.snrs else Cell(scale.snrs[-1], scale.snrs[-1])
-    batches = Batches(scale, scale.classes(setting.data))
+    batches = PaperDomains(scale, scale.classes(setting.data))
     task = batches.adapted(cell, "ada")
     setting.finish([task], "figure4")
     source, _ = task.source_model.data.open(setting.store)

@@ -10,30 +10,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from tomadapt.experiments.domains import Batches, Cell
-from tomadapt.experiments.novel_figure import draw_novel
+from tomadapt.experiments.domains import Cell, PaperDomains
+from tomadapt.experiments.models import AdaptTask
+from tomadapt.experiments.particles import Particles
 from tomadapt.experiments.scales import Setting
 from tomadapt.learn.prediction import predict
 from tomadapt.report.embedding import embed
-from tomadapt.report.style import write_figure
+from tomadapt.report.style import styled, write_figure
 from tomadapt.runs.atomic import atomic_path, write_text
 
 NOVEL = ("2gho", "1f4a")
 """The paper's, and what stands in for it."""
+SOURCE_SNR = 1000.0
 
 
 def run(setting: Setting) -> list[Path]:
     """Train and adapt without the class, then embed all of the target with it."""
     scale = setting.scale
-    batches = Batches(scale, scale.classes(setting.data))
-    cell = Cell(1000.0, 0.5 if 0.5 in scale.snrs else scale.snrs[-1])
-    novel = next((n for n in NOVEL if n in batches.classes), next(iter(batches.classes)))
-    task = batches.adapted(cell, "ada", without=(novel,))
+    task, whole, novel = adapted_without(setting, 0)
     setting.finish([task], "figure8")
-    target = batches.target(cell).made.open(setting.store, snr=cell.target_snr)
+    target = whole.made.open(setting.store, snr=whole.snr)
     models = {"before": task.source_model.model(setting.store), "after": task.model(setting.store)}
     features = {when: predict(m, target.unlabelled()).features for when, m in models.items()}
     positions = {when: embed(f) for when, f in features.items()}
@@ -52,7 +52,7 @@ def run(setting: Setting) -> list[Path]:
         )
     purity = {when: neighbour_purity(f, is_novel) for when, f in features.items()}
     warning = models["after"].card.training.get("adaptation_warning")
-    note = f"t-SNE of all target particles; SNR {cell.source_snr:g} → {cell.target_snr:g}, seed 0\n"
+    note = f"t-SNE of all target particles; SNR {SOURCE_SNR:g} → {whole.snr:g}, seed 0\n"
     note += scale.line + ("" if warning is None else f"\n† {warning}")
     write_figure(draw_novel(positions, is_novel, novel, note), picture)
     chance = (is_novel.sum() - 1) / (len(is_novel) - 1)
@@ -68,6 +68,15 @@ def run(setting: Setting) -> list[Path]:
     return [picture, kept, text]
 
 
+def adapted_without(setting: Setting, seed: int) -> tuple[AdaptTask, Particles, str]:
+    """The adaptation that lacks one class, the whole target, and the class."""
+    scale = setting.scale
+    batches = PaperDomains(scale, scale.classes(setting.data))
+    cell = Cell(SOURCE_SNR, 0.5 if 0.5 in scale.snrs else scale.snrs[-1], seed)
+    novel = next((n for n in NOVEL if n in batches.classes), next(iter(batches.classes)))
+    return batches.adapted(cell, "ada", without=(novel,)), batches.target(cell), novel
+
+
 def neighbour_purity(
     features: NDArray[np.floating], member: NDArray[np.bool_], k: int = 10
 ) -> float:
@@ -75,3 +84,18 @@ def neighbour_purity(
     nearest = NearestNeighbors(n_neighbors=min(k, len(features) - 1)).fit(features)
     found = nearest.kneighbors(return_distance=False)[member]  # without themselves
     return float(member[found].mean())
+
+
+@styled
+def draw_novel(
+    positions: dict[str, NDArray[np.float64]], is_novel: NDArray[np.bool_], name: str, note: str
+) -> Figure:
+    """Draw embeddings (n, 2) before and after, the novel class in red as in the paper."""
+    figure = Figure(figsize=(11, 5.4), layout="constrained")
+    for axes, (when, points) in zip(figure.subplots(1, 2), positions.items(), strict=True):
+        axes.scatter(*points[~is_novel].T, s=7, color="#9aa7b3", linewidths=0, label="others")
+        axes.scatter(*points[is_novel].T, s=14, color="#c0182b", linewidths=0, label=name)
+        axes.set(xticks=[], yticks=[], title=f"{when} 3D-ADA")
+    figure.axes[0].legend(loc="lower left")
+    figure.supxlabel(note, fontsize=8)
+    return figure

@@ -44,15 +44,15 @@ def ordered(tasks: Iterable[Task]) -> list[Task]:
     return list(found.values())
 
 
-def run_tasks(
-    tasks: Iterable[Task], store: Path, *, client: Client | None = None
+def run_checked(
+    queue: list[Task], store: Path, *, client: Client | None = None
 ) -> Iterator[tuple[Task, Record]]:
     """Run what has no record yet, and give every task with its record as it is finished.
 
     Parameters
     ----------
-    tasks
-        What is wanted; what they require is added.
+    queue
+        Tasks that are :func:`ordered`, and were checked by :func:`check_tasks`.
     store
         The folder of all runs, seen by every worker under this path.
     client
@@ -63,17 +63,8 @@ def run_tasks(
     OutputError
         When the store cannot be written.
     TomadaptError
-        What a task finds wrong: before any is run, where that can be known.
+        What a task finds wrong.
     """
-    queue = ordered(tasks)
-    check_tasks(queue, store)
-    yield from run_checked(queue, store, client=client)
-
-
-def run_checked(
-    queue: list[Task], store: Path, *, client: Client | None = None
-) -> Iterator[tuple[Task, Record]]:
-    """Run tasks that are :func:`ordered` and checked; see :func:`run_tasks`."""
     store = output_folder(store.resolve())
     if client is None:
         for task in queue:

@@ -233,27 +233,13 @@ def judge_ribosomes(data: Path, store: Path) -> list[Row]:
         others = {k: v for k, v in summary["classes"].items() if k != names[0]}
         others |= {k: v for k, v in summary["junk"].items() if v}
         hand = summary["measured_acquisition"]["hand_nats"]
-        about: Row = {"kind": "ribosomes", "named": len(names), "n": len(labels)}
-        rows.append(
-            {
-                **about,
-                "set": "real",
-                "called 70S": labels.count(names[0]),
-                "others": others,
-                "hand, nats": hand,
-            }
-        )
         decoys = _randomised_labels(path, classes)
         found = {str(name): int(np.sum(decoys == name)) for name in np.unique(decoys)}
-        rows.append(
-            {
-                **about,
-                "set": "phases randomised",
-                "called 70S": found.pop(names[0], 0),
-                "others": found,
-                "hand, nats": None,
-            }
-        )
+        sets = {"real": (labels.count(names[0]), others, hand)}
+        sets["phases randomised"] = (found.pop(names[0], 0), found, None)
+        for kind, (called, else_, nats) in sets.items():
+            row: Row = {"kind": "ribosomes", "named": len(names), "n": len(labels), "set": kind}
+            rows.append(row | {"called 70S": called, "others": else_, "hand, nats": nats})
     return rows
 
 

@@ -7,7 +7,7 @@ conformation, the particles' centres, the SNR.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from tomadapt.errors import InputError
 from tomadapt.experiments.altered import bent_maps, shifted_cubes
-from tomadapt.experiments.grid import commit
 from tomadapt.experiments.judged_sets import STATED, Judged, judge_set
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
-from tomadapt.runs.atomic import output_folder, write_text
+from tomadapt.experiments.tables import markdown, row_table, text
+from tomadapt.experiments.third_party import require_sets
 from tomadapt.structures import read_atomic_model
 
 SET = "cryojax_snr0.05"
@@ -41,44 +39,34 @@ COLUMNS = ("case", "n", "accuracy", "null right", "ece", "worst class", "worst r
 
 def run(setting: Setting) -> list[Path]:
     """Label the set anew for each case."""
-    store = setting.store / "third_party"
-    if setting.data is None or not (store / SET / "truth.csv").is_file():
-        raise InputError(
-            f"no set {SET} in {store}",
-            expected="--data, and cubes that scripts/third_party_cubes.py wrote",
-            got="nothing" if setting.data else "no --data",
-            remedy=f"write them: see the script; its --out is {store / SET}",
-        )
-    data, folder = setting.data, store / SET
-    output_folder(setting.out)
+    data, (folder,) = require_sets(setting, (SET,))
     named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
     structures = {name: data / path for name, path in named.items() if path}
     by_mass = sorted((read_atomic_model(p).mass_kda, name) for name, p in structures.items())
     masses = {name: kda for kda, name in by_mass}
-    cases = _cases(folder, data, store, structures)
-    about = {"experiment": "limits", "scale": setting.scale.name, "commit": commit()}
-    records, table = setting.file("limits.jsonl"), setting.file("limits.md")
-    rows: list[Row] = []
+    cases = _cases(folder, data, structures)
+    results = Results.of(setting, "limits", partial(_table, masses), "scale", "commit")
     for title, label in cases[: 1 if setting.scale.name == "smoke" else None]:
-        rows.append(about | _row(title, label()))
-        write_rows(records, rows)
-        lines = [[_text(row[c]) for c in COLUMNS] for row in rows]
-        recalls = [
-            [name, f"{kda:.0f}", *(_text(row["recalls"].get(name)) for row in rows)]
-            for name, kda in masses.items()
-        ]
-        write_text(
-            table,
-            f"# Limits, on {SET}\n\n{markdown(COLUMNS, lines)}\nRecall of each class:\n\n"
-            + markdown(("class", "kDa", *(row["case"] for row in rows)), recalls),
-        )
-    return [records, table]
+        results.add(_row(title, label()))
+    return results.files
+
+
+def _table(masses: dict[str, float], rows: Sequence[Row]) -> str:
+    recalls = [
+        [name, f"{kda:.0f}", *(text(row["recalls"].get(name)) for row in rows)]
+        for name, kda in masses.items()
+    ]
+    return (
+        f"# Limits, on {SET}\n\n{row_table(COLUMNS, rows)}\nRecall of each class:\n\n"
+        + markdown(("class", "kDa", *(row["case"] for row in rows)), recalls)
+    )
 
 
 def _cases(
-    folder: Path, data: Path, store: Path, structures: dict[str, Path]
+    folder: Path, data: Path, structures: dict[str, Path]
 ) -> list[tuple[str, Callable[[], Judged]]]:
     """What is wrong or missing, and how the set is labelled then."""
+    store = folder.parent
 
     def case(title: str, **options: Any) -> tuple[str, Callable[[], Judged]]:
         return title, lambda: judge_set(folder, data, **options)
@@ -125,7 +113,3 @@ def _row(case: str, found: Judged) -> Row:
         "recalls": recalls,
         "cpu_seconds": found.seconds,
     }
-
-
-def _text(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -143,7 +143,7 @@ class RecordedParticles(Description):
     """
 
     # How the files were to be read shows in what was read.
-    places: ClassVar[frozenset[str]] = frozenset({"path", "stated_voxel_size_A", "contrast"})
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"path", "stated_voxel_size_A", "contrast"})
 
     path: Path
     classes: tuple[str, ...]

@@ -7,6 +7,7 @@ paper has no such experiment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from tomadapt.acquisition import NAMED_MTFS, Acquisition
 from tomadapt.classify.options import ClassifyOptions, SourceOptions
 from tomadapt.classify.run import classify
 from tomadapt.experiments.grid import commit
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.tables import row_table
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.metrics import f1_score, match_positions
-from tomadapt.runs.atomic import output_folder, write_text
+from tomadapt.runs.atomic import output_folder
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
 
 CLASSES = ("ribosome_80s", "tric", "spliceosome", "apoferritin")
@@ -48,8 +49,7 @@ def run(setting: Setting) -> list[Path]:
     """Plant, classify, and compare."""
     side, count, epochs, per_class, snrs = SIZES[setting.scale.name]
     counts = dict(zip(CLASSES, (count, 3 * count // 2, count, 2 * count), strict=True))
-    output_folder(setting.out)
-    rows: list[Row] = []
+    results = Results.of(setting, "planted", _table, "scale")
     for snr in snrs:
         folder = output_folder(setting.store / f"planted-{setting.scale.name}-{snr:g}")
         config = TomogramConfig(
@@ -72,20 +72,16 @@ def run(setting: Setting) -> list[Path]:
             adapt = options.adapt.model_copy(update={"epochs": 1})
             options = options.model_copy(update={"adapt": adapt})
         summary = classify(options, folder / "run", cache=setting.store / "models")
-        rows.append(_row(setting, snr, folder, planted.radii_A[planted.labels], summary))
-    records, table = setting.file("planted.jsonl"), setting.file("planted.md")
-    write_rows(records, rows)
+        results.add(_row(snr, folder, planted.radii_A[planted.labels], summary))
+    return results.files
+
+
+def _table(rows: Sequence[Row]) -> str:
     columns = ("snr", "n_planted", "n_labelled", "recall", "precision", "f1", "labels_right")
-    lines = [[f"{row[c]:.3g}" for c in columns] for row in rows]
-    write_text(
-        table, f"# Planted particles\n\nScale {setting.scale.name}.\n\n" + markdown(columns, lines)
-    )
-    return [records, table]
+    return f"# Planted particles\n\nScale {rows[0]['scale']}.\n\n" + row_table(columns, rows)
 
 
-def _row(
-    setting: Setting, snr: float, folder: Path, radii_A: np.ndarray, summary: dict[str, Any]
-) -> Row:
+def _row(snr: float, folder: Path, radii_A: np.ndarray, summary: dict[str, Any]) -> Row:
     truth = read_particles(folder / "particles.star")
     found = read_particles(folder / "run" / "particles.star")
     assert truth.classes is not None
@@ -95,8 +91,6 @@ def _row(
     right = [found.classes[f] == truth.classes[p] for f, p in zip(*pairs, strict=True)]
     recall, precision = len(right) / len(truth), len(right) / max(1, len(found))
     return {
-        "experiment": "planted",
-        "scale": setting.scale.name,
         "snr": snr,
         "n_planted": len(truth),
         "n_labelled": len(found),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tomadapt.errors import InputError, OutputError
-from tomadapt.experiments.grid import Record
+from tomadapt.experiments.grid import Record, commit
 from tomadapt.experiments.models import AdaptTask, TrainTask
 from tomadapt.experiments.scales import Setting
-from tomadapt.runs.atomic import write_text
+from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.runs.json_files import json_object
 
 Row = dict[str, Any]
@@ -164,3 +165,52 @@ def read_rows(path: Path, experiment: str | None = None) -> list[Row]:
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write one JSON object a line, atomically."""
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of an experiment, written with their table as they come.
+
+    Attributes
+    ----------
+    setting, name
+        The experiment, whose files are called after it.
+    table
+        Makes the table's text of all rows.
+    about
+        What every row begins with.
+    rows
+        Those that there are; none is lost by an interruption.
+    """
+
+    setting: Setting
+    name: str
+    table: Callable[[Sequence[Row]], str]
+    about: Row
+    rows: list[Row] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, setting: Setting, name: str, table: Callable[[Sequence[Row]], str], *fields: str
+    ) -> Results:
+        """Begin; rows say the experiment, and of ``scale`` and ``commit`` what is asked for."""
+        output_folder(setting.out)
+        known = {"scale": setting.scale.name, "commit": commit()}
+        return cls(setting, name, table, {"experiment": name, **{f: known[f] for f in fields}})
+
+    @property
+    def files(self) -> list[Path]:
+        """The records and the table."""
+        return [self.setting.file(f"{self.name}.{suffix}") for suffix in ("jsonl", "md")]
+
+    def add(self, *rows: Row) -> None:
+        """Take more rows, and write all."""
+        self.rows.extend(self.about | row for row in rows)
+        records, table = self.files
+        write_rows(records, self.rows)
+        write_text(table, self.table(self.rows))
+
+    def earlier(self) -> list[Row]:
+        """The rows of an earlier call, if any."""
+        records = self.files[0]
+        return read_rows(records, self.name) if records.is_file() else []

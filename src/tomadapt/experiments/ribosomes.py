@@ -8,6 +8,7 @@ classes. The source's noise has the real particles' power spectrum. The paper ha
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from tomadapt.experiments.decoys import Group, against, decoy_table, phase_rando
 from tomadapt.experiments.domains import method_options
 from tomadapt.experiments.models import AdaptTask, TrainTask
 from tomadapt.experiments.particles import OneClassFile, RecolouredParticles, SimulateTask
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.runs.atomic import output_folder, write_text
+from tomadapt.runs.atomic import output_folder
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.tilt_stacks import reconstruct_tilt_stacks
@@ -87,15 +88,12 @@ def run(setting: Setting) -> list[Path]:
         Group("simulated noise", held_out.subset(of[NULL_CLASS])),
         Group("simulated, other classes", held_out.subset(np.concatenate([of[c] for c in OTHERS]))),
     ]
-    rows = []
+    results = Results.of(setting, "ribosomes", partial(decoy_table, "Real ribosomes"), "scale")
     for method, task in tasks.items():
-        about: Row = {"experiment": "ribosomes", "scale": setting.scale.name, "method": method}
-        about |= {"n_per_class": n, "run": task.key}
-        rows += [about | row for row in against(task.model(setting.store), groups, label=0)]
-    records, table = setting.file("ribosomes.jsonl"), setting.file("ribosomes.md")
-    write_rows(records, rows)
-    write_text(table, decoy_table("Real ribosomes", rows))
-    return [records, table]
+        about: Row = {"method": method, "n_per_class": n, "run": task.key}
+        found = against(task.model(setting.store), groups, label=0)
+        results.add(*(about | row for row in found))
+    return results.files
 
 
 def _reconstructed(path: Path, store: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,18 +113,13 @@ REDUCED = Scale(
     ada=DEFAULT_RECIPE.model_copy(update={"epochs": 4, "batch_size": 16}),
     ada_paper_recipe=PAPER_RECIPE.model_copy(update={"epochs": 4, "batch_size": 16}),
 )
-PAPER = Scale(
+PAPER = replace(
+    REDUCED,
     name="paper",
     note="the paper's numbers of particles, network and epochs; for a GPU",
-    builtin=False,
-    snrs=SNRS,
-    box=40,
-    voxel_size_A=9.2,
     per_class=1000,
     held_out_per_class=200,
     experimental_per_class=1000,
-    seeds=1,
-    seeds_marked=3,
     training=PAPER_TRAINING,
     ada=DEFAULT_RECIPE,
     ada_paper_recipe=PAPER_RECIPE,
@@ -161,7 +156,7 @@ class Setting:
     contrast: Contrast = "measure"
 
     def run(self, groups: Sequence[Sequence[Task]], title: str) -> Iterator[tuple[Task, Record]]:
-        """Run tasks and what they require; see :func:`tomadapt.experiments.grid.run_tasks`.
+        """Run tasks and what they require; see :func:`tomadapt.experiments.grid.run_checked`.
 
         All groups are checked before any is begun, and each is finished before the next: a
         cluster would otherwise begin the last seed before the first is complete.

@@ -8,22 +8,21 @@ again. With two classes left out the average is one of a mixture. The paper has 
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from tomadapt.experiments.grid import commit
 from tomadapt.experiments.judged_sets import STATED, Judged, judge_set
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import require_sets
 from tomadapt.inputs.particles import open_target
 from tomadapt.recover.average import AveragingOptions
 from tomadapt.recover.averages import average_classes
 from tomadapt.recover.labels import read_labels
 from tomadapt.recover.recording import recording_of
-from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.simulator import NULL_CLASS
 
 SETS = ("cryojax_many_snr0.1", "cryojax_many_snr0.05")
@@ -35,26 +34,22 @@ COLUMNS += ("right before", "left out, named after", "others right after")
 
 def run(setting: Setting) -> list[Path]:
     """Label, average and label again, for each set that is at hand and each choice of classes."""
-    records, table = setting.file("second_round.jsonl"), setting.file("second_round.md")
-    output_folder(setting.out)
     smoke = setting.scale.name == "smoke"
-    rows: list[Row] = []
-    for folder in require_sets(setting, SETS)[: 1 if smoke else None]:
+    data, folders = require_sets(setting, SETS)
+    table = partial(titled_table, "A class that was not named", COLUMNS, form=".3f")
+    results = Results.of(setting, "second_round", table, "scale", "commit")
+    for folder in folders[: 1 if smoke else None]:
         for left_out in LEFT_OUT[: 1 if smoke else None]:
-            rows.append(_row(folder, left_out, setting))
-            write_rows(records, rows)
-            lines = [[_text(row[c]) for c in COLUMNS] for row in rows]
-            write_text(table, "# A class that was not named\n\n" + markdown(COLUMNS, lines))
-    return [records, table]
+            out = setting.store / "second_round" / f"{folder.name}-{'-'.join(left_out)}"
+            results.add(_row(folder, left_out, data, out))
+    return results.files
 
 
-def _row(folder: Path, left_out: tuple[str, ...], setting: Setting) -> Row:
-    assert setting.data is not None
-    first = judge_set(folder, setting.data, left_out=left_out)
+def _row(folder: Path, left_out: tuple[str, ...], structures: Path, out: Path) -> Row:
+    first = judge_set(folder, structures, left_out=left_out)
     absent = np.isin(first.truth, left_out)
     data = open_target(folder / "cubes.mrc", contrast="positive")
     names = np.array(read_labels(folder / "run" / "labels.csv", data))
-    out = setting.store / "second_round" / f"{folder.name}-{'-'.join(left_out)}"
     shutil.rmtree(out, ignore_errors=True)
     found = np.flatnonzero(names == "other")
     points = recording_of(data, STATED).points(data)
@@ -64,11 +59,8 @@ def _row(folder: Path, left_out: tuple[str, ...], setting: Setting) -> Row:
     again: Judged | None = None
     if averaged[0].result is not None:
         new = {NEW: str(out / f"{NEW}.mrc")}
-        again = judge_set(folder, setting.data, left_out=left_out, instead=new)
+        again = judge_set(folder, structures, left_out=left_out, instead=new)
     return {
-        "experiment": "second_round",
-        "scale": setting.scale.name,
-        "commit": commit(),
         "set": folder.name,
         "left out": " and ".join(left_out),
         "n": len(first.truth),
@@ -82,7 +74,3 @@ def _row(folder: Path, left_out: tuple[str, ...], setting: Setting) -> Row:
         if again is None
         else float(again.right[again.truth == NULL_CLASS].mean()),
     }
-
-
-def _text(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)

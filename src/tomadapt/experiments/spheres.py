@@ -7,20 +7,20 @@ particles, in the empty cubes of sets that cryoJAX made, at two voxel sizes; all
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from tomadapt.errors import InputError
-from tomadapt.experiments.grid import commit
-from tomadapt.experiments.judged_sets import STATED, judge_set
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.judged_sets import STATED, judge_set, read_table
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.tables import titled_table
+from tomadapt.experiments.third_party import require_sets
 from tomadapt.inputs.particles import open_target
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.judge.noise import Noise
@@ -29,48 +29,36 @@ from tomadapt.recover.recording import recording_of
 from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.simulator import NULL_CLASS
 
-SETS = {"9.2 Å": "cryojax_snr0.05", "13 Å": "cryojax_13A"}
+SETS = {"cryojax_snr0.05": "9.2 Å", "cryojax_13A": "13 Å"}
 EACH = 6
 COLUMNS = ("voxels", "class", "radius, Å", "z", "particles right", "spheres named")
 
 
 def run(setting: Setting) -> list[Path]:
     """Plant and label; a row for each class and voxel size."""
-    store = setting.store / "third_party"
-    there = {k: store / v for k, v in SETS.items() if (store / v / "truth.csv").is_file()}
-    if setting.data is None or not there:
-        raise InputError(
-            f"no set {' or '.join(SETS.values())} in {store}",
-            expected="--data, and cubes that scripts/third_party_cubes.py wrote",
-            got="nothing" if setting.data else "no --data",
-            remedy="write them: see docs/experiments.md",
-        )
-    output_folder(setting.out)
-    records, table = setting.file("spheres.jsonl"), setting.file("spheres.md")
-    about = {"experiment": "spheres", "scale": setting.scale.name, "commit": commit()}
-    rows: list[Row] = []
-    for title, folder in there.items():
-        classes, planted = _planted(folder, setting.data)
-        found = judge_set(planted, setting.data)
+    data, there = require_sets(setting, tuple(SETS))
+    table = partial(titled_table, f"{EACH} spheres like each class", COLUMNS)
+    results = Results.of(setting, "spheres", table, "scale", "commit")
+    for folder in there:
+        classes, planted = _planted(folder, data)
+        found = judge_set(planted, data)
+        rows = []
         for name, (radius_A, z) in classes.items():
             spheres = found.label[found.truth == f"sphere like {name}"]
-            row: Row = {"voxels": title, "class": name, "radius, Å": radius_A, "z": z}
+            row: Row = {"voxels": SETS[folder.name], "class": name, "radius, Å": radius_A, "z": z}
             row["particles right"] = float(found.right[found.truth == name].mean())
             counts = Counter(spheres[spheres != NULL_CLASS].tolist())
             row["spheres named"] = dict(counts)
-            rows.append(about | row)
-        write_rows(records, rows)
-        lines = [[_text(row[c]) for c in COLUMNS] for row in rows]
-        write_text(table, f"# {EACH} spheres like each class\n\n" + markdown(COLUMNS, lines))
-    return [records, table]
+            rows.append(row)
+        results.add(*rows)
+    return results.files
 
 
 def _planted(folder: Path, data: Path) -> tuple[dict[str, tuple[float, float]], Path]:
     """The set with spheres, in a folder of its own, and each class's sphere: radius and norm."""
     cubes = open_target(folder / "cubes.mrc", contrast="positive")
     n, voxel_A = cubes.box, cubes.voxel_size_A
-    with (folder / "truth.csv").open(newline="", encoding="utf-8") as file:
-        truth = np.array([row["label"] for row in csv.DictReader(file)])
+    truth = np.array([row["label"] for row in read_table(folder / "truth.csv")])
     empty = np.flatnonzero(truth == NULL_CLASS)
     if len(empty) < EACH:
         raise InputError(
@@ -110,7 +98,3 @@ def _planted(folder: Path, data: Path) -> tuple[dict[str, tuple[float, float]], 
     lines = ["index,label", *(f"{i},{label}" for i, label in enumerate([*truth, *names]))]
     write_text(made / "truth.csv", "\n".join(lines) + "\n")
     return classes, made
-
-
-def _text(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value or "none")

@@ -7,17 +7,16 @@ from as many simulated ones of which none comes twice. Both are judged on cubes 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
-from tomadapt.experiments.grid import commit
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import require_sets
 from tomadapt.experiments.third_party_networks import SNR_RANGE, Target, simulated_like
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.source import SourceTraining, train_source
-from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.dataset import simulate_set
 from tomadapt.simulate.stream import stream
 
@@ -28,22 +27,16 @@ COLUMNS = ("source", "particles", "passes", "cpu_seconds", "null right")
 
 def run(setting: Setting) -> list[Path]:
     """Train for longer and longer from both; rows as they come."""
-    records, table = setting.file("streaming.jsonl"), setting.file("streaming.md")
-    output_folder(setting.out)
-    folders = require_sets(setting, SETS)
-    assert setting.data is not None
-    targets = {folder.name: Target.of(folder, setting.data) for folder in folders}
-    rows: list[Row] = []
+    data, folders = require_sets(setting, SETS)
+    targets = {folder.name: Target.of(folder, data) for folder in folders}
+    title, columns = "A stored source and a stream: accuracy by CPU time", (*COLUMNS, *targets)
+    table = partial(titled_table, title, columns, form=".3f")
+    results = Results.of(setting, "streaming", table, "scale", "commit")
     smoke = setting.scale.name == "smoke"
     for epochs in EPOCHS[:1] if smoke else EPOCHS:
         for kind in ("stored", "stream"):
-            rows.append(_row(kind, 1 if smoke else epochs, targets, setting))
-            write_rows(records, rows)
-            names = (*COLUMNS, *targets)
-            lines = [[_text(row[c]) for c in names] for row in rows]
-            title = "# A stored source and a stream: accuracy by CPU time\n\n"
-            write_text(table, title + markdown(names, lines))
-    return [records, table]
+            results.add(_row(kind, 1 if smoke else epochs, targets, setting))
+    return results.files
 
 
 def _row(kind: str, epochs: int, targets: dict[str, Target], setting: Setting) -> Row:
@@ -65,9 +58,6 @@ def _row(kind: str, epochs: int, targets: dict[str, Target], setting: Setting) -
     seconds = time.process_time() - begun
     measured = {name: one.measures(model) for name, one in targets.items()}
     return {
-        "experiment": "streaming",
-        "scale": setting.scale.name,
-        "commit": commit(),
         "source": kind,
         "particles": len(made),
         "passes": training.epochs,
@@ -75,13 +65,3 @@ def _row(kind: str, epochs: int, targets: dict[str, Target], setting: Setting) -
         "null right": measured[next(iter(targets))]["null right"],
         **{name: row["accuracy"] for name, row in measured.items()},
     }
-
-
-def _text(value: object) -> str:
-    return (
-        f"{value:.3f}"
-        if isinstance(value, float) and value < 2
-        else f"{value:.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )

@@ -7,18 +7,17 @@ the source in Table 1 has the same figure. The paper has no such rows; its 3D-AD
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
-from tomadapt.experiments.domains import Batches, Cell
+from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.judge_tasks import JudgeTask, StudentTask
-from tomadapt.experiments.records import Row, read_rows, write_rows
+from tomadapt.experiments.records import Results, Row, read_rows
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown
 from tomadapt.experiments.task import Task
 from tomadapt.learn.student import StudentTraining, snr_range_about
-from tomadapt.runs.atomic import write_text
 
 SEED = 1000
 """Of the simulated particles that students learn from: no target has it."""
@@ -27,28 +26,21 @@ FIELDS = ("accuracy", "held_out_accuracy")
 
 def run(setting: Setting) -> list[Path]:
     """Label each target by each method; records and table are written as they come."""
-    records, table = setting.file("student.jsonl"), setting.file("student.md")
-    found: dict[str, Row] = {}  # by task: the judge's comes again as what its student requires
+    results = Results.of(setting, "student", lambda rows: _table(rows, setting))
     methods = {task.key: about for task, about in _plan(setting)}
     for task, record in setting.run([[task] for task, _ in _plan(setting)], "student"):
-        if task.key in methods:
+        # The judge comes again as what its student requires.
+        if task.key in methods and task.key not in {row["run"] for row in results.rows}:
             kept = {k: record.get(k) for k in (*FIELDS, "n", "n_held_out", "agreement", "snr")}
             kept |= {k: record.get(k) for k in ("defocus_um", "seconds", "commit")}
-            found[task.key] = {
-                "experiment": "student",
-                **methods[task.key],
-                **kept,
-                "run": task.key,
-            }
-            write_rows(records, found.values())
-            write_text(table, _table(list(found.values()), setting))
-    return [records, table]
+            results.add({**methods[task.key], **kept, "run": task.key})
+    return results.files
 
 
 def _plan(setting: Setting) -> Iterator[tuple[Task, Row]]:
     """Every task with its row; SNRs of the middle first."""
     scale = setting.scale
-    batches = Batches(scale, scale.classes(setting.data))
+    batches = PaperDomains(scale, scale.classes(setting.data))
     middle_first = sorted(scale.snrs, key=lambda s: abs(s - 0.05))
     targets = {snr: batches.target(Cell(snr, snr)) for snr in middle_first}
     for snr, target in targets.items():
@@ -62,7 +54,7 @@ def _plan(setting: Setting) -> Iterator[tuple[Task, Row]]:
         yield estimated, {**about, "method": "likelihood_estimated_acquisition"}
 
 
-def _student(batches: Batches, judge: JudgeTask, like: Acquisition, snr: float) -> StudentTask:
+def _student(batches: PaperDomains, judge: JudgeTask, like: Acquisition, snr: float) -> StudentTask:
     source = batches.particles(like, snr, seed=SEED)
     return StudentTask(
         judge=judge,
@@ -75,7 +67,7 @@ def _student(batches: Batches, judge: JudgeTask, like: Acquisition, snr: float) 
     )
 
 
-def _table(rows: list[Row], setting: Setting) -> str:
+def _table(rows: Sequence[Row], setting: Setting) -> str:
     """Ours by target, beside Table 1's 3D-ADA over all sources and its oracle."""
     targets = sorted({row["target_snr"] for row in rows}, reverse=True)
     path = setting.file("table1.jsonl")

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tomadapt.errors import InputError
-from tomadapt.experiments.grid import commit
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.tables import row_table
 from tomadapt.experiments.third_party import require_sets
 from tomadapt.inputs.particles import open_target
-from tomadapt.runs.atomic import atomic_path, output_folder, write_text
+from tomadapt.runs.atomic import atomic_path
 
 SET = "cryojax_many_snr0.05"
 SIZES = (1000, 3000, 10_000)
@@ -30,8 +30,7 @@ COLUMNS = ("cubes", "seconds", "cubes a second", "peak memory, MB")
 
 def run(setting: Setting) -> list[Path]:
     """Label ever more cubes, and fit how time grows with their number."""
-    records, table = setting.file("student_scale.jsonl"), setting.file("student_scale.md")
-    (folder,) = require_sets(setting, (SET,))
+    _, (folder,) = require_sets(setting, (SET,))
     student = setting.store / f"student-{SET}-all" / "student.safetensors"
     if not student.is_file():
         raise InputError(
@@ -39,32 +38,30 @@ def run(setting: Setting) -> list[Path]:
             expected=str(student),
             remedy="run the experiment third_party_students first, with the same --store",
         )
-    output_folder(setting.out)
-    about = {"experiment": "student_scale", "scale": setting.scale.name, "commit": commit()}
+    results = Results.of(setting, "student_scale", _table, "scale", "commit")
     data = open_target(folder / "cubes.mrc", contrast="positive")
-    smoke, rows = setting.scale.name == "smoke", list[Row]()
+    smoke = setting.scale.name == "smoke"
     cubes = setting.store / "student_scale.npy"
     for n in (len(data),) if smoke else SIZES:
         _write(cubes, folder, n)
         command = [sys.executable, "-m", __name__, student, cubes, str(data.voxel_size_A)]
         done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
-        rate = n / found["seconds"]
-        row: Row = {"cubes": n, "cubes a second": rate, **found}
-        rows.append(about | row)
-        write_rows(records, rows)
-        text = ""
-        if len(rows) > 1:
-            counts, seconds = ([float(row[c]) for row in rows] for c in ("cubes", "seconds"))
-            exponent = np.polyfit(np.log(counts), np.log(seconds), 1)[0]
-            text = (
-                f"\nTime grows as the number to the power of {exponent:.3f}: "
-                f"100,000 cubes would take {1e5 / n * found['seconds'] / 60:.0f} minutes.\n"
-            )
-        lines = [[f"{row[c]:.0f}" for c in COLUMNS] for row in rows]
-        write_text(table, "# A student labels many cubes\n\n" + markdown(COLUMNS, lines) + text)
+        results.add({"cubes": n, "cubes a second": n / found["seconds"], **found})
     cubes.unlink()
-    return [records, table]
+    return results.files
+
+
+def _table(rows: Sequence[Row]) -> str:
+    table = "# A student labels many cubes\n\n" + row_table(COLUMNS, rows, ".0f")
+    if len(rows) < 2:
+        return table
+    counts, seconds = ([float(row[c]) for row in rows] for c in ("cubes", "seconds"))
+    exponent = np.polyfit(np.log(counts), np.log(seconds), 1)[0]
+    return table + (
+        f"\nTime grows as the number to the power of {exponent:.3f}: 100,000 cubes would take "
+        f"{1e5 / counts[-1] * seconds[-1] / 60:.0f} minutes.\n"
+    )
 
 
 def _write(path: Path, folder: Path, n: int) -> None:

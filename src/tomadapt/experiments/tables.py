@@ -50,6 +50,27 @@ def markdown(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading), *body, ""])
 
 
+def text(value: object, form: str = ".3g") -> str:
+    """A cell: numbers with few digits, and a dash for what is not there."""
+    if value is None or value == {}:
+        return "–"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:{form}}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def row_table(columns: Sequence[str], rows: Iterable[Row], form: str = ".3g") -> str:
+    """A Markdown table of some of the fields of rows."""
+    return markdown(columns, [[text(row.get(name), form) for name in columns] for row in rows])
+
+
+def titled_table(
+    title: str, columns: Sequence[str], rows: Iterable[Row], *, form: str = ".3g"
+) -> str:
+    """The same under a heading."""
+    return f"# {title}\n\n{row_table(columns, rows, form)}"
+
+
 def heading(title: str, rows: Sequence[Row]) -> str:
     """A table's title, and its scale as the records have it."""
     scale = SCALES[rows[0]["scale"]]

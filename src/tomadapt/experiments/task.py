@@ -25,7 +25,7 @@ class Description(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    places: ClassVar[frozenset[str]] = frozenset()
+    not_in_key: ClassVar[frozenset[str]] = frozenset()
     """Fields that are left out of keys."""
 
     @model_serializer(mode="wrap")
@@ -35,7 +35,7 @@ class Description(BaseModel):
 
     def for_key(self, content: dict[str, Any]) -> dict[str, Any]:
         """What counts of a dump of this."""
-        return {name: value for name, value in content.items() if name not in self.places}
+        return {name: value for name, value in content.items() if name not in self.not_in_key}
 
 
 class Task(Description):

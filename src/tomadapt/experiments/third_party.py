@@ -7,17 +7,18 @@ and RELION made (``scripts/third_party_cubes.py`` and ``third_party_relion.py`` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tomadapt.errors import InputError
-from tomadapt.experiments.grid import commit
 from tomadapt.experiments.judged_sets import Judged, judge_ribosomes, judge_set, judge_tomogram
-from tomadapt.experiments.records import Row, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
-from tomadapt.runs.atomic import output_folder, write_text
+from tomadapt.experiments.tables import row_table, select
+from tomadapt.runs.atomic import output_folder
 
 SETS = tuple(f"cryojax_{kind}snr{snr}" for kind in ("", "imbalanced_") for snr in ("0.1", "0.05"))
 SETS += tuple(f"relion_snr{snr}" for snr in ("0.1", "0.05"))
@@ -26,18 +27,8 @@ DOSES, RATE = ("3", "0.8"), 0.05
 TOMOGRAM: tuple[str, ...] = ("dose", "fdr", "detected", "recall", "precision")
 TOMOGRAM += ("precision_without_homologue", "label_accuracy", "junk_named")
 TOMOGRAM += ("fdr_stated", "fdr_true", "cpu_seconds")
-CUBES: tuple[str, ...] = (
-    "set",
-    "left out",
-    "n",
-    "accuracy",
-    "null right",
-    "ece",
-    "unknown_auroc",
-    "cpu_seconds",
-)
-CUBES += ("templates", "cpu_seconds_each", "snr_before_ctf")
-
+CUBES: tuple[str, ...] = ("set", "left out", "n", "accuracy", "null right", "ece")
+CUBES += ("unknown_auroc", "cpu_seconds", "templates", "cpu_seconds_each", "snr_before_ctf")
 RIBOSOMES = ("set", "named", "n", "called 70S", "others", "hand, nats")
 
 
@@ -52,29 +43,20 @@ def run(setting: Setting) -> list[Path]:
         )
     smoke, data = setting.scale.name == "smoke", setting.data
     store = output_folder(setting.store / "third_party")
-    output_folder(setting.out)
-    about = {"experiment": "third_party", "scale": setting.scale.name, "commit": commit()}
-    records, table = setting.file("third_party.jsonl"), setting.file("third_party.md")
     there = [name for name in SETS if (store / name / "truth.csv").is_file()]
-    rows: list[Row] = []
-
-    def add(*more: Row) -> None:  # as they come: an interruption loses one set
-        rows.extend(about | row for row in more)
-        write_rows(records, rows)
-        write_text(table, _table(rows, there))
-
+    results = Results.of(setting, "third_party", partial(_table, there), "scale", "commit")
     for dose in () if smoke else DOSES:
-        add(judge_tomogram(data / "independent", dose, RATE, store))
-    add(*judge_ribosomes(data, setting.store))
+        results.add(judge_tomogram(data / "independent", dose, RATE, store))
+    results.add(*judge_ribosomes(data, setting.store))
     for name in there[: 1 if smoke else None]:
-        add(_cubes_row(judge_set(store / name, data), name))
+        results.add(_cubes_row(judge_set(store / name, data), name))
     for left_out in LEFT_OUT if there and not smoke else ():
-        add(_cubes_row(judge_set(store / there[0], data, left_out=(left_out,)), there[0]))
-    return [records, table]
+        results.add(_cubes_row(judge_set(store / there[0], data, left_out=(left_out,)), there[0]))
+    return results.files
 
 
-def require_sets(setting: Setting, names: tuple[str, ...]) -> list[Path]:
-    """The folders of the sets of cubes that are at hand, in this order.
+def require_sets(setting: Setting, names: tuple[str, ...]) -> tuple[Path, list[Path]]:
+    """The folder of structures, and those of the sets of cubes at hand, in this order.
 
     Raises
     ------
@@ -90,7 +72,7 @@ def require_sets(setting: Setting, names: tuple[str, ...]) -> list[Path]:
             got="nothing" if setting.data else "no --data",
             remedy="write them: see docs/experiments.md",
         )
-    return there
+    return setting.data, there
 
 
 def _cubes_row(found: Judged, name: str) -> Row:
@@ -111,23 +93,15 @@ def _cubes_row(found: Judged, name: str) -> Row:
     }
 
 
-def _table(rows: list[Row], there: list[str]) -> str:
-    parts = ["# Labels by likelihood on data that others made\n"]
-    for kind, columns in (("tomogram", TOMOGRAM), ("cubes", CUBES)):
-        lines = [[_text(row[c]) for c in columns] for row in rows if row["kind"] == kind]
-        parts.append(markdown(columns, lines))
-    lines = [[_text(row[c]) for c in RIBOSOMES] for row in rows if row["kind"] == "ribosomes"]
-    parts.append(
-        "Real ribosomes; with three named these are 70S, 80S and 50S.\n\n"
-        + markdown(RIBOSOMES, lines)
-    )
+def _table(there: Sequence[str], rows: Sequence[Row]) -> str:
+    parts = [
+        "# Labels by likelihood on data that others made\n",
+        row_table(TOMOGRAM, select(rows, kind="tomogram")),
+        row_table(CUBES, select(rows, kind="cubes")),
+        "Real ribosomes; with three named these are 70S, 80S and 50S.\n",
+        row_table(RIBOSOMES, select(rows, kind="ribosomes")),
+    ]
     missing = [name for name in SETS if name not in there]
     if missing:
         parts.append(f"Not at hand: {', '.join(missing)} (scripts/third_party_*.py).\n")
     return "\n".join(parts)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "" if value is None else str(value)

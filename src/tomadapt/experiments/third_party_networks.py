@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.experiments.judged_sets import STATED, read_table
-from tomadapt.experiments.records import Row, read_rows, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import SETS, require_sets
 from tomadapt.inputs.particles import open_target
 from tomadapt.learn.calibration import calibration_error
@@ -30,7 +31,6 @@ from tomadapt.learn.model import Model
 from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining
 from tomadapt.recover.recording import recording_of
-from tomadapt.runs.atomic import output_folder, write_text
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.workflows.models import trained_model
@@ -43,23 +43,18 @@ COLUMNS = ("set", "method", "n", "accuracy", "ece", "null right")
 
 def run(setting: Setting) -> list[Path]:
     """Every method on every set that is at hand; rows are written as they come."""
-    records = setting.file("third_party_networks.jsonl")
-    table = setting.file("third_party_networks.md")
-    output_folder(setting.out)
+    data, there = require_sets(setting, SETS)
+    table = partial(titled_table, "Networks on cubes that others made", COLUMNS, form=".3f")
+    results = Results.of(setting, "third_party_networks", table)
     # Sets that an earlier call finished are kept.
-    rows = read_rows(records, "third_party_networks") if records.is_file() else []
-    finished = {row["set"] for row in rows if row["method"] == COMPARED[-1]}
-    rows = [row for row in rows if row["set"] in finished and row["method"] in COMPARED]
-    there = require_sets(setting, SETS)
-    for folder in [folder for folder in there if folder.name not in finished]:
-        for row in _of_set(folder, setting):
-            rows.append({"experiment": "third_party_networks", "set": folder.name, **row})
-            write_rows(records, rows)
-            lines = [[_text(row.get(c)) for c in COLUMNS] for row in rows]
-            write_text(table, "# Networks on cubes that others made\n\n" + markdown(COLUMNS, lines))
-        if setting.scale.name == "smoke":
-            break
-    return [records, table]
+    earlier = results.earlier()
+    finished = {row["set"] for row in earlier if row["method"] == COMPARED[-1]}
+    results.rows.extend(r for r in earlier if r["set"] in finished and r["method"] in COMPARED)
+    wanted = [folder for folder in there if folder.name not in finished]
+    for folder in wanted[: 1 if setting.scale.name == "smoke" else None]:
+        for row in _of_set(Target.of(folder, data), setting):
+            results.add({"set": folder.name, **row})
+    return results.files
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +88,7 @@ class Target:
         }
 
 
-def _of_set(folder: Path, setting: Setting) -> Iterator[Row]:
-    assert setting.data is not None
-    target = Target.of(folder, setting.data)
-    data = target.data
+def _of_set(target: Target, setting: Setting) -> Iterator[Row]:
     source_config = simulated_like(target, setting)
     source = simulate_set(source_config, _store_of(source_config, setting) / "set")
     fabric = make_fabric()
@@ -107,7 +99,9 @@ def _of_set(folder: Path, setting: Setting) -> Iterator[Row]:
     path = _store_of(source_config, setting) / f"{trained}.safetensors"
     model = trained_model(path, source, training, fabric=fabric, title="train source")
     for name in COMPARED:
-        adapted = METHODS[name](model, default_options(name, seed=0), fabric).fit(source, data)
+        adapted = METHODS[name](model, default_options(name, seed=0), fabric).fit(
+            source, target.data
+        )
         yield {"method": name, **target.measures(adapted.model), "warning": adapted.warning}
 
 
@@ -132,7 +126,3 @@ def _store_of(config: SimulationConfig, setting: Setting) -> Path:
     content = json.dumps(config.identity)
     digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
     return setting.store / f"third_party_source-{digest}"
-
-
-def _text(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -7,6 +7,7 @@ afterwards, because the student is unsure of it, is the student's own here. Not 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +20,19 @@ from tomadapt.classify.student_labels import OTHER, StudentLabels
 from tomadapt.classify.teaching import JudgedTarget, taught
 from tomadapt.experiments.grid import commit
 from tomadapt.experiments.judged_sets import STATED, read_table
-from tomadapt.experiments.records import Row, read_rows, write_rows
+from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
-from tomadapt.experiments.tables import markdown
+from tomadapt.experiments.tables import titled_table
 from tomadapt.experiments.third_party import LEFT_OUT, SETS, require_sets
 from tomadapt.learn.calibration import calibration_error
 from tomadapt.learn.engine import make_fabric
-from tomadapt.runs.atomic import output_folder, write_text
+from tomadapt.runs.atomic import output_folder
 from tomadapt.runs.stages import StageClock
 from tomadapt.simulate.simulator import NULL_CLASS
 
 MANY = ("cryojax_many_snr0.05", "cryojax_many_snr0.1", "relion_many_snr0.1")
-COLUMNS: tuple[str, ...] = (
-    "set",
-    "left out",
-    "judged",
-    "n",
-    "likelihood",
-    "accuracy",
-    "ece",
-    "null right",
-)
-COLUMNS += ("other_auroc", "cubes_per_second", "minutes")
+COLUMNS: tuple[str, ...] = ("set", "left out", "judged", "n", "likelihood", "accuracy", "ece")
+COLUMNS += ("null right", "other_auroc", "cubes_per_second", "minutes")
 
 
 def run(setting: Setting) -> list[Path]:
@@ -48,29 +40,25 @@ def run(setting: Setting) -> list[Path]:
 
     Sets whose rows are in the file of records are kept as they are: delete a row to run it anew.
     """
-    records = setting.file("third_party_students.jsonl")
-    table = setting.file("third_party_students.md")
-    output_folder(setting.out)
     unequal_first = sorted(SETS, key=lambda name: "imbalanced" not in name)
-    there = require_sets(setting, (*MANY, *unequal_first))
+    data, there = require_sets(setting, (*MANY, *unequal_first))
+    title = "Students of the judge on cubes that others made"
+    table = partial(titled_table, title, COLUMNS, form=".3f")
+    results = Results.of(setting, "third_party_students", table)
+    results.rows.extend(results.earlier())
     wanted = [(folder, "") for folder in there]
     held = {row["label"] for row in read_table(there[0] / "truth.csv")}
     wanted += [(there[0], left_out) for left_out in LEFT_OUT if left_out in held]
-    rows = read_rows(records, "third_party_students") if records.is_file() else []
     for folder, left_out in wanted[: 1 if setting.scale.name == "smoke" else None]:
-        if (folder.name, left_out) not in {(row["set"], row["left out"]) for row in rows}:
-            rows.append(_row(folder, left_out, setting))
-            write_rows(records, rows)
-        lines = [[_text(row.get(c)) for c in COLUMNS] for row in rows]
-        title = "# Students of the judge on cubes that others made\n\n"
-        write_text(table, title + markdown(COLUMNS, lines))
-    return [records, table]
+        if (folder.name, left_out) not in {(row["set"], row["left out"]) for row in results.rows}:
+            results.add(_row(folder, left_out, data, setting))
+    results.add()  # the table, where all was there
+    return results.files
 
 
-def _row(folder: Path, left_out: str, setting: Setting) -> Row:
-    assert setting.data is not None
+def _row(folder: Path, left_out: str, structures: Path, setting: Setting) -> Row:
     named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-    named = {k: str(setting.data / v) for k, v in named.items() if v and k != left_out}
+    named = {k: str(structures / v) for k, v in named.items() if v and k != left_out}
     # Acquisition, box and voxels of what is simulated are those of the cubes.
     smoke = setting.scale.name == "smoke"
     source = SourceOptions(
@@ -103,7 +91,6 @@ def _row(folder: Path, left_out: str, setting: Setting) -> Row:
     sure = np.where(found.label >= 0, named_p, found.probabilities[:, -2:].sum(axis=1))
     other, absent = found.probabilities[:, student.names.index(OTHER)], truth[rest] == left_out
     return {
-        "experiment": "third_party_students",
         "set": folder.name,
         "left out": left_out,
         "judged": len(judged),
@@ -117,7 +104,3 @@ def _row(folder: Path, left_out: str, setting: Setting) -> Row:
         **student.summary(),
         "commit": commit(),
     }
-
-
-def _text(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)

@@ -16,7 +16,13 @@ from tomadapt.data.subtomograms import (
     same_voxel_size,
 )
 from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.inputs.particles import CONTRADICTED, Contrast, check_contrast, open_target
+from tomadapt.inputs.particles import (
+    CONTRADICTED,
+    Contrast,
+    check_contrast,
+    is_simulated,
+    open_target,
+)
 
 STACK_SUFFIXES = (".mrc", ".mrcs", ".map", ".st", ".npy", ".npz")
 CUBE_SUFFIXES = (".mrc", ".map")
@@ -117,7 +123,7 @@ def _places(path: Path, class_names: Sequence[str]) -> dict[str, Path]:
                 got=", ".join(p.name for p in places),
                 remedy="join them or move one away",
             )
-        if (places[0] / "set.json").exists() or (places[0] / "config.json").exists():
+        if is_simulated(places[0]):
             raise InputError(
                 f"{places[0]} is a simulated set, which has labels of its own",
                 expected=f"particles of {name} alone",

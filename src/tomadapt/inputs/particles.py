@@ -136,12 +136,10 @@ def open_target(
         in a folder differ in it.
     """
     path = Path(path)
-    if path.is_dir() and ((path / "set.json").exists() or (path / "config.json").exists()):
+    if is_simulated(path):
         data = open_set(path, snr=snr).unlabelled()
         require_stated(path, data.voxel_size_A, voxel_size_A)
         return data
-    if snr is None and path.is_dir() and is_extracted(path):
-        return _open_extracted(path, voxel_size_A, contrast)
     if snr is not None:
         raise ConfigError(
             f"an SNR was given for {path}",
@@ -149,27 +147,30 @@ def open_target(
             got="a file of recorded particles",
             remedy="leave the SNR out",
         )
-    cubes, sizes_A, names = _read_cubes(path, voxel_size_A)
-    size = agreed_voxel_size(path, sizes_A, voxel_size_A)
-    warn_if_wrapped(path, cubes)
-    _refuse_bad_values(path, cubes)
-    sign = -1 if contrast == "negative" else 1
-    source = ArrayVolumes(cubes, size, sign, names=names)
-    check_contrast(path, Subtomograms(source), contrast)
-    return Subtomograms(source)
+    if path.is_dir() and is_extracted(path):
+        source = _extracted(path, voxel_size_A)
+    else:
+        cubes, sizes_A, names = _read_cubes(path, voxel_size_A)
+        source = ArrayVolumes(cubes, agreed_voxel_size(path, sizes_A, voxel_size_A), names=names)
+        warn_if_wrapped(path, cubes)
+    _refuse_bad_values(path, source.cubes)
+    found = Subtomograms(replace(source, sign=-1 if contrast == "negative" else 1))
+    check_contrast(path, found, contrast)
+    return found
 
 
-def _open_extracted(path: Path, voxel_size_A: float | None, contrast: Contrast) -> Subtomograms:
-    """Particles that were extracted here: voxel size and sign are known."""
+def is_simulated(path: Path) -> bool:
+    """Whether a folder is a simulated set, or one that is being made."""
+    return path.is_dir() and any((path / n).exists() for n in ("set.json", "config.json"))
+
+
+def _extracted(path: Path, voxel_size_A: float | None) -> ArrayVolumes:
+    """Particles that were extracted here: their voxel size is known."""
     cubes, card = read_extracted(path)
     size_A = agreed_voxel_size(path, card.voxel_size_A, voxel_size_A)
     require_real(path, cubes.dtype)
-    _refuse_bad_values(path, cubes)
-    sign = -1 if contrast == "negative" else 1
     names = image_names(path, len(cubes))
-    source = ArrayVolumes(cubes, size_A, sign, card.acquisition, names)
-    check_contrast(path, Subtomograms(source), contrast)
-    return Subtomograms(source)
+    return ArrayVolumes(cubes, size_A, acquisition=card.acquisition, names=names)
 
 
 def _read_cubes(
@@ -185,17 +186,17 @@ def _read_cubes(
     suffix = path.suffix.lower()
     if suffix in (".mrc", ".mrcs", ".map", ".st"):
         data, sizes_A = _read_mrc(path)
-        return _as_stack(path, data), sizes_A, ()
+        return as_stack(path, data), sizes_A, ()
     if suffix == ".em":
-        return _as_stack(path, open_em(path)), None, ()
+        return as_stack(path, open_em(path)), None, ()
     if suffix in (".hdf", ".h5", ".hdf5"):
         stack = open_hdf(path)
         require_cubes(path, stack.shape)
         return stack, stack.voxel_sizes_A(stated_A), ()
     if suffix == ".npy":
-        return _as_stack(path, open_npy(path)), None, ()
+        return as_stack(path, open_npy(path)), None, ()
     if suffix == ".npz":
-        return _as_stack(path, find_cubes(path).read()), None, ()
+        return as_stack(path, find_cubes(path).read()), None, ()
     if (fault := zipped_fault(path)) is not None:
         raise fault
     raise InputError(
@@ -254,8 +255,14 @@ def _read_folder(
     return cubes, size, tuple(file.name for file in found.particles)
 
 
-def _as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(n, d, d, d) from that shape, from one cube, or from cubes written one after another."""
+def as_stack(path: Path, data: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(n, d, d, d) from that shape, from one cube, or from cubes written one after another.
+
+    Raises
+    ------
+    InputError
+        When it is none of these, or its voxels are no real numbers.
+    """
     if data.ndim == 3 and data.size and data.shape[1] == data.shape[2]:
         side = data.shape[1]
         if data.shape[0] % side == 0:

@@ -67,11 +67,7 @@ def open_tomogram(
         raise ConfigError("contrast", expected="positive or negative", got=repr(contrast))
     path = Path(path)
     suffix, name = _suffix_and_name(path)
-    try:
-        kind = _kind(path, suffix)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}", got=str(error), remedy="check the path") from None
-    density, sizes_A = _opened(path, kind)
+    density, sizes_A = _opened(path, _kind(path, suffix))
     if len(density.shape) != 3 or min(density.shape) < 2:
         raise InputError(
             f"{path} is no tomogram",
@@ -93,10 +89,7 @@ def volume_shape(path: Path) -> tuple[int, ...]:
     InputError
         As for :func:`open_tomogram`.
     """
-    try:
-        kind = _kind(path, _suffix_and_name(path)[0])
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}", got=str(error), remedy="check the path") from None
+    kind = _kind(path, _suffix_and_name(path)[0])
     if kind == "hdf":
         return tuple(open_hdf(path).shape)
     return tuple(_opened(path, kind)[0].shape)
@@ -113,10 +106,16 @@ def _suffix_and_name(path: Path) -> tuple[str, str]:
     return suffix, inner.stem
 
 
+def holds_image(folder: Path) -> bool:
+    """Whether a folder is an OME-Zarr store, by its name or what is in it."""
+    inside = any((folder / name).exists() for name in ("zarr.json", ".zattrs"))
+    return inside or folder.suffix.lower() in ZARR_SUFFIXES
+
+
 def _kind(path: Path, suffix: str) -> Literal["mrc", "em", "hdf", "zarr"]:
     """What a file is, by its name where that tells it and by its first bytes otherwise."""
     if path.is_dir():
-        if suffix in ZARR_SUFFIXES or any((path / n).exists() for n in ("zarr.json", ".zattrs")):
+        if holds_image(path):
             return "zarr"
         raise _unknown(path, "a folder without an image in it")
     if suffix in MRC_SUFFIXES:
@@ -125,11 +124,14 @@ def _kind(path: Path, suffix: str) -> Literal["mrc", "em", "hdf", "zarr"]:
         return "em"
     if suffix in HDF_SUFFIXES:
         return "hdf"
-    # A pipe or a device would be waited for without end.
-    if not path.is_file():
-        raise _unknown(path, "no file" if path.exists() else "nothing there")
-    with path.open("rb") as file:
-        start = file.read(_START_BYTES)
+    try:
+        # A pipe or a device may never end.
+        if not path.is_file():
+            raise _unknown(path, "no file" if path.exists() else "nothing there")
+        with path.open("rb") as file:
+            start = file.read(_START_BYTES)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}", got=str(error), remedy="check the path") from None
     if start[208:211] == b"MAP":
         return "mrc"
     if start.startswith(b"\x89HDF\r\n\x1a\n"):

@@ -1,6 +1,6 @@
 """NumPy's files: one array (``.npy``), or the one array of cubes among several (``.npz``).
 
-``np.load`` would wait for a pipe without end, and allocate what a header announces.
+``np.load`` would wait for a pipe that never ends, and allocate what a header announces.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
+from tomadapt.io.guards import ratio_fault, require_file
 
 # NumPy's own have 128 bytes; Python's parser, which reads them, is not made for hostile ones.
 _LONGEST_HEADER = 1000
-# A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
-_LARGEST_RATIO = 1000
-_SMALL_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def open_npy(path: Path) -> NDArray[Any]:
     InputError
         The file is missing, no regular file, or holds no whole array of plain values.
     """
-    _require_file(path, ".npy array")
+    require_file(path, "a whole .npy array")
     try:
         # Not np.load: it would also open an archive, or a pickle, under this name.
         return np.lib.format.open_memmap(path, mode="r", max_header_size=_LONGEST_HEADER)
@@ -104,7 +102,7 @@ def find_cubes(path: Path) -> ArchivedCubes:
         The file is missing, damaged or no regular file; it does not hold exactly one array of four
         dimensions; or that array's length is not what its header says, or implausible.
     """
-    _require_file(path, ".npz archive")
+    require_file(path, "a whole .npz archive")
     found = []
     with _opened(path) as archive:
         for info in archive.infolist():
@@ -140,23 +138,11 @@ def _header(path: Path, archive: zipfile.ZipFile, name: str) -> ArchivedCubes:
 def _check_length(cubes: ArchivedCubes, info: zipfile.ZipInfo) -> None:
     held = info.file_size - cubes.start
     announced = math.prod(cubes.shape) * cubes.dtype.itemsize
-    wrong = None
+    wrong = ratio_fault(announced, info.compress_size)
     if min(cubes.shape) < 0 or (held != announced and not cubes.dtype.hasobject):
         wrong = f"{held} bytes of an array of shape {cubes.shape} and type {cubes.dtype}"
-    elif announced > max(_LARGEST_RATIO * info.compress_size, _SMALL_BYTES):
-        wrong = f"{announced} bytes unpacked from {info.compress_size}, which is implausible"
     if wrong:
         raise _damaged(cubes.path, ".npz archive", ValueError(wrong))
-
-
-def _require_file(path: Path, kind: str) -> None:
-    # A pipe or a device would be waited for without end.
-    if not path.is_file():
-        raise InputError(
-            f"{path} is no file" if path.exists() else f"{path} does not exist",
-            expected=f"a whole {kind}",
-            remedy="check the path",
-        )
 
 
 @contextmanager

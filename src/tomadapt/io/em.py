@@ -8,20 +8,17 @@ fastest (Hegerl 1996, J. Struct. Biol. 116, 30; TOM toolbox, ``tom_emread``).
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.runs.atomic import output_error
+from tomadapt.io.guards import header_bytes, plain_file
 
 HEADER_BYTES = 512
 KINDS = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
@@ -29,9 +26,6 @@ KINDS = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
 
 _MACHINES = ("OS-9", "VAX", "Convex", "SGI", "Sun", "Mac", "PC")
 _LITTLE_ENDIAN = ("VAX", "PC")
-_PIECE_BYTES = 2**22
-# Deflate packs no better than this, so that a small file cannot hold what a large header says.
-_DEFLATE_RATIO = 1032
 
 
 @dataclass(frozen=True)
@@ -88,14 +82,13 @@ def open_em(path: str | Path) -> NDArray[Any]:
         A packed file finds no room in the folder for temporary files.
     """
     header = read_em_header(path)
+    announced = HEADER_BYTES + header.data_bytes
     try:
-        if not _is_packed(header.path):
-            _check_length(header, header.path.stat().st_size)
-            with header.path.open("rb") as file:
-                return _mapped(header, file)
-        with tempfile.TemporaryFile() as unpacked:
-            _unpack(header, unpacked)
-            return _mapped(header, unpacked)
+        with plain_file(header.path, announced, _damaged) as (file, held):
+            _check_length(header, held)
+            return np.memmap(
+                file, dtype=header.dtype, mode="r", offset=HEADER_BYTES, shape=header.shape
+            )
     except (OSError, ValueError) as error:
         raise _damaged(header.path, str(error)) from None
 
@@ -111,20 +104,7 @@ def read_em_header(path: str | Path) -> EmHeader:
         The file is missing, or the header is not that of an EM file of real numbers.
     """
     path = Path(path)
-    try:
-        # A pipe or a device would be waited for without end.
-        if not path.is_file():
-            raise InputError(
-                f"{path} is no file" if path.exists() else f"{path} does not exist",
-                expected="an EM file",
-                remedy="check the path",
-            )
-        with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
-            start = bytes(file.read(HEADER_BYTES))
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise _damaged(path, str(error)) from None
-    if len(start) < HEADER_BYTES:
-        raise _damaged(path, f"{len(start)} bytes, less than a header of {HEADER_BYTES}")
+    start = header_bytes(path, HEADER_BYTES, "an EM file", _damaged)
     machine, data_type = start[0], start[3]
     if machine >= len(_MACHINES):
         raise _damaged(path, f"machine {machine}, which is none of 0-{len(_MACHINES) - 1}")
@@ -139,10 +119,6 @@ def read_em_header(path: str | Path) -> EmHeader:
 
 def _byte_order(machine: int) -> str:
     return "<" if _MACHINES[machine] in _LITTLE_ENDIAN else ">"
-
-
-def _is_packed(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
 
 
 def _damaged(path: Path, reason: str) -> InputError:
@@ -164,30 +140,3 @@ def _check_length(header: EmHeader, held_bytes: int) -> None:
             f"{announced} that its header announces ({shape} voxels of {header.dtype.name}, "
             f"written on {_MACHINES[header.machine]})",
         )
-
-
-def _unpack(header: EmHeader, into: IO[bytes]) -> None:
-    """Unpack a file, one byte further than its header says, and check its length."""
-    announced = HEADER_BYTES + header.data_bytes
-    if announced > _DEFLATE_RATIO * header.path.stat().st_size:
-        _check_length(header, 0)
-    held = 0
-    with gzip.open(header.path) as packed:
-        while room := announced + 1 - held:
-            try:
-                piece = packed.read(min(_PIECE_BYTES, room))
-            except (OSError, EOFError, zlib.error) as error:
-                raise _damaged(header.path, str(error)) from None
-            if not piece:
-                break
-            held += len(piece)
-            try:
-                into.write(piece)
-                into.flush()
-            except OSError as error:
-                raise output_error(tempfile.gettempdir(), error) from error
-    _check_length(header, held)
-
-
-def _mapped(header: EmHeader, file: IO[bytes]) -> NDArray[Any]:
-    return np.memmap(file, dtype=header.dtype, mode="r", offset=HEADER_BYTES, shape=header.shape)

@@ -2,8 +2,8 @@
 
 Image ``i`` is the dataset ``/MDF/images/<i>/image``; its header is the attributes ``EMAN.*`` of the
 group around it (EMAN2 wiki, "EMAN2 HDF5 specifications"). Files of few bits hold integers that
-stand for equal steps between two values of the header (EMAN2's ``e2compress``). Nothing is read or
-allocated on the word of a header alone.
+stand for equal steps between two values of the header (EMAN2's ``e2compress``). Sizes in a header
+are checked before voxels are read or allocated.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.errors import ConfigError, InputError, MismatchError
-from tomadapt.io.unpacking import unpacks_beyond
+from tomadapt.errors import InputError, MismatchError
+from tomadapt.io.guards import SMALL_BYTES, ratio_fault, require_extra, require_file, size_fault
+from tomadapt.io.unpacking import DEFLATE_RATIO, unpacks_beyond
 from tomadapt.io.voxel_sizes import (
     Sizes,
     cubic_voxel_size_A,
@@ -30,14 +31,8 @@ from tomadapt.io.voxel_sizes import (
 )
 
 _IMAGES = "MDF/images"
-_MOST_VOXELS = 2**36
-_LARGEST_CHUNK_BYTES = 2**29
-# A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
-_LARGEST_RATIO = 1000
-_SMALL_BYTES = 2**26
 _SAME_SIZE = 1e-3
-# HDF5's number of the filter, and the most that it makes of a byte.
-_DEFLATE, _DEFLATE_RATIO = 1, 1032
+_DEFLATE = 1  # HDF5's number of the filter
 
 
 @dataclass(frozen=True)
@@ -220,23 +215,9 @@ def open_hdf(path: str | Path) -> HdfStack:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The file, open for reading."""
+    h5py = require_extra("h5py", path)
     try:
-        import h5py  # local: an extra
-    except ImportError:
-        raise ConfigError(
-            f"reading {path} needs the package h5py",
-            expected="the extra 'formats'",
-            got="not installed",
-            remedy="pip install 'tomadapt[formats]'",
-        ) from None
-    try:
-        # A pipe or a device would be waited for without end.
-        if not path.is_file():
-            raise InputError(
-                f"{path} is no file" if path.exists() else f"{path} does not exist",
-                expected="an HDF5 file",
-                remedy="check the path",
-            )
+        require_file(path, "an HDF5 file")
         # File systems of clusters and read-only ones often know no locks.
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
@@ -321,8 +302,8 @@ def _fault(dataset: Any) -> str:
         return "voxels in other files"
     chunk = dataset.chunks or (1,)
     count, chunk_bytes = math.prod(dataset.shape), math.prod(chunk) * dataset.dtype.itemsize
-    if count > _MOST_VOXELS or chunk_bytes > _LARGEST_CHUNK_BYTES:
-        return f"{count} voxels in chunks of {chunk_bytes} bytes, which is implausible"
+    if fault := size_fault(count, chunk_bytes):
+        return fault
     codes = _filters(dataset)
     if codes.count(_DEFLATE) > 1:
         return "voxels that are packed twice"
@@ -338,9 +319,7 @@ def _fault(dataset: Any) -> str:
         whole = stored >= announced
     if not whole:
         return f"{stored} bytes stored of {announced}: it was not written to its end"
-    if announced > max(_LARGEST_RATIO * stored, _SMALL_BYTES):
-        return f"{announced} bytes unpacked from {stored}, which is implausible"
-    return ""
+    return ratio_fault(announced, stored)
 
 
 def _filters(dataset: Any) -> list[int]:
@@ -355,7 +334,7 @@ def _unpacks_too_far(dataset: Any, key: Any) -> bool:
     """
     if not dataset.chunks or _DEFLATE not in _filters(dataset):
         return False
-    limit = 2 * math.prod(dataset.chunks) * dataset.dtype.itemsize + _SMALL_BYTES
+    limit = 2 * math.prod(dataset.chunks) * dataset.dtype.itemsize + SMALL_BYTES
     whole = not isinstance(key, tuple) or len(key) != 3
     parts = (slice(None),) * 3 if whole else key
     places = []
@@ -364,7 +343,7 @@ def _unpacks_too_far(dataset: Any, key: Any) -> bool:
         places.append(range(start // edge * edge, stop, edge))
     for place in itertools.product(*places):
         packed = dataset.id.get_chunk_info_by_coord(place).size
-        if packed * _DEFLATE_RATIO > limit:
+        if packed * DEFLATE_RATIO > limit:
             content = dataset.id.read_direct_chunk(place)[1]
             if unpacks_beyond(content, "zlib", limit):
                 return True

@@ -7,17 +7,27 @@ napari-ome-zarr) place it by its scale in Å, as they do a tomogram that this pa
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomadapt.errors import ConfigError
-from tomadapt.io.ome_zarr_writing import CHUNK, FACTORS, new_level, new_store
+from tomadapt.errors import ConfigError, OutputError
+from tomadapt.io.ome_zarr import require_zarr
+from tomadapt.io.voxel_sizes import require_positive_A
+from tomadapt.runs.atomic import output_error
+
+FACTORS = (1, 2, 4)
+"""The levels that are written."""
+CHUNK = 64
+"""Voxels along an edge of the chunks that are written."""
 
 # Blocks hold whole chunks of each level, so none is written twice.
 _BLOCK = CHUNK * max(FACTORS)
@@ -89,14 +99,62 @@ def write_label_zarr(
                 level[tuple(slice(f // factor, f // factor + n) for f, n in corner)] = part
 
 
+@contextlib.contextmanager
+def new_store(path: Path, attributes: dict[str, Any]) -> Iterator[Any]:
+    """A store (Zarr 2) with these attributes that appears at ``path`` when the block ends well.
+
+    Raises
+    ------
+    ConfigError
+        zarr is not installed.
+    OutputError
+        Something is there already, or the folder cannot be written; nothing is left behind.
+    """
+    zarr = require_zarr(path)
+    if os.path.lexists(path):
+        remedy = "choose another name, or remove it"
+        raise OutputError(f"{path} is there already", expected="a new folder", remedy=remedy)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process of this number that was killed
+        store = zarr.storage.LocalStore(temporary)
+        zarr.create_group(store, zarr_format=2, attributes=attributes)
+        yield store
+        temporary.rename(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def new_level(
+    store: Any, number: int, shape: tuple[int, ...], dtype: str, codec: dict[str, Any]
+) -> Any:
+    """An array for the level of ``FACTORS[number]`` of a volume of ``shape``, Blosc in chunks."""
+    import zarr
+    from numcodecs import Blosc
+
+    factor = FACTORS[number]
+    return zarr.create_array(
+        store,
+        name=str(number),
+        shape=tuple(-(-n // factor) for n in shape),
+        chunks=tuple(min(CHUNK, -(-n // factor)) for n in shape),
+        dtype=dtype,
+        zarr_format=2,
+        compressors=Blosc(**codec),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+        config={"write_empty_chunks": True},  # so that none is missing of a whole image
+    )
+
+
 def _checked_shape(
     path: Path, shape_zyx: Sequence[int], voxel_size_A: float, class_names: Sequence[str]
 ) -> tuple[int, int, int]:
     shape = tuple(int(n) for n in shape_zyx)
     if len(shape) != 3 or min(shape) < 1:
         raise ConfigError(f"volume for {path}", expected="voxels along z, y, x", got=shape)
-    if not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
-        raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=voxel_size_A)
+    require_positive_A(path, voxel_size_A)
     if not 0 < len(class_names) < 2**16:
         expected = f"1 to {2**16 - 1} names"
         raise ConfigError(f"classes for {path}", expected=expected, got=len(class_names))

@@ -1,18 +1,14 @@
 """MRC and CCP4 files: the one reader of their headers and voxels.
 
 The format is MRC2014 (Cheng et al. 2015, J. Struct. Biol. 192, 146) with IMOD's flag for unsigned
-bytes. A header is believed only where the file bears it out: nothing is read, mapped or allocated
-on the word of a header alone.
+bytes. A header is checked against the file before voxels are read, mapped or allocated.
 """
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import tempfile
 import warnings
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -21,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
+from tomadapt.io.guards import header_bytes, plain_file
 from tomadapt.io.integers import header_unsigned, looks_wrapped
-from tomadapt.io.voxel_sizes import SAME_SPACING, Sizes, cubic_voxel_size_A, says_a_size
-from tomadapt.runs.atomic import output_error
+from tomadapt.io.voxel_sizes import SAME_SPACING, Sizes, cubic_voxel_size_A
 
 HEADER_BYTES = 1024
 KINDS = {0: "i1", 1: "i2", 2: "f4", 3: "complex int16", 4: "complex64", 6: "u2", 12: "f2"}
@@ -32,11 +28,8 @@ REAL_MODES = (0, 1, 2, 6, 12)
 
 _IMOD_STAMP = 1146047817
 _IMOD_SIGNED_BYTES = 1
-# A block of zeros after the data harms nobody; anything else there means that the header lies.
+# Zeros after the data are padding; anything else there means that the header is wrong.
 _PADDING_BYTES = 2**20
-_PIECE_BYTES = 2**22
-# Deflate packs no better than this, so that a small file cannot hold what a large header says.
-_DEFLATE_RATIO = 1032
 _VOLUME_STACK_GROUPS = range(401, 631)
 
 
@@ -128,11 +121,6 @@ class MrcHeader:
         x, y, z = self.voxel_sizes_A
         return x, y, 0.0 if self.grid[2] == 1 and self.stored_shape[0] > 1 else z
 
-    @property
-    def knows_voxel_size(self) -> bool:
-        """False where the header holds 0, 1, or what is no length: nobody set it."""
-        return says_a_size(self.voxel_sizes_A)
-
     def cubic_voxel_size_A(
         self, *, state: str = "--voxel-size", tolerance: float = SAME_SPACING
     ) -> float | None:
@@ -165,14 +153,11 @@ def open_mrc(path: str | Path) -> tuple[MrcHeader, NDArray[Any]]:
     """
     path = Path(path)
     header = read_header(path)
-    if path.suffix.lower() == ".gz":
-        with tempfile.TemporaryFile() as unpacked:
-            _unpack(header, unpacked)
-            data = _mapped(header, unpacked)
-    else:
-        with path.open("rb") as file:
-            _check_length(header, path.stat().st_size, _tail(header, file))
-            data = _mapped(header, file)
+    end = header.data_offset + header.data_bytes
+    with plain_file(path, end, _damaged, spare=_PADDING_BYTES) as (file, held):
+        file.seek(min(end, held))
+        _check_length(header, held, padding=file.read(_PADDING_BYTES))
+        data = _mapped(header, file)
     header, data = _by_voxels(header, data)
     return header, _in_zyx(header, data)
 
@@ -188,28 +173,12 @@ def read_header(path: str | Path) -> MrcHeader:
         The file is missing, or the header is not that of an MRC file of real numbers.
     """
     path = Path(path)
-    start = _start(path, HEADER_BYTES)
-    if len(start) < HEADER_BYTES:
-        raise _damaged(path, f"{len(start)} bytes, less than a header")
+    start = header_bytes(path, HEADER_BYTES, "an MRC file", _damaged)
     if start[208:211] != b"MAP":
         raise _damaged(path, "no 'MAP' mark in the header")
     header = _parse(path, start, _byte_order(path, start))
     _check(header)
     return header
-
-
-def read_extended_header(header: MrcHeader) -> bytes:
-    """The extended header's bytes, empty where there is none.
-
-    Raises
-    ------
-    InputError
-        The file ends before it does.
-    """
-    content = _start(header.path, header.data_offset)
-    if len(content) < header.data_offset:
-        raise _damaged(header.path, f"an extended header of {header.extended_bytes} bytes")
-    return content[HEADER_BYTES:]
 
 
 def _damaged(path: Path, reason: str) -> InputError:
@@ -219,26 +188,6 @@ def _damaged(path: Path, reason: str) -> InputError:
         got=reason,
         remedy="copy or export the file again, or convert it",
     )
-
-
-def _start(path: Path, count: int) -> bytes:
-    """The first bytes of a file, fewer where it has no more."""
-    try:
-        # A pipe or a device would be waited for without end.
-        if not path.is_file():
-            exists = path.exists()
-            raise InputError(
-                f"{path} is no file" if exists else f"{path} does not exist",
-                expected="an MRC file",
-                remedy="check the path",
-            )
-        packed = path.suffix.lower() == ".gz"
-        if count > path.stat().st_size * (_DEFLATE_RATIO if packed else 1):
-            count = HEADER_BYTES
-        with gzip.open(path) if packed else path.open("rb") as file:
-            return bytes(file.read(count))
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise _damaged(path, str(error)) from None
 
 
 def _byte_order(path: Path, start: bytes) -> str:
@@ -321,7 +270,7 @@ def _check(header: MrcHeader) -> None:
         raise _damaged(header.path, wrong)
 
 
-def _check_length(header: MrcHeader, held_bytes: int, tail: bytes) -> None:
+def _check_length(header: MrcHeader, held_bytes: int, *, padding: bytes) -> None:
     """Raise InputError unless the file holds what its header announces, and no other data."""
     announced = header.data_offset + header.data_bytes
     shape = " × ".join(map(str, header.stored_shape))
@@ -331,47 +280,13 @@ def _check_length(header: MrcHeader, held_bytes: int, tail: bytes) -> None:
             f"{held_bytes} bytes, fewer data than the {announced} that its header announces "
             f"({shape} voxels of mode {header.mode})",
         )
-    if held_bytes - announced > _PADDING_BYTES or any(tail):
+    if held_bytes - announced > _PADDING_BYTES or any(padding):
         raise _damaged(
             header.path,
             f"{held_bytes} bytes, more data than the {announced} that its header announces "
             f"({shape} voxels of mode {header.mode}, extended header of "
             f"{header.extended_bytes} bytes)",
         )
-
-
-def _tail(header: MrcHeader, file: IO[bytes]) -> bytes:
-    """What follows the data, as far as it could be padding; empty for a truncated file."""
-    end = header.data_offset + header.data_bytes
-    if end > header.path.stat().st_size:
-        return b""
-    file.seek(end)
-    return file.read(_PADDING_BYTES)
-
-
-def _unpack(header: MrcHeader, into: IO[bytes]) -> None:
-    """Unpack a file, no further than it holds data, and check its length."""
-    announced = header.data_offset + header.data_bytes
-    if announced > _DEFLATE_RATIO * header.path.stat().st_size:
-        _check_length(header, 0, b"")
-    held, tail = 0, b""
-    with gzip.open(header.path) as packed:
-        # One byte more than padding may have: enough to know that there is too much.
-        while (room := announced + _PADDING_BYTES + 1 - held) > 0:
-            try:
-                piece = packed.read(min(_PIECE_BYTES, room))
-            except (OSError, EOFError, zlib.error) as error:
-                raise _damaged(header.path, str(error)) from None
-            if not piece:
-                break
-            tail += piece[max(0, announced - held) :]
-            held += len(piece)
-            try:
-                into.write(piece)
-            except OSError as error:
-                raise output_error(tempfile.gettempdir(), error) from error
-    into.flush()
-    _check_length(header, held, tail)
 
 
 def _mapped(header: MrcHeader, file: IO[bytes]) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from mrcfile import utils
@@ -20,11 +20,10 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from tomadapt.errors import ConfigError
+from tomadapt.io.voxel_sizes import require_positive_A
 from tomadapt.runs.atomic import atomic_path
 
-Kind = Literal["float32", "float16", "int16"]
-
-_MODES = {"float32": 2, "float16": 12, "int16": 1}
+_MODE_FLOAT32 = 2
 _LABELS, _LABEL_LENGTH = 10, 80
 _PIECE_VOXELS = 2**22
 _LARGEST_LENGTH = 2**31 - 1
@@ -71,11 +70,9 @@ def write_mrc(
     volume: NDArray[Any],
     *,
     voxel_size_A: float,
-    origin_A: tuple[float, float, float] = (0.0, 0.0, 0.0),
     labels: Sequence[str] = (),
-    dtype: Kind = "float32",
 ) -> None:
-    """Write an MRC file; one of that name is replaced when the new one is whole.
+    """Write an MRC file of float32; one of that name is replaced when the new one is whole.
 
     Parameters
     ----------
@@ -86,45 +83,35 @@ def write_mrc(
     voxel_size_A
         In Å. A header with 1 is taken by most programs, and by this package, as one that nobody
         set.
-    origin_A
-        x, y, z; :func:`~tomadapt.io.mrc.read_header` reads it back, nothing else uses it.
     labels
         At most 10 lines of at most 80 printable ASCII characters.
-    dtype
-        Of the voxels in the file. ``int16`` is only for whole numbers: none is rounded.
 
     Raises
     ------
     ConfigError
-        An argument cannot be used; a voxel is NaN or infinite, or not one of ``dtype``.
+        An argument cannot be used; a voxel is NaN or infinite as float32.
     OutputError
         The file cannot be written; nothing is left behind.
     """
     path = Path(path)
     texts = _label_bytes(path, labels)
-    if dtype not in _MODES:
-        raise ConfigError(f"voxel type for {path}", expected=", ".join(_MODES), got=repr(dtype))
-    if not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
-        raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=voxel_size_A)
-    if len(origin_A) != 3 or not all(map(math.isfinite, origin_A)):
-        raise ConfigError(f"origin for {path}", expected="x, y and z in Å", got=origin_A)
+    require_positive_A(path, voxel_size_A)
     if path.suffix.lower() == ".gz":
         raise ConfigError(
             f"name of {path}", expected="a name without .gz", remedy="pack the file afterwards"
         )
     _check_volume(path, volume)
     statistics = _Statistics()
-    for piece in _pieces(path, volume, dtype):
+    for piece in _pieces(path, volume):
         statistics = statistics.with_piece(piece)
-    header = _header(volume.shape, voxel_size_A, dtype)
-    header["origin"] = tuple(origin_A)
+    header = _header(volume.shape, voxel_size_A)
     header["nlabl"], header["label"][: len(texts)] = len(texts), texts
     header["dmin"], header["dmax"] = statistics.low, statistics.high
     header["dmean"] = statistics.mean
     header["rms"] = math.sqrt(statistics.squares / statistics.count)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(header.tobytes())
-        for piece in _pieces(path, volume, dtype):
+        for piece in _pieces(path, volume):
             file.write(piece.data)
 
 
@@ -159,33 +146,31 @@ def _label_bytes(path: Path, labels: Sequence[str]) -> list[bytes]:
     return [text.ljust(_LABEL_LENGTH).encode("ascii") for text in texts]
 
 
-def _pieces(path: Path, volume: NDArray[Any], dtype: Kind) -> Iterator[NDArray[Any]]:
+def _pieces(path: Path, volume: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """The voxels in the order of the file, some sections at a time, as they are stored."""
-    kind = np.dtype(dtype).newbyteorder("<")
     for stack in volume if volume.ndim == 4 else [volume]:
         step = max(1, _PIECE_VOXELS // math.prod(stack.shape[1:]))
         for first in range(0, len(stack), step):
             part = np.asarray(stack[first : first + step])
             with np.errstate(over="ignore", invalid="ignore"):
-                piece = np.ascontiguousarray(part, dtype=kind)
-            whole = np.isfinite(piece).all() and (dtype != "int16" or (piece == part).all())
-            if not whole:
+                piece = np.ascontiguousarray(part, dtype="<f4")
+            if not np.isfinite(piece).all():
                 raise ConfigError(
                     f"voxels for {path}",
-                    expected=f"values of the type {dtype}, none of them NaN or infinite",
+                    expected="values of the type float32, none of them NaN or infinite",
                     got=f"values between {part.min():g} and {part.max():g}",
-                    remedy="mend or scale the volume, or choose float32",
+                    remedy="mend or scale the volume",
                 )
             yield piece
 
 
-def _header(shape: tuple[int, ...], voxel_size_A: float, dtype: Kind) -> NDArray[Any]:
+def _header(shape: tuple[int, ...], voxel_size_A: float) -> NDArray[Any]:
     """A header (zero-dimensional, little-endian) without statistics and labels."""
     nz, ny, nx = shape[-3:]
     header = np.zeros((), dtype=HEADER_DTYPE.newbyteorder("<"))
     header["nx"], header["ny"], header["nz"] = nx, ny, math.prod(shape[:-2])
     header["mx"], header["my"], header["mz"] = nx, ny, nz
-    header["mode"] = _MODES[dtype]
+    header["mode"] = _MODE_FLOAT32
     header["cella"] = tuple(n * voxel_size_A for n in (nx, ny, nz))
     header["cellb"] = (90.0, 90.0, 90.0)
     header["mapc"], header["mapr"], header["maps"] = 1, 2, 3

@@ -1,9 +1,9 @@
 """OME-Zarr images, 0.4 (Zarr 2) and 0.5 (Zarr 3): the reader of one level.
 
-The format is that of https://ngff.openmicroscopy.org. What a store's metadata announce is judged
-before the library reads a voxel: nothing outside its folder is followed, nothing is allocated on
-the word of metadata alone, and only codecs that compress are run (one that unpickles, and so runs
-whatever code a store brings, is refused by new releases of the library only).
+The format is that of https://ngff.openmicroscopy.org. What a store's metadata announce is checked
+before the library reads a voxel: links out of its folder are refused, sizes must be plausible, and
+only codecs that compress are run. (One that unpickles runs whatever code is in a store; only new
+releases of the library refuse it.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from tomadapt.errors import ConfigError, InputError
+from tomadapt.errors import InputError
+from tomadapt.io.guards import LARGEST_RATIO, SMALL_BYTES, require_extra, size_fault
 from tomadapt.io.voxel_sizes import Sizes, cubic_voxel_size_A
 from tomadapt.io.zarr_chunks import (
     METADATA,
@@ -37,7 +38,6 @@ UNITS_A = {"picometer": 1e-2, "angstrom": 1.0, "nanometer": 10.0, "micrometer": 
 UNITS_A |= {"Å": UNITS_A["angstrom"], "nm": UNITS_A["nanometer"], "µm": UNITS_A["micrometer"]}
 """Å in a unit of an axis. Of an axis in another unit, or in none, the voxel size is unknown."""
 
-_MOST_VOXELS = 2**36
 _MOST_CHUNKS = 2**22
 # Looking for a file takes longer than reading so few voxels: nobody stores many such chunks.
 _FEW_VOXELS, _MOST_SMALL_CHUNKS = 2**9, 2**12
@@ -48,11 +48,7 @@ FEW_MISSING = 0.05
 """Of all chunks: empty corners, which programs do not store."""
 NOT_STORED = r"(?s)\d+ of the \d+ chunks of .* are not stored"
 """How the warning of chunks that are not stored begins."""
-_LARGEST_CHUNK_BYTES = 2**29
-_LARGESTMETADATA_BYTES = 2**24
-# A density is noise all over: no compression makes a thousandth of it. What is small harms nobody.
-_LARGEST_RATIO = 1000
-_SMALL_BYTES = 2**26
+_LARGEST_METADATA_BYTES = 2**24
 
 
 class _Axis(BaseModel):
@@ -139,7 +135,7 @@ class OmeZarrVolume:
     def check_stored(self) -> None:
         """Raise InputError where far fewer bytes are stored than the metadata announce."""
         announced = math.prod(self.array.shape) * self.dtype.itemsize
-        needed = announced / _LARGEST_RATIO if announced > _SMALL_BYTES else 1
+        needed = announced / LARGEST_RATIO if announced > SMALL_BYTES else 1
         grid = _grid(self.array)
         if math.prod(grid) <= _FEW_CHUNKS:
             stored = 0
@@ -186,20 +182,18 @@ class OmeZarrVolume:
         return size
 
 
-def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
-    """Open an image without reading its voxels.
+def open_ome_zarr(path: str | Path) -> OmeZarrVolume:
+    """Open the finest level of an image without reading its voxels.
 
     Parameters
     ----------
     path
         The store's folder.
-    level
-        Which of its levels, 0 being the finest. Translations are not read: the centre of a level's
-        first voxel is its origin.
 
     Returns
     -------
-    The level, z, y, x whatever the order of its axes.
+    The level, z, y, x whatever the order of its axes. Translations are not read: the centre of its
+    first voxel is its origin.
 
     Raises
     ------
@@ -207,7 +201,7 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
         It is no OME-Zarr image of real numbers with axes z, y and x; an axis of time or channels
         is longer than 1; sizes are implausible; something in it leads out of the folder.
     ConfigError
-        There is no such level, or zarr is not installed.
+        zarr is not installed.
     """
     path = Path(path)
     zarr = require_zarr(path)
@@ -219,13 +213,11 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
         group = zarr.open_group(store, mode="r", use_consolidated=False)
         attributes = group.attrs.asdict()
         found = attributes["ome"] if group.metadata.zarr_format == 3 else attributes
-        image = _finest_first(_Multiscale.model_validate(found["multiscales"][0]))
+        image = _Multiscale.model_validate(found["multiscales"][0])
     except Exception as error:  # of what is no Zarr the library raises many things
         raise _damaged(path, _words(error)) from None
-    if not 0 <= level < len(image.datasets):
-        expected = f"0 to {len(image.datasets) - 1}"
-        raise ConfigError(f"level of {path}", expected=expected, got=level)
-    folder = image.datasets[level].path
+    level = _finest(image.datasets)
+    folder = level.path
     if not all(part.strip(".") for part in folder.split("/")) or "\\" in folder:
         raise _damaged(path, f"a level at {folder!r}")
     _check_metadata_files(path, folder)
@@ -257,19 +249,8 @@ def open_ome_zarr(path: str | Path, *, level: int = 0) -> OmeZarrVolume:
 
 
 def require_zarr(path: Path) -> Any:
-    """The package zarr, an extra.
-
-    Raises
-    ------
-    ConfigError
-        When it is not installed; ``path`` is what needs it.
-    """
-    try:
-        import zarr  # local: an extra
-    except ImportError:
-        remedy = "pip install 'tomadapt[formats]'"
-        raise ConfigError(f"{path} needs the package zarr", got="none", remedy=remedy) from None
-    return zarr
+    """The package zarr, see :func:`~tomadapt.io.guards.require_extra`."""
+    return require_extra("zarr", path)
 
 
 def _words(error: Exception) -> str:
@@ -298,14 +279,14 @@ def _size_inside(root: Path, name: str) -> int:
         raise _damaged(root, str(error)) from None
     if not place.is_relative_to(root.resolve()):
         raise _damaged(root, f"{name}, which is a link out of the folder")
-    if not place.is_file():  # a pipe or a device would be waited for without end
+    if not place.is_file():  # a pipe or a device may never end
         raise _damaged(root, f"{name}, which is no file")
     return size
 
 
 def _check_metadata_files(root: Path, folder: str) -> None:
     sizes = [_size_inside(root, str(Path(folder) / name)) for name in METADATA]
-    if not any(sizes) or max(sizes) > _LARGESTMETADATA_BYTES:
+    if not any(sizes) or max(sizes) > _LARGEST_METADATA_BYTES:
         raise _damaged(root, f"{max(sizes)} bytes of metadata in {root / folder}")
 
 
@@ -322,35 +303,32 @@ def _fault(array: Any) -> str:
         return wrong
     if min((*array.shape, *array.chunks, *stored_chunk(array)), default=0) < 1:
         return f"{array.shape} voxels in chunks of {array.chunks}"
-    if count > _MOST_VOXELS or chunk_bytes > _LARGEST_CHUNK_BYTES:
-        return f"{count} voxels in chunks of {chunk_bytes} bytes, which is implausible"
+    if wrong := size_fault(count, chunk_bytes):
+        return wrong
     most = _MOST_CHUNKS if math.prod(stored_chunk(array)) >= _FEW_VOXELS else _MOST_SMALL_CHUNKS
     if math.prod(_grid(array)) > most:
         return f"{math.prod(_grid(array))} files of chunks, which is implausible"
     return ""
 
 
-def _finest_first(image: _Multiscale) -> _Multiscale:
-    """The same with its levels in order: some programs write the coarsest one first."""
+def _finest(levels: Sequence[_Level]) -> _Level:
+    """The level of the smallest voxels: some programs write the coarsest one first."""
     scales = [
-        [math.prod(t.scale) for t in level.coordinateTransformations if t.scale]
-        for level in image.datasets
+        [math.prod(t.scale) for t in level.coordinateTransformations if t.scale] for level in levels
     ]
-    if not all(scales):  # one without a scale may be of any size
-        return image
     sizes = [math.prod(of_level) for of_level in scales]
-    # Levels of an image are not so far apart: such scales are damaged, and order nothing.
-    if not 0 < max(sizes) <= _FARTHEST_LEVELS**3 * min(sizes):
-        return image
-    order = sorted(range(len(sizes)), key=lambda level: sizes[level])
-    return image.model_copy(update={"datasets": tuple(image.datasets[i] for i in order)})
+    # One without a scale may be of any size. Levels of an image are not so far apart: such scales
+    # are damaged, and order nothing.
+    if not all(scales) or not 0 < max(sizes) <= _FARTHEST_LEVELS**3 * min(sizes):
+        return levels[0]
+    return levels[sizes.index(min(sizes))]
 
 
 def _voxel_sizes_A(
-    path: Path, image: _Multiscale, level: int, axes: tuple[int, int, int]
+    path: Path, image: _Multiscale, level: _Level, axes: tuple[int, int, int]
 ) -> Sizes | None:
     """The products of all scales in Å, or None where a scale or a known unit is missing."""
-    own = [t.scale for t in image.datasets[level].coordinateTransformations if t.scale]
+    own = [t.scale for t in level.coordinateTransformations if t.scale]
     scales = [*own, *(t.scale for t in image.coordinateTransformations if t.scale)]
     units = [UNITS_A.get(image.axes[axis].unit or "") for axis in axes]
     if not own or None in units:

@@ -11,8 +11,8 @@ import struct
 import zlib
 
 _PIECE_BYTES = 2**20
-# Deflate packs no better than this.
-_DEFLATE_RATIO = 1032
+DEFLATE_RATIO = 1032
+"""Deflate packs no better than this."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZLIB, _GZIP = zlib.MAX_WBITS, 16 + zlib.MAX_WBITS
 
@@ -42,7 +42,7 @@ def unpacks_beyond(content: bytes, codec: str, limit_bytes: int) -> bool:
 
 
 def _deflated_beyond(content: bytes, wbits: int, limit_bytes: int) -> bool:
-    if len(content) * _DEFLATE_RATIO <= limit_bytes:
+    if len(content) * DEFLATE_RATIO <= limit_bytes:
         return False
     unpacker = zlib.decompressobj(wbits)
     held, rest = 0, content

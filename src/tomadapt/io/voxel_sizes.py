@@ -28,6 +28,35 @@ _IN_NAME = re.compile(r"_(\d+(?:\.\d+)?)Apx(?:_[^.]*)?\.[A-Za-z]")
 _NAMES_AGREE = 0.01
 
 
+def require_positive_A(path: Path | str, size_A: float) -> None:
+    """Refuse to write a voxel size that is none.
+
+    Raises
+    ------
+    ConfigError
+        Naming it, and what was to be written.
+    """
+    if not (math.isfinite(size_A) and size_A > 0):
+        raise ConfigError(f"voxel size for {path}", expected="a positive Å", got=size_A)
+
+
+def require_in_range(what: str, stated_A: float) -> None:
+    """Refuse a stated size that no tomogram has.
+
+    Raises
+    ------
+    ConfigError
+        Naming what was stated.
+    """
+    if not SMALLEST_A < stated_A < LARGEST_A:
+        raise ConfigError(
+            f"the {what} is out of range",
+            expected=f"between {SMALLEST_A:g} and {LARGEST_A:g} Å",
+            got=stated_A,
+            remedy="give it in Å",
+        )
+
+
 def says_a_size(sizes_A: Sizes) -> bool:
     """False where a file holds 0, 1, or what is no length along its axes: nobody set it."""
     if not all(map(math.isfinite, sizes_A)) or min(sizes_A) <= 0:
@@ -151,13 +180,7 @@ def agreed_voxel_size(path: Path, found_A: Sizes | float | None, stated_A: float
         size_A = _plausible(path, cubic_voxel_size_A(path, sizes_A))
         warn_if_named_otherwise(path, size_A)
         return size_A
-    if not SMALLEST_A < stated_A < LARGEST_A:
-        raise ConfigError(
-            "voxel size out of range",
-            expected="between 0.1 and 1000 Å",
-            got=stated_A,
-            remedy="give --voxel-size in Å",
-        )
+    require_in_range("voxel size", stated_A)
     if (
         sizes_A is not None
         and (says_a_size(sizes_A) or _only_z_is_missing(sizes_A))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tomadapt.io.guards import SMALL_BYTES
 from tomadapt.io.unpacking import unpacks_beyond
 
 METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
@@ -16,8 +17,6 @@ COMPRESSORS = ("blosc", "gzip", "zlib", "zstd", "lz4")
 CODECS = ("bytes", "transpose", "crc32c", "shuffle", *COMPRESSORS)
 """Those that may be run."""
 
-# More than a chunk holds is unpacked at times (by several codecs); so much harms nobody.
-_SMALL_BYTES = 2**26
 _EMPTY = 2**64 - 1
 _INDEX = ("bytes", "crc32c")
 
@@ -46,7 +45,8 @@ def unpacks_too_far(array: Any, path: Path) -> bool:
     codec = next((name for name in _codec_names(array) if name in COMPRESSORS), None)
     if codec is None:
         return False
-    limit = _SMALL_BYTES + 2 * math.prod(array.chunks) * array.dtype.itemsize
+    # More than a chunk holds is unpacked at times, by several codecs.
+    limit = SMALL_BYTES + 2 * math.prod(array.chunks) * array.dtype.itemsize
     with path.open("rb") as file:
         # Their first bytes tell it.
         content = file.read(16 if codec in ("blosc", "lz4") and not array.shards else -1)

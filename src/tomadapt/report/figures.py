@@ -183,8 +183,7 @@ def _draw_strip(
     axes.set(xlim=(-0.01, n_columns * side - _GAP), ylim=(n_rows * side - _GAP, -0.01), yticks=[])
     axes.set_aspect("equal")
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False, pad=3)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def grey_levels(image: NDArray[np.float32]) -> NDArray[np.float64]:

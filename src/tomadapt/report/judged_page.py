@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomadapt.report.judged_content import Example, JudgedContent
 from tomadapt.report.judged_figures import classes_shown, marked_slice, score_curves, tile_uri
-from tomadapt.report.page import duration_text, page_template
+from tomadapt.report.page import page_template, timed
 from tomadapt.report.style import class_style, png_uri, svg_uri
 from tomadapt.runs.atomic import write_text
 
@@ -73,8 +73,10 @@ def write_judged_report(content: JudgedContent, path: Path) -> None:
 def render_judged(content: JudgedContent) -> str:
     """Give the page as text; the same text for the same content."""
     names = classes_shown(content)
-    keys = [_key(index, name) for index, name in enumerate(names)]
+    styles = [class_style(index) for index in range(len(names))]
+    keys = [Key(n, colour, _GLYPHS[m]) for n, (colour, m) in zip(names, styles, strict=True)]
     marked = {marker.label for one in content.slices for marker in one.markers}
+    curves = any(len(a) for a in (*content.scores.values(), *content.fdr.values()))
     return page_template("judged.html.j2").render(
         content=content,
         caveat=CAVEAT,
@@ -97,9 +99,8 @@ def render_judged(content: JudgedContent) -> str:
             for kind, them in content.junk.items()
             if them
         ],
-        curves=svg_uri(score_curves(content)) if _any(content) else None,
-        seconds=[(stage, duration_text(s)) for stage, s in content.seconds.items()],
-        total=duration_text(sum(content.seconds.values())),
+        curves=svg_uri(score_curves(content)) if curves else None,
+        **timed(content.seconds),
         provenance=[(name, _as_text(value)) for name, value in content.provenance.items()],
     )
 
@@ -126,10 +127,6 @@ def _joined(arrays: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.concatenate([np.zeros(0), *arrays])
 
 
-def _any(content: JudgedContent) -> bool:
-    return any(len(a) for a in (*content.scores.values(), *content.fdr.values()))
-
-
 def _expected_wrong(scores: NDArray[np.float64] | None) -> str:
     """Mean of 1 − score; what rounds to nothing is not called nothing."""
     if scores is None or not len(scores):
@@ -142,11 +139,6 @@ def _median_nats(evidence: NDArray[np.float64] | None) -> str:
     if evidence is None or not len(evidence):
         return NONE
     return f"{np.median(evidence):.0f}".replace("-", "−")
-
-
-def _key(index: int, name: str) -> Key:
-    colour, marker = class_style(index)
-    return Key(name, colour, _GLYPHS[marker])
 
 
 def _tiles(examples: Sequence[Example]) -> list[Tile]:

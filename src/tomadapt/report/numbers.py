@@ -146,9 +146,7 @@ def headlines(content: ReportContent) -> list[Headline]:
     cards = []
     if content.source_held_out is not None:
         own = score_of(*content.source_held_out)
-        cards.append(
-            Headline("Source model on its own domain", own.text, _interval_text(own), "source")
-        )
+        cards.append(_scored("Source model on its own domain", own, "source"))
     scored = scored_evaluations(content)
     if not scored:
         return cards + _unlabelled_headlines(content)
@@ -156,22 +154,17 @@ def headlines(content: ReportContent) -> list[Headline]:
         after = adaptation_method(evaluation.predictions)
         if i == 0:
             result = score(evaluation.predictions[SOURCE_ONLY], labels)
-            cards.append(
-                Headline("On the target, before", result.text, _interval_text(result), "before")
-            )
+            cards.append(_scored("On the target, before", result, "before"))
         result = score(evaluation.predictions[after], labels)
         where = f", {title}" if i else ""
         where += " (see the warning)" if content.warning else ""
-        cards.append(
-            Headline(
-                f"After {method_title(after)}{where}", result.text, _interval_text(result), "after"
-            )
-        )
+        cards.append(_scored(f"After {method_title(after)}{where}", result, "after"))
     return cards
 
 
-def _interval_text(result: Score) -> str:
-    return f"95 % interval {result.interval}\n{result.n:,} particles"
+def _scored(title: str, result: Score, kind: str) -> Headline:
+    detail = f"95 % interval {result.interval}\n{result.n:,} particles"
+    return Headline(title, result.text, detail, kind)
 
 
 def _unlabelled_headlines(content: ReportContent) -> list[Headline]:
@@ -219,7 +212,7 @@ def summary(content: ReportContent) -> str:
     scored = scored_evaluations(content)
     sentences = _source_sentences(content)
     if scored:
-        sentences += _accuracy_sentences(content, *scored[0])
+        sentences += _accuracy_sentences(content, *scored[0][1:])
         for title, evaluation, labels in scored[1:]:
             sentences.append(_second_set_sentence(title, evaluation, labels))
     else:
@@ -258,7 +251,7 @@ def _source_sentences(content: ReportContent) -> list[str]:
 
 
 def _accuracy_sentences(
-    content: ReportContent, title: str, evaluation: Evaluation, labels: NDArray[np.int64]
+    content: ReportContent, evaluation: Evaluation, labels: NDArray[np.int64]
 ) -> list[str]:
     method = adaptation_method(evaluation.predictions)
     name = method_title(method)

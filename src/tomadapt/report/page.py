@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,7 @@ def render(content: ReportContent) -> str:
         domain_rows=domain_rows(content.source, content.target),
         accuracy_rows=accuracy_rows(content),
         recall_rows=recall_rows(content),
-        seconds=[(stage, duration_text(s)) for stage, s in content.seconds.items()],
-        total=duration_text(sum(content.seconds.values())),
+        **timed(content.seconds),
         provenance=[(k, *_provenance_text(v)) for k, v in content.provenance.items()],
     )
 
@@ -209,6 +208,12 @@ def recall_rows(content: ReportContent) -> list[tuple[str, int, str, str]]:
         (name, int((labels == i).sum()), percent(before[i]), percent(after[i]))
         for i, name in enumerate(content.class_names)
     ]
+
+
+def timed(seconds: Mapping[str, float]) -> dict[str, Any]:
+    """What templates show of the stages' wall times: each, and all together."""
+    shown = [(stage, duration_text(s)) for stage, s in seconds.items()]
+    return {"seconds": shown, "total": duration_text(sum(seconds.values()))}
 
 
 def duration_text(seconds: float) -> str:

@@ -39,6 +39,11 @@ def _before_after(evaluation: Evaluation) -> tuple[str, str]:
     return SOURCE_ONLY, adaptation_method(evaluation.predictions)
 
 
+def _set_title(axes: Axes, method: str) -> None:
+    when = "Before" if method == SOURCE_ONLY else "After"
+    axes.set_title(f"{when}: {method_title(method)}")
+
+
 def _labelled(content: ReportContent) -> tuple[Evaluation, NDArray[np.int64]]:
     evaluation = judged(content)
     if evaluation is None or evaluation.labels is None:
@@ -155,8 +160,7 @@ def confusions(content: ReportContent) -> Figure:
     for axes, method in zip(panels, _before_after(evaluation), strict=True):
         counts = confusion_matrix(evaluation.predictions[method].labels, labels, n)
         _draw_confusion(axes, column_fractions(counts), content.class_names)
-        when = "Before" if method == SOURCE_ONLY else "After"
-        axes.set_title(f"{when}: {method_title(method)}")
+        _set_title(axes, method)
         axes.set_xlabel("TRUE class (columns)", fontsize=12, labelpad=8)
     panels[0].set_ylabel("PREDICTED class (rows)", fontsize=12, labelpad=8)
     bar = figure.colorbar(
@@ -201,8 +205,7 @@ def _draw_confusion(
     axes.set_yticks(centres, labels=names, fontsize=size)
     axes.tick_params(length=0)
     axes.set(xlim=(0, n), ylim=(n, 0), aspect="equal")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 @styled
@@ -227,12 +230,10 @@ def feature_maps(content: ReportContent) -> Figure:
                 *points[member].T, s=24 if len(chosen) <= 1000 else 13, color=colour,
                 marker=marker, linewidths=0.35, edgecolors="#3a3a3a", alpha=0.9,
             )  # fmt: skip
-        when = "Before" if method == SOURCE_ONLY else "After"
-        axes.set_title(f"{when}: {method_title(method)}")
+        _set_title(axes, method)
         axes.set(xticks=[], yticks=[])
         axes.margins(0.04)
-        for spine in axes.spines.values():
-            spine.set(visible=True, color="#c9d1d8")
+        axes.spines[:].set(visible=True, color="#c9d1d8")
     handles = [
         Line2D(
             [], [], color=colour, marker=marker, linestyle="", markersize=8, markeredgewidth=0.4,

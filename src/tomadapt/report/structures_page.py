@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -14,6 +13,7 @@ from tomadapt.errors import InputError
 from tomadapt.recover.averages import AveragedClass
 from tomadapt.recover.discover import FoundCluster
 from tomadapt.report.isosurfaces import Mesh, draw_isosurfaces, interactive_view, isosurface
+from tomadapt.report.page import page_template
 from tomadapt.report.style import png_uri, shorten, styled, svg_uri
 from tomadapt.runs.atomic import write_text
 
@@ -57,10 +57,7 @@ def write_structures_page(
     """
     shown = [one for one in done if one.result is not None][:PICTURED]
     meshes = _meshes(shown)
-    environment = Environment(
-        loader=PackageLoader("tomadapt", "report"), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("structures.html.j2").render(
+    page = page_template("structures.html.j2").render(
         title=title,
         rows=[(*_row(one), columns[1].get(one.name, [""] * len(columns[0]))) for one in done],
         more=columns[0],

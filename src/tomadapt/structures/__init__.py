@@ -19,7 +19,6 @@ from tomadapt.structures.maps import map_template, read_map
 from tomadapt.structures.resampling import (
     centre_of_mass,
     radius_A,
-    recentre_on_mass,
     resample,
 )
 
@@ -35,7 +34,6 @@ __all__ = [
     "radius_A",
     "read_atomic_model",
     "read_map",
-    "recentre_on_mass",
     "required_box",
     "resample",
     "template",

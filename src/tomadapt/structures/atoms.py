@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.guards import UNREADABLE, is_packed, require_file
 from tomadapt.structures.assembly import (
     AssemblyPart,
     assemble,
@@ -116,44 +116,22 @@ class AtomicModel:
         )
 
 
-def read_bytes(path: Path, *, what: str) -> bytes:
-    """Read a file, decompressing it when its name ends in ``.gz``.
-
-    Parameters
-    ----------
-    path
-        The file.
-    what
-        What the file should be, for messages.
-
-    Returns
-    -------
-    The content.
-
-    Raises
-    ------
-    InputError
-        The file is missing, unreadable, not gzip although so named, or truncated.
-    """
+def _read(path: Path) -> bytes:
+    """The content of a file, decompressed where its name ends in ``.gz``."""
+    require_file(path, "an atomic model")
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f"{what} {path} does not exist", expected="a file", remedy="check the path"
-        ) from None
     except OSError as error:
         raise InputError(
-            f"{what} {path} cannot be read",
-            got=error.strerror,
-            remedy="check its mode",
+            f"atomic model {path} cannot be read", got=error.strerror, remedy="check its mode"
         ) from None
-    if path.suffix.lower() != ".gz":
+    if not is_packed(path):
         return content
     try:
         return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
+    except UNREADABLE as error:
         raise InputError(
-            f"{what} {path} is not a complete gzip file",
+            f"atomic model {path} is not a complete gzip file",
             got=str(error),
             remedy="copy or download the file again, or drop '.gz' if it is not compressed",
         ) from None
@@ -164,6 +142,25 @@ def bare_name(path: Path) -> tuple[str, str]:
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     inner = Path(name)
     return inner.stem, inner.suffix.lower()
+
+
+def require_suffix(path: Path, known: Sequence[str]) -> str:
+    """The suffix of a file, without a trailing ``.gz``.
+
+    Raises
+    ------
+    InputError
+        When it is none of those known.
+    """
+    suffix = bare_name(path)[1]
+    if suffix not in known:
+        raise InputError(
+            f"{path} has an unknown file name extension",
+            expected=f"{', '.join(known)}, each with or without .gz",
+            got=suffix or "none",
+            remedy="rename the file after its format, or convert it",
+        )
+    return suffix
 
 
 def read_atomic_model(
@@ -260,15 +257,8 @@ def _strings(field: object) -> NDArray[np.str_]:
 
 def _parse(path: Path) -> tuple[gemmi.Structure, dict[str, list[AssemblyPart]]]:
     """Parse the file and clean its first model: no hydrogens, no waters. Give its assemblies."""
-    suffix = bare_name(path)[1]
-    if suffix not in MODEL_SUFFIXES:
-        raise InputError(
-            f"{path} has an unknown file name extension",
-            expected=f"{', '.join(MODEL_SUFFIXES)}, each with or without .gz",
-            got=suffix or "none",
-            remedy="rename the file after its format, or convert it",
-        )
-    content = read_bytes(path, what="atomic model")
+    suffix = require_suffix(path, MODEL_SUFFIXES)
+    content = _read(path)
     try:
         if suffix in PDB_SUFFIXES:
             text = with_right_columns(content).decode("utf-8", errors="replace")

@@ -11,61 +11,16 @@ import gemmi
 from tomadapt.errors import InputError
 
 POLYMER_ELEMENTS = frozenset(("H", "D", "C", "N", "O", "S", "P", "Se"))
-FORCE_FIELD_RESIDUES = frozenset(
-    [
-        "HID",
-        "HIE",
-        "HIP",
-        "HSD",
-        "HSE",
-        "HSP",
-        "CYX",
-        "CYM",
-        "ASH",
-        "GLH",
-        "LYN",
-        "LYP",
-        "ACE",
-        "NME",
-        "NMA",
-        "CT3",
-        "ADE",
-        "CYT",
-        "GUA",
-        "THY",
-        "URA",
-    ]
+_RESIDUE_NAMES = (
+    "HID HIE HIP HSD HSE HSP CYX CYM ASH GLH LYN LYP ACE NME NMA CT3 ADE CYT GUA THY URA"
 )
+FORCE_FIELD_RESIDUES = frozenset(_RESIDUE_NAMES.split())
 """What AMBER and CHARMM call residues of polymers."""
-SOLVENT = frozenset(
-    [
-        "SOL",
-        "TIP",
-        "TIP3",
-        "TIP4",
-        "TIP5",
-        "TP3",
-        "TP4",
-        "SPC",
-        "SPCE",
-        "T3P",
-        "T4P",
-        "WAT",
-        "H2O",
-        "NA+",
-        "CL-",
-        "K+",
-        "Na+",
-        "Cl-",
-        "SOD",
-        "CLA",
-        "POT",
-        "CES",
-        "CAL",
-        "NIO",
-        "CIO",
-    ]
+_SOLVENT_NAMES = (
+    "SOL TIP TIP3 TIP4 TIP5 TP3 TP4 SPC SPCE T3P T4P WAT H2O NA+ CL- K+ Na+ Cl- SOD CLA POT CES "
+    "CAL NIO CIO"
 )
+SOLVENT = frozenset(_SOLVENT_NAMES.split())
 """What GROMACS, AMBER, CHARMM and NAMD call water and free ions."""
 _MOST_ATOMS_OF_WATER = 5  # the PDB's CLA is chlorophyll
 BACKBONE_BEADS = (

@@ -15,7 +15,7 @@ from tomadapt.io.em import open_em
 from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import MrcHeader, open_mrc
 from tomadapt.io.voxel_sizes import agreed_voxel_size, warn_if_named_otherwise
-from tomadapt.structures.atoms import bare_name
+from tomadapt.structures.atoms import require_suffix
 from tomadapt.structures.density import resolution_sigma_A
 from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
 
@@ -62,14 +62,7 @@ def read_map(
         The stated voxel size cannot be that of an MRC file.
     """
     path = Path(path)
-    suffix = bare_name(path)[1]
-    if suffix not in MAP_SUFFIXES:
-        raise InputError(
-            f"{path} has an unknown file name extension",
-            expected=f"{', '.join(MAP_SUFFIXES)}, each with or without .gz",
-            got=suffix or "none",
-            remedy="rename the file after its format, or convert it",
-        )
+    suffix = require_suffix(path, MAP_SUFFIXES)
     if voxel_size_A is not None and not (math.isfinite(voxel_size_A) and voxel_size_A > 0):
         raise InputError(f"voxel size stated for {path}", expected="a positive Å", got=voxel_size_A)
     if suffix == ".em":
@@ -180,15 +173,20 @@ def map_doubt(volume: Array, foreground: Array) -> str | None:
     doubts = []
     if bool(((volume == volume.min()) | (volume == volume.max())).all()):
         doubts.append("has two values alone, as a mask has: give the density that was masked")
-    inside = np.zeros(volume.shape, dtype=bool)
-    inside[1:-1, 1:-1, 1:-1] = True
-    outermost = foreground[~inside]
+    outermost = foreground[border_of(volume)]
     if int((outermost > _EXTENT_FRACTION * foreground.max()).sum()) >= _CUT_VOXELS:
         doubts.append(
             "has density at the faces of its box: a structure that is cut off there is simulated "
             "without the rest; give a larger box, or a map centred in it"
         )
     return "; and it ".join(doubts) or None
+
+
+def border_of(volume: Array) -> NDArray[np.bool_]:
+    """(nz, ny, nx), True in the outermost layer of voxels."""
+    border = np.ones(volume.shape, dtype=bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    return border
 
 
 def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
@@ -210,8 +208,7 @@ def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
     InputError
         The strongest deviation from the background is negative, or nothing stands out from it.
     """
-    border = np.ones(volume.shape, dtype=bool)
-    border[1:-1, 1:-1, 1:-1] = False
+    border = border_of(volume)
     background = float(np.median(volume[border]))
     noise = _MAD_TO_SIGMA * float(np.median(np.abs(volume[border] - background)))
     signal = volume - background

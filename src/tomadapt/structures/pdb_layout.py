@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 
-_SERIAL = slice(6, 11)
 _COORDINATES = (slice(30, 38), slice(38, 46), slice(46, 54))
 _OCCUPANCY = slice(54, 60)
 _NUMBER = re.compile(rb" *[+-]?(?:\d+\.?\d*|\.\d+) *")

@@ -112,32 +112,6 @@ def centre_of_mass(density: Array, *, threshold: float = WEAK_FRACTION) -> NDArr
     return np.array([s @ np.arange(len(s)) / total for s in sums])
 
 
-def recentre_on_mass(density: Array, *, threshold: float = WEAK_FRACTION) -> NDArray[np.float32]:
-    """Shift a density, by parts of a voxel, so that its centre of mass is at voxel ``n // 2``.
-
-    Parameters
-    ----------
-    density
-        Density (n, n, n), zero outside the structure.
-    threshold
-        Voxels below this fraction of the maximum do not count for the centre (they are shifted
-        along with the rest).
-
-    Returns
-    -------
-    Density of the same shape.
-
-    Raises
-    ------
-    ConfigError
-        Nothing is positive, or the density is not a cube.
-    """
-    if density.ndim != 3 or len(set(density.shape)) != 1:
-        raise ConfigError("density", expected="a cube", got=f"shape {density.shape}")
-    z, y, x = centre_of_mass(density, threshold=threshold).tolist()
-    return resample(density, 1.0, to_voxel_size_A=1.0, box=density.shape[0], centre=(z, y, x))
-
-
 def radius_A(density: Array, voxel_size_A: float, *, threshold: float = WEAK_FRACTION) -> float:
     """Give the smallest radius about voxel ``n // 2`` that holds 99 % of the mass.
 

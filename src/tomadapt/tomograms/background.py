@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError
-from tomadapt.tomograms.picking import Picks, thinned
+from tomadapt.tomograms.picking import Picks
 
 _ROUNDS = 200
 
@@ -22,7 +22,6 @@ def random_background(
     count: int,
     distance_A: float,
     border_A: float = 0.0,
-    apart_A: float = 0.0,
     seed: int = 0,
 ) -> NDArray[np.float64]:
     """Draw positions of no particle, uniformly where no pick is near: the class NULL.
@@ -43,8 +42,6 @@ def random_background(
         together leave no part of a particle in the box.
     border_A
         From the tomogram's faces at least so far.
-    apart_A
-        From each other at least so far.
     seed
         Of the random draws: the same seed gives the same positions.
 
@@ -58,13 +55,13 @@ def random_background(
         A parameter cannot be used, or there is too little room.
     """
     low, high = np.full(3, float(border_A)), tomogram.last_A - border_A
-    numbers = (distance_A, border_A, apart_A)
-    if count < 0 or not all(math.isfinite(n) and n >= 0 for n in numbers) or (high < low).any():
+    distances = (distance_A, border_A)
+    unusable = not all(math.isfinite(n) and n >= 0 for n in distances)
+    if count < 0 or unusable or (high < low).any():
         raise ConfigError(
             "positions of no particle",
             expected="a count and distances that are not negative, and borders that leave room",
-            got=f"{count} positions, {distance_A:g} Å from picks, {border_A:g} Å from faces, "
-            f"{apart_A:g} Å apart",
+            got=f"{count} positions, {distance_A:g} Å from picks, {border_A:g} Å from faces",
             remedy="lower the distances",
         )
     occupied = picks.coordinates_A if isinstance(picks, Picks) else np.asarray(picks, np.float64)
@@ -78,11 +75,10 @@ def random_background(
         if tree is not None:
             drawn = drawn[tree.query(drawn)[0] >= distance_A]
         found = np.concatenate([found, drawn])
-        found = found[thinned(found, apart_A)]
     if len(found) < count:
         raise ConfigError(
             "too little room for positions of no particle",
-            expected=f"{count} of them, {distance_A:g} Å from picks and {apart_A:g} Å apart",
+            expected=f"{count} of them, {distance_A:g} Å from picks",
             got=len(found),
             remedy="ask for fewer, or lower the distances",
         )

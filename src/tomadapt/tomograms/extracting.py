@@ -27,6 +27,7 @@ from tomadapt.io.extracted import (
     read_card,
     write_card,
 )
+from tomadapt.io.guards import require_file
 from tomadapt.runs.atomic import output_folder
 from tomadapt.runs.own_folder import CONTENT, require_same
 from tomadapt.runs.versions import versions
@@ -144,10 +145,8 @@ def made_with(
 
 
 def _digest(path: Path) -> str:
+    require_file(path, "a list of particles or tomograms")
     try:
-        # A pipe or a device would be waited for without end.
-        if not path.is_file():
-            raise OSError("no file" if path.exists() else "no such file")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:

@@ -8,12 +8,11 @@ new voxels.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,12 +162,7 @@ def extract(
     filled = np.array([part for reason, part in seen if not reason], dtype=np.float64)
     cubes = (_cube(tomogram, cut, centres[row]) for row in kept)
     inside = np.array([_inside(tomogram, cut, centres[row]) for row in kept])
-    if out is None:
-        volumes = np.empty((len(kept), box, box, box), dtype=np.float32)
-        for index, cube in enumerate(cubes):
-            volumes[index] = cube
-    else:
-        volumes = _written(Path(out), cubes, count=len(kept), box=box)
+    volumes = collected(cubes, count=len(kept), box=box, out=out)
     return Extraction(volumes, float(voxel_size_A), kept, inside, dropped, filled)
 
 
@@ -277,23 +271,24 @@ def _window(count: int, fade: int) -> NDArray[np.float64]:
     return window
 
 
-def _written(
-    path: Path, cubes: Iterator[NDArray[np.float32]], *, count: int, box: int
+def collected(
+    cubes: Iterable[NDArray[np.float32]], *, count: int, box: int, out: Path | str | None
 ) -> NDArray[np.float32]:
-    """Write cubes to an .npy file one by one, and map it.
+    """Cubes as one array (count, d, d, d), or written to an .npy file one by one, and mapped.
 
     Not through a writable memory map: on a full disk that ends the process instead of an error.
     """
-    header = {"descr": "<f4", "fortran_order": False, "shape": (count, box, box, box)}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        _write(file, header, cubes)
-    with contextlib.suppress(ValueError):  # nothing can be mapped of an empty array
-        mapped: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="r")
-        return mapped
-    return np.empty((count, box, box, box), dtype=np.float32)
-
-
-def _write(file: IO[bytes], header: dict[str, Any], cubes: Iterator[NDArray[np.float32]]) -> None:
-    np.lib.format.write_array_header_1_0(file, header)
-    for cube in cubes:
-        file.write(np.ascontiguousarray(cube, dtype="<f4").data)
+    shape = (count, box, box, box)
+    if out is not None:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        with atomic_path(Path(out)) as temporary, temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for cube in cubes:
+                file.write(np.ascontiguousarray(cube, dtype="<f4").data)
+        if count:  # nothing can be mapped of an empty array
+            mapped: NDArray[np.float32] = np.lib.format.open_memmap(out, mode="r")
+            return mapped
+    volumes = np.empty(shape, dtype=np.float32)
+    for index, cube in enumerate(cubes):
+        volumes[index] = cube
+    return volumes

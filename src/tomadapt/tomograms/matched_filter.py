@@ -17,9 +17,16 @@ from scipy import fft, ndimage
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.tomogram import Tomogram
-from tomadapt.errors import InputError
 from tomadapt.simulate.optics import contrast_transfer_curve
-from tomadapt.tomograms.picking import Box, Index, blocks_of, require_finite, thinned
+from tomadapt.tomograms.picking import (
+    Box,
+    Index,
+    blocks_of,
+    constant,
+    require_finite,
+    robust_spread,
+    thinned,
+)
 
 Volume = NDArray[np.float32]
 
@@ -73,19 +80,13 @@ class Level:
         slabs = [tomogram.block((z, 0, 0), (min(z + 5, nz), ny, nx)) for z in places.tolist()]
         values = np.concatenate([slab.ravel() for slab in slabs])
         require_finite(tomogram, values)
-        median = float(np.median(values))
+        median, deviation = robust_spread(values)
         smooth = [ndimage.gaussian_filter(slab - median, 1.0)[len(slab) // 2] for slab in slabs]
-        deviation = _MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
         blurred = np.abs(np.concatenate([part.ravel() for part in smooth]))
         robust = _MAD_TO_SIGMA * float(np.median(blurred))
         strong = max(STRONG * robust, USUAL * float(np.quantile(blurred, USUAL_PART)))
         if not deviation > 0 or not strong > 0:
-            raise InputError(
-                f"tomogram {tomogram.name or 'given'} is constant",
-                expected="voxels that vary",
-                got="equal voxels",
-                remedy="check that this is the file that was meant",
-            )
+            raise constant(tomogram, "equal voxels")
         return cls(median, deviation, strong)
 
     def cleaned(self, block: Volume) -> Volume:
@@ -188,8 +189,8 @@ def find_candidates(
     parts: dict[int, list[tuple[NDArray[np.float64], NDArray[np.float64], str]]] = {1: [], -1: []}
     for (name, sign), maxima in found.items():
         values = np.concatenate(samples[name])
-        middle = float(np.median(values))
-        deviation = max(_MAD_TO_SIGMA * float(np.median(np.abs(values - middle))), 1e-30)
+        middle, width = robust_spread(values)
+        deviation = max(width, 1e-30)
         places = np.concatenate([p for p, _ in maxima])
         scores = (np.concatenate([v for _, v in maxima]) - sign * middle) / deviation
         kept = scores >= threshold

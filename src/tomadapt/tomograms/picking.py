@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 import numpy as np
@@ -179,12 +179,7 @@ def pick(
     maxima = _all_maxima(tomogram, config, chunk=chunk, workers=workers)
     median, deviation = _background(maxima, config.sigma_A / tomogram.voxel_size_A)
     if not deviation > 0:
-        raise InputError(
-            f"tomogram {tomogram.name or 'given'} is constant",
-            expected="voxels that vary",
-            got="nothing that a difference of Gaussians answers to",
-            remedy="check that this is the file that was meant",
-        )
+        raise constant(tomogram, "nothing that a difference of Gaussians answers to")
     scores = (maxima.values.astype(np.float64) - median) / deviation
     places = (maxima.indices + maxima.fractions)[:, ::-1] * tomogram.voxel_size_A
     border = config.sigma_A if config.border_A is None else config.border_A
@@ -233,13 +228,8 @@ def _all_maxima(tomogram: Tomogram, config: PickingConfig, *, chunk: int, worker
     with ThreadPoolExecutor(workers) as pool:
         # Only the maxima are kept of a block, so all the results may wait.
         parts = list(pool.map(work, cores)) if workers > 1 else [work(core) for core in cores]
-    return _Maxima(
-        np.concatenate([part.indices for part in parts]),
-        np.concatenate([part.fractions for part in parts]),
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.sampled for part in parts]),
-        np.concatenate([part.samples for part in parts]),
-    )
+    names = [field.name for field in fields(_Maxima)]
+    return _Maxima(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def blocks_of(shape: Index, side: int) -> Iterator[Box]:
@@ -276,6 +266,16 @@ def require_finite(tomogram: Tomogram, values: NDArray[np.float32]) -> None:
             got=f"{int((~np.isfinite(values)).sum())} others in one part of it",
             remedy="reconstruct it again, or replace them by the mean",
         )
+
+
+def constant(tomogram: Tomogram, got: str) -> InputError:
+    """The error for a tomogram in which nothing stands out."""
+    return InputError(
+        f"tomogram {tomogram.name or 'given'} is constant",
+        expected="voxels that vary",
+        got=got,
+        remedy="check that this is the file that was meant",
+    )
 
 
 def _maxima(
@@ -371,7 +371,7 @@ def _background(maxima: _Maxima, sigma: float) -> tuple[float, float]:
     size = np.abs(maxima.samples)
     varying = size > 1e-5 * size.max(initial=0.0)
     values, places = maxima.samples[varying].astype(np.float64), maxima.sampled[varying]
-    median, deviation = _spread(values)
+    median, deviation = robust_spread(values)
     for _ in range(_SPREAD_ROUNDS):
         strong = maxima.indices[maxima.values > median + _PARTICLE_SCORE * deviation]
         if not len(strong):
@@ -380,12 +380,12 @@ def _background(maxima: _Maxima, sigma: float) -> tuple[float, float]:
         far = cKDTree(strong).query(places, distance_upper_bound=reach)[0] > reach
         if far.sum() < _FEWEST_SAMPLES:
             break
-        median, deviation = _spread(values[far])
+        median, deviation = robust_spread(values[far])
     return median, deviation
 
 
-def _spread(values: Floats) -> tuple[float, float]:
-    """The median and 1.4826 times the median absolute deviation; zeros of nothing."""
+def robust_spread(values: Floats) -> tuple[float, float]:
+    """The median of values, and 1.4826 times the median absolute deviation; zeros of nothing."""
     if not values.size:
         return 0.0, 0.0
     median = float(np.median(values))

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import InputError
 from tomadapt.io.particle_lists.model import missing_columns, numbers
-from tomadapt.io.particle_lists.tomogram_sizes import SIZES, require_once
+from tomadapt.io.particle_lists.tomogram_sizes import SIZES, table_of_tomograms
 from tomadapt.io.star import StarDocument, StarTable, read_star
 from tomadapt.tomograms.tilt_geometry import TiltGeometry
 
@@ -58,7 +58,7 @@ class NumberTable:
                 raise missing_columns(self.path, [label], self.table.labels)
             return np.full(len(self.table), default)
         texts = self.table.column(label)
-        values = numbers(texts, what=label, path=self.path, place=self.place)
+        values = numbers(texts, what=label, path=self.path, place=self.table.place)
         self._require_within(label, values, within)
         return values
 
@@ -70,22 +70,18 @@ class NumberTable:
         short = next((row for row, entries in enumerate(rows) if len(entries) < 3), None)
         if short is not None:
             raise InputError(
-                f"{self.path}, {self.place(short)}: {label} is no row of a matrix",
+                f"{self.path}, {self.table.place(short)}: {label} is no row of a matrix",
                 expected="a list such as [0,1,0,0]",
                 got=repr(self.table.column(label)[short][:80]),
                 remedy="export the tomograms again",
             )
         columns = [
-            numbers([row[axis] for row in rows], what=label, path=self.path, place=self.place)
+            numbers([row[axis] for row in rows], what=label, path=self.path, place=self.table.place)
             for axis in range(3)
         ]
         values = np.stack(columns, axis=1)
         self._require_within(label, np.abs(values).max(axis=1), (0, 2))
         return values
-
-    def place(self, row: int) -> str:
-        """Where a row stands."""
-        return f"row {row + 1} (line {self.table.line_of(row)})"
 
     def _require_within(self, label: str, values: Doubles, within: tuple[float, float]) -> None:
         low, high = within
@@ -93,7 +89,7 @@ class NumberTable:
         if not good.all():
             row = int(np.argmin(good))
             raise InputError(
-                f"{self.path}, {self.place(row)}: {label} cannot be what it is",
+                f"{self.path}, {self.table.place(row)}: {label} cannot be what it is",
                 expected=f"numbers from {low:g} to {high:g}",
                 got=self.table.column(label)[row][:80],
                 remedy="mend that row, or export the file again",
@@ -125,11 +121,7 @@ def read_tilt_series(
         rotation, or the specimen does not turn about y.
     """
     document = read_star(path)
-    general = next((t for t in document.tables if all(s in t for s in SIZES)), None)
-    if general is None or "rlnTomoName" not in general:
-        labels = [label for table in document.tables for label in table.labels]
-        raise missing_columns(path, ["rlnTomoName", *SIZES], labels)
-    require_once(general, path)
+    general = table_of_tomograms(document, path)
     names = general.column("rlnTomoName")
     found = {}
     for row, name in enumerate(names):
@@ -222,7 +214,7 @@ def _projections(series: NumberTable) -> Doubles:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(
-            f"{series.path}, {series.place(row)}: the projection matrix is no rotation",
+            f"{series.path}, {series.table.place(row)}: the projection matrix is no rotation",
             expected=f"orthogonal rows of length 1 to {_LARGEST_DEVIATION:.0%}, right-handed",
             got=np.array2string(matrices[row], precision=3, suppress_small=True),
             remedy="export the tomograms again",

@@ -104,12 +104,6 @@ class TiltGeometry:
         """The angle between the tilt axis and the tomogram's y axis."""
         return float(np.rad2deg(np.arccos(np.clip(self.tilt_axis[1], -1, 1))))
 
-    @property
-    def tilt_axis_in_images_deg(self) -> float:
-        """Where the tomogram's y axis lies in the images, from their x axis towards y (mean)."""
-        x, y = self.projections[:, 0, 1].sum(), self.projections[:, 1, 1].sum()
-        return float(np.rad2deg(np.arctan2(y, x)))
-
     def mirrored(self) -> TiltGeometry:
         """The same images of the mirror image (z to −z) of the tomogram about its centre.
 

@@ -19,7 +19,7 @@ from tomadapt.errors import ConfigError, InputError, TomadaptError
 from tomadapt.inputs.particles import ArrayVolumes, Contrast, check_contrast
 from tomadapt.io.particle_lists.model import ParticleList
 from tomadapt.structures.resampling import require_box
-from tomadapt.tomograms.extraction import Extraction, _written
+from tomadapt.tomograms.extraction import Extraction, collected
 from tomadapt.tomograms.relion_stacks import TiltStacks, open_tilt_stacks
 from tomadapt.tomograms.tilt_geometry import MIRROR, TiltGeometry
 from tomadapt.tomograms.tilt_inversion import SliceInversion
@@ -169,14 +169,8 @@ def reconstruct_tilt_stacks(
     at_most = min(_FOR_CONTRAST, max(2, _FOR_CONTRAST_BYTES // (4 * edge**3)))
     first = np.stack([cubes.of(row) for row in kept[:at_most]])
     check_contrast(Path(path), Subtomograms(ArrayVolumes(first, stacks.voxel_size_A)), contrast)
-    if out is None:
-        volumes = np.empty((len(kept), edge, edge, edge), dtype=np.float32)
-        volumes[: len(first)] = first
-        for index, row in enumerate(kept[len(first) :], start=len(first)):
-            volumes[index] = cubes.of(row)
-    else:
-        rest = map(cubes.of, kept[len(first) :])
-        volumes = _written(Path(out), chain(first, rest), count=len(kept), box=edge)
+    rest = map(cubes.of, kept[len(first) :])
+    volumes = collected(chain(first, rest), count=len(kept), box=edge, out=out)
     rotations = stacks.particles.rotations
     if rotations is not None:
         matrices = rotations[kept].as_matrix()

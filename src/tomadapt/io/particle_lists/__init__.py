@@ -4,8 +4,8 @@ One module a format; ``model`` says which coordinates and rotations all of them 
 """
 
 from tomadapt.io.particle_lists.copick import write_copick
+from tomadapt.io.particle_lists.csv_lists import write_csv
 from tomadapt.io.particle_lists.model import Dialect, ParticleList, RowProblem
-from tomadapt.io.particle_lists.named_columns import write_csv
 from tomadapt.io.particle_lists.reading import read_particles
 from tomadapt.io.particle_lists.writing import write_star
 

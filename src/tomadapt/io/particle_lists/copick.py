@@ -17,6 +17,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.particle_lists.columns import checked_rows
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
@@ -25,10 +26,13 @@ from tomadapt.io.particle_lists.model import (
     find_problems,
     rotation_matrix,
 )
-from tomadapt.io.particle_lists.results import checked_rows
+from tomadapt.io.voxel_sizes import require_positive_A
 from tomadapt.runs.atomic import output_folder, write_json
 
+_POINT = "a location with x, y, z, a 4×4 rotation and a score"
 REMEDY = "export the picks from copick again"
+USER, SESSION = "tomadapt", "0"
+"""Who picked; ``0`` is copick's session of a program."""
 
 
 def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> ParticleList:
@@ -42,8 +46,7 @@ def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> Part
     # Before anything is allocated for as many: a point is short, a place for it is not.
     odd = next((n for n, p in enumerate(points) if not (isinstance(p, dict) and p)), None)
     if odd is not None:
-        expected = f"{_place(odd)} to be a location with x, y, z, a 4×4 rotation and a score"
-        raise _damaged(options, expected, repr(points[odd])[:80])
+        raise _damaged(options, f"{_place(odd)} to be {_POINT}", repr(points[odd])[:80])
     coordinates_A = np.empty((len(points), 3))
     matrices = np.empty((len(points), 3, 3))
     scores = np.ones(len(points))
@@ -58,8 +61,7 @@ def particles_from_copick(content: dict[str, Any], options: ReadOptions) -> Part
             scores[row] = np.nan if score is None else float(score)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            expected = f"{_place(row)} to be a location with x, y, z, a 4×4 rotation and a score"
-            raise _damaged(options, expected, what[:200]) from error
+            raise _damaged(options, f"{_place(row)} to be {_POINT}", what[:200]) from error
     n = len(points)
     name = content.get("run_name")
     named = isinstance(name, str) and name != ""
@@ -116,8 +118,6 @@ def write_copick(
     *,
     scores: Sequence[float] | None = None,
     rows: Sequence[int] | None = None,
-    user_id: str = "tomadapt",
-    session_id: str = "0",
     voxel_size_A: float | None = None,
 ) -> list[Path]:
     r"""Write particles as copick's picks, a file for each object of each tomogram.
@@ -139,8 +139,6 @@ def write_copick(
         n scores; those of the list when None. Where neither is known copick takes 1.
     rows
         Which particles; all of them when None.
-    user_id, session_id
-        Who picked; ``0`` is copick's session of a program.
     voxel_size_A
         Of the tomograms that were picked in; copick names their ``voxel_spacing`` by it.
 
@@ -162,13 +160,11 @@ def write_copick(
     if len(class_names) != n or (given is not None and given.shape != (n,)):
         got = f"{len(class_names)} names, {'no' if given is None else given.shape} scores"
         raise ConfigError(f"picks for {folder}", expected=f"a name and a score for {n}", got=got)
-    if voxel_size_A is not None and not 0 < voxel_size_A < np.inf:
-        raise ConfigError(f"voxel size for {folder}", expected="a positive Å", got=voxel_size_A)
+    if voxel_size_A is not None:
+        require_positive_A(folder, voxel_size_A)
     _require_usable(particles, kept, given)
     objects = _distinct_names("class", (class_names[row] for row in kept), _object_name)
     runs = _distinct_names("tomogram", (particles.tomograms[row] for row in kept), _run_name)
-    by = _distinct_names("user", [user_id], _object_name)[user_id]
-    session = _distinct_names("session", [session_id], _object_name)[session_id]
     groups: dict[tuple[str, str], list[int]] = {}
     for row in kept:
         groups.setdefault((particles.tomograms[row], class_names[row]), []).append(row)
@@ -176,8 +172,8 @@ def write_copick(
     for (tomogram, class_name), members in groups.items():
         content = {
             "pickable_object_name": objects[class_name],
-            "user_id": by,
-            "session_id": session,
+            "user_id": USER,
+            "session_id": SESSION,
             "run_name": tomogram,
             "voxel_spacing": voxel_size_A,
             "unit": "angstrom",
@@ -185,7 +181,7 @@ def write_copick(
             "trust_orientation": particles.rotations is not None,
         }
         picks = output_folder(Path(folder) / runs[tomogram] / "Picks")
-        path = picks / f"{by}_{session}_{objects[class_name]}.json"
+        path = picks / f"{USER}_{SESSION}_{objects[class_name]}.json"
         write_json(path, content)
         written.append(path)
     return written

@@ -13,7 +13,6 @@ from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
     ReadOptions,
-    agreed_pixel_size_A,
     find_problems,
     missing_columns,
     numbers,
@@ -45,18 +44,14 @@ def particles_from_cryolo(table: StarTable, options: ReadOptions) -> ParticleLis
             remedy="give the boxes that crYOLO traced in three dimensions",
         )
 
-    def place(row: int) -> str:
-        return f"row {row + 1} (line {table.line_of(row)})"
-
     def column(label: str) -> Doubles:
         texts = ["nan" if text == _UNKNOWN else text for text in table.column(label)]
-        return numbers(texts, what=label, path=options.path, place=place)
+        return numbers(texts, what=label, path=options.path, place=table.place)
 
     x, y, z = (column(label) for label in PLACES)
     places = np.stack([x + column("Width") / 2, y + column("Height") / 2, z], axis=1)
     scores = column("Confidence") if "Confidence" in table else None
-    size_A = agreed_pixel_size_A(options.path, {}, options.voxel_size_A, n)
-    coordinates_A = places * size_A[:, None]
+    coordinates_A, size_A = options.in_pixels(places)
     tomograms = options.names(None, n)
     return ParticleList(
         coordinates_A,
@@ -70,6 +65,6 @@ def particles_from_cryolo(table: StarTable, options: ReadOptions) -> ParticleLis
             for label in table.labels
             if label not in _USED
         },
-        problems=find_problems(coordinates_A, None, tomograms, place),
+        problems=find_problems(coordinates_A, None, tomograms, table.place),
         names_stated=True,
     )

@@ -14,9 +14,10 @@ from tomadapt.errors import InputError
 from tomadapt.io.particle_lists.model import (
     ParticleList,
     ReadOptions,
-    agreed_pixel_size_A,
     find_problems,
+    is_number,
     numbers,
+    place_by_lines,
     rotations_from,
 )
 
@@ -39,7 +40,9 @@ _NO_IMAGINARY = 1e-3
 def looks_like_dynamo(line: str) -> bool:
     """Whether a line is a row of a table: 26 to 1000 numbers and nothing else."""
     words = line.split(maxsplit=_MOST_COLUMNS)
-    return 26 <= len(words) <= _MOST_COLUMNS and all(_is_number(word) for word in words)
+    return 26 <= len(words) <= _MOST_COLUMNS and all(
+        _COMPLEX.fullmatch(word) or is_number(word) for word in words
+    )
 
 
 def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
@@ -60,8 +63,7 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
                 remedy="export the table again",
             )
 
-    def place(row: int) -> str:
-        return f"row {row + 1} (line {rows[row][0]})"
+    place = place_by_lines([number for number, _ in rows])
 
     def texts(column: int) -> tuple[str, ...]:
         return tuple(_real(words[column - 1]) for _, words in rows)
@@ -76,8 +78,7 @@ def particles_from_dynamo(text: str, options: ReadOptions) -> ParticleList:
     # All numbers first: a row that is wrong is told even where the pixel size is unknown.
     places, angles = triple(24) + triple(4) - 0.5, triple(7)
     scores = numbers(texts(10), what="column 10", path=options.path, place=place)
-    size_A = agreed_pixel_size_A(options.path, {}, options.voxel_size_A, len(rows))
-    coordinates_A = places * size_A[:, None]
+    coordinates_A, size_A = options.in_pixels(places)
     tomograms = tuple(_whole(word) for word in texts(20))
     if options.tomogram is not None and len(set(tomograms)) == 1:
         tomograms = (options.tomogram,) * len(rows)  # a number is all that a table can say
@@ -106,16 +107,6 @@ def _real(word: str) -> str:
     if parts is None or abs(float(parts[2])) > _NO_IMAGINARY:
         return word
     return parts[1]
-
-
-def _is_number(word: str) -> bool:
-    if _COMPLEX.fullmatch(word):
-        return True
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _whole(word: str) -> str:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tomadapt.errors import ConfigError, InputError, MismatchError
+from tomadapt.errors import InputError, MismatchError
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
     ReadOptions,
-    agreed_pixel_size_A,
     find_problems,
 )
 
@@ -40,8 +39,8 @@ def particles_from_eman2(content: dict[str, Any], options: ReadOptions) -> Parti
         except (TypeError, ValueError, OverflowError) as error:
             got = repr(content[UNBINNED])[:80]
             raise _damaged(options, f"a size in Å as {UNBINNED}", got) from error
-    size_A = agreed_pixel_size_A(options.path, sizes_A, options.voxel_size_A, n)
-    coordinates_A, basis = places * size_A[:, None], ""
+    coordinates_A, size_A = options.in_pixels(places, sizes_A)
+    basis = ""
     if sizes_A and n:
         coordinates_A = _from_centre(coordinates_A, options)
         basis = (
@@ -94,14 +93,7 @@ def _box(
 
 def _from_centre(offsets_A: Doubles, options: ReadOptions) -> Doubles:
     """Places from the first voxel, of those from the tomogram's voxel n // 2."""
-    if options.extent_A is None:
-        raise ConfigError(
-            f"the boxes in {options.path} count from the tomogram's centre",
-            expected="the tomogram's extent",
-            got="none",
-            remedy="give the tomogram together with the list",
-        )
-    extent_A = np.array(options.extent_A)
+    extent_A = options.known_extent_A(f"boxes in {options.path} count from the tomogram's centre")
     voxel_A = options.tomogram_voxel_A
     centre_A = extent_A / 2
     if voxel_A is not None:

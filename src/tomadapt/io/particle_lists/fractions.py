@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomadapt.errors import ConfigError
 from tomadapt.io.particle_lists.model import Doubles, ReadOptions
 
 _WHOLE_VOXELS = 0.01
@@ -40,14 +39,8 @@ def from_fractions_A(fractions: Doubles, options: ReadOptions) -> tuple[Doubles,
     ConfigError
         When the tomogram's extent is not known.
     """
-    if options.extent_A is None:
-        raise ConfigError(
-            f"the coordinates in {options.path} are fractions of the volume",
-            expected="the tomogram's extent",
-            got="none",
-            remedy="give the tomogram together with the list",
-        )
-    sides_A, voxel_A, meant = np.array(options.extent_A), options.tomogram_voxel_A, "sides"
+    sides_A = options.known_extent_A(f"coordinates in {options.path} are fractions of the volume")
+    voxel_A, meant = options.tomogram_voxel_A, "sides"
     if voxel_A is not None:
         steps = fractions * (np.round(sides_A / voxel_A) - 1)
         if np.nanmax(np.abs(steps - np.round(steps))) < _WHOLE_VOXELS:

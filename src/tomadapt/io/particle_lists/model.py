@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.star import StarDocument, StarTable
-from tomadapt.io.voxel_sizes import OVERRIDDEN, STATED_TAKEN
+from tomadapt.io.voxel_sizes import OVERRIDDEN, STATED_TAKEN, require_in_range
 
 Dialect = Literal[
     "relion3.0",
@@ -138,6 +138,38 @@ class ReadOptions:
     tomogram: str | None = None
     tomogram_voxel_A: float | None = None
 
+    def in_pixels(
+        self, places: Doubles, sizes_A: Mapping[str, Doubles] | None = None
+    ) -> tuple[Doubles, Doubles]:
+        """Coordinates (n, 3) in Å of places that count in pixels, and (n,) the size of these.
+
+        Parameters
+        ----------
+        places
+            (n, 3) from the centre of the first voxel.
+        sizes_A
+            What the file says, see :func:`agreed_pixel_size_A`, also for what is raised.
+        """
+        size_A = agreed_pixel_size_A(self.path, sizes_A or {}, self.voxel_size_A, len(places))
+        return places * size_A[:, None], size_A
+
+    def known_extent_A(self, what: str) -> Doubles:
+        """(3,) x, y, z of the tomogram.
+
+        Raises
+        ------
+        ConfigError
+            When it was not stated; ``what`` says why it is needed.
+        """
+        if self.extent_A is None:
+            raise ConfigError(
+                f"the {what}",
+                expected="the tomogram's extent",
+                got="none",
+                remedy="give the tomogram together with the list",
+            )
+        return np.array(self.extent_A)
+
     def names(self, texts: tuple[str, ...] | None, n: int) -> tuple[str, ...]:
         """The particles' tomograms: those of the file, or else the one that was stated."""
         return texts if texts is not None else (self.tomogram or "",) * n
@@ -145,6 +177,11 @@ class ReadOptions:
 
 Place = Callable[[int], str]
 """Says where a row stands: ``row 3 (line 27)``."""
+
+
+def place_by_lines(lines: Sequence[int]) -> Place:
+    """Where rows stand whose lines, from 1, are known."""
+    return lambda row: f"row {row + 1} (line {lines[row]})"
 
 
 def numbers(texts: Sequence[str], *, what: str, path: Path, place: Place) -> Doubles:
@@ -171,6 +208,15 @@ def numbers(texts: Sequence[str], *, what: str, path: Path, place: Place) -> Dou
                 else "mend that row",
             ) from error
     return values
+
+
+def is_number(word: str) -> bool:
+    """Whether Python reads a word as a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def rotation_matrix(given: object, *, side: int = 3) -> Doubles:
@@ -227,13 +273,8 @@ def agreed_pixel_size_A(
     InputError
         When the file's is no size.
     """
-    if stated_A is not None and not 0.1 < stated_A < 1000:
-        raise ConfigError(
-            "the pixel size of the coordinates is out of range",
-            expected="between 0.1 and 1000 Å",
-            got=stated_A,
-            remedy="give it in Å",
-        )
+    if stated_A is not None:
+        require_in_range("pixel size of the coordinates", stated_A)
     for name, sizes in candidates.items():
         good = np.asarray((sizes > 0.01) & (sizes < 1000))
         if not good.all():

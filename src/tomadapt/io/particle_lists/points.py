@@ -17,9 +17,10 @@ from tomadapt.errors import InputError
 from tomadapt.io.particle_lists.model import (
     ParticleList,
     ReadOptions,
-    agreed_pixel_size_A,
     find_problems,
+    is_number,
     numbers,
+    place_by_lines,
 )
 
 IMOD_CENTRE = np.array([0.5, 0.5, 0.0])
@@ -35,7 +36,7 @@ _WITH_NUMBERS = {1: "contour, x, y, z", 2: "object, contour, x, y, z"}
 def looks_like_points(line: str) -> bool:
     """Whether a line holds three numbers, or a few more, and nothing else."""
     words = _SPLIT.split(line.strip(), maxsplit=_MOST)
-    return _FEWEST <= len(words) <= _MOST and all(_is_number(word) for word in words)
+    return _FEWEST <= len(words) <= _MOST and all(is_number(word) for word in words)
 
 
 def particles_from_points(text: str, options: ReadOptions) -> ParticleList:
@@ -50,9 +51,7 @@ def particles_from_points(text: str, options: ReadOptions) -> ParticleList:
     ]
     rows = [_SPLIT.split(line.strip(), maxsplit=_MOST) for _, line in lines]
 
-    def place(row: int) -> str:
-        return f"row {row + 1} (line {lines[row][0]})"
-
+    place = place_by_lines([number for number, _ in lines])
     for row, words in enumerate(rows):
         if len(words) != len(rows[0]):
             raise InputError(
@@ -87,8 +86,7 @@ def particles_from_points(text: str, options: ReadOptions) -> ParticleList:
         places = places - IMOD_CENTRE
         named = f" ({_WITH_NUMBERS[before]})" if before else ""
         basis = f"columns{named} as of IMOD's model2point: the first voxel's centre is at ½, ½, 0"
-    size_A = agreed_pixel_size_A(options.path, {}, options.voxel_size_A, len(rows))
-    coordinates_A = places * size_A[:, None]
+    coordinates_A, size_A = options.in_pixels(places)
     tomograms = options.names(None, len(rows))
     names = ("imodContour",) if before == 1 else ("imodObject", "imodContour")
     return ParticleList(
@@ -133,11 +131,3 @@ def _imod_layout(line: str) -> int | None:
             if all(map(pattern.fullmatch, parts)) and all(map(str.isdigit, counts)):
                 return before
     return None
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

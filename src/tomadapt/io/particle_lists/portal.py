@@ -17,7 +17,6 @@ from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
     ReadOptions,
-    agreed_pixel_size_A,
     find_problems,
     rotation_matrix,
 )
@@ -71,8 +70,7 @@ def particles_from_portal(text: str, options: ReadOptions) -> ParticleList:
     def place(row: int) -> str:
         return f"line {lines[row]}"
 
-    size_A = agreed_pixel_size_A(options.path, {}, options.voxel_size_A, n)
-    coordinates_A = np.array(places) * size_A[:, None]
+    coordinates_A, size_A = options.in_pixels(np.array(places).reshape(n, 3))
     tomograms = options.names(None, n)
     return ParticleList(
         coordinates_A,

@@ -12,10 +12,10 @@ import numpy as np
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.io.particle_lists.copick import particles_from_copick
 from tomadapt.io.particle_lists.cryolo import cryolo_table, particles_from_cryolo
+from tomadapt.io.particle_lists.csv_lists import particles_from_csv
 from tomadapt.io.particle_lists.dynamo import looks_like_dynamo, particles_from_dynamo
 from tomadapt.io.particle_lists.eman2 import BOXES, particles_from_eman2
 from tomadapt.io.particle_lists.model import ParticleList, ReadOptions
-from tomadapt.io.particle_lists.named_columns import particles_from_csv
 from tomadapt.io.particle_lists.points import looks_like_points, particles_from_points
 from tomadapt.io.particle_lists.portal import looks_like_portal, particles_from_portal
 from tomadapt.io.particle_lists.relion import particles_from_star
@@ -152,7 +152,7 @@ def _text(path: Path) -> str:
     except InputError:
         start = b""
         with contextlib.suppress(OSError, ValueError):
-            if path.is_file():  # a pipe would be waited for without end
+            if path.is_file():  # a pipe may never end
                 with path.open("rb") as file:
                     start = file.read(212)
         if start[208:211] == b"MAP":

@@ -138,7 +138,7 @@ class _Reader:
         coordinates_A = coordinates_A - self._shifts_A(box, sizes_A)
         parts = [a for a in (angles, box_angles) if a is not None]
         found = find_problems(
-            coordinates_A, np.hstack(parts) if parts else None, self.tomograms, self._place
+            coordinates_A, np.hstack(parts) if parts else None, self.tomograms, self.table.place
         )
         problems = tuple(
             RowProblem(p.row, self.without_size[p.row], lacks_size=True)
@@ -241,14 +241,14 @@ class _Reader:
             When no row's tomogram has one.
         """
         self.without_size = {
-            row: f"{self._place(row)}: {where} has no size of its tomogram {name[:80]!r}: give the "
-            "tomograms that it was picked in"
+            row: f"{self.table.place(row)}: {where} has no size of its tomogram {name[:80]!r}: "
+            "give the tomograms that it was picked in"
             for row, name in enumerate(self.tomograms)
             if name not in by_name
         }
         if len(self.without_size) == self.n:
             raise InputError(
-                f"{where} does not know the tomogram of {self.path}, {self._place(0)}",
+                f"{where} does not know the tomogram of {self.path}, {self.table.place(0)}",
                 expected=f"a row with the size of {self.tomograms[0][:80]!r}",
                 got=", ".join(list(by_name)[:5]) or "none",
                 remedy="give the tomograms that these particles were picked in",
@@ -309,21 +309,15 @@ class _Reader:
         for row, group in enumerate(groups):
             if group not in rows:
                 raise InputError(
-                    f"{self.path}, {self._place(row)}: its optics group is not in data_optics",
+                    f"{self.path}, {self.table.place(row)}: its optics group is not in data_optics",
                     expected=" or ".join(list(rows)[:8]),
                     got=group[:80],
                     remedy="mend rlnOpticsGroup or add the group",
                 )
         return table, [rows[group] for group in groups]
 
-    def _place(self, row: int) -> str:
-        return f"row {row + 1} (line {self.table.line_of(row)})"
-
     def _of(self, table: StarTable, label: str, path: Path) -> Doubles:
-        def place(row: int) -> str:
-            return f"row {row + 1} (line {table.line_of(row)})"
-
-        return numbers(table.column(label), what=label, path=path, place=place)
+        return numbers(table.column(label), what=label, path=path, place=table.place)
 
     def _optional(self, label: str) -> Doubles | None:
         """A column of the particles, or of their optics groups."""

@@ -14,14 +14,19 @@ SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 TILT_SERIES = "rlnTomoTiltSeriesPixelSize"
 
 
-def require_once(table: StarTable, where: Path) -> None:
-    """Refuse two rows of one tomogram's name: series of two sessions that nothing tells apart.
+def table_of_tomograms(document: StarDocument, where: Path) -> StarTable:
+    """The table with the sizes of tomograms, each of another name.
 
     Raises
     ------
     InputError
-        Naming the rows.
+        When there is none, or two rows have one name: series of two sessions that nothing tells
+        apart.
     """
+    table = next((t for t in document.tables if all(s in t for s in SIZES)), None)
+    if table is None or "rlnTomoName" not in table:
+        there = [label for t in document.tables for label in t.labels]
+        raise missing_columns(where, ["rlnTomoName", *SIZES], there)
     first: dict[str, int] = {}
     for row, name in enumerate(table.column("rlnTomoName")):
         if first.setdefault(name, row) != row:
@@ -31,6 +36,7 @@ def require_once(table: StarTable, where: Path) -> None:
                 got=f"lines {table.line_of(first[name])} and {table.line_of(row)}",
                 remedy="rename one of them there and in the particles, or give one session's files",
             )
+    return table
 
 
 def stated_sizes(document: StarDocument, where: Path) -> dict[str, tuple[Doubles, float | None]]:
@@ -44,19 +50,11 @@ def stated_sizes(document: StarDocument, where: Path) -> dict[str, tuple[Doubles
     Raises
     ------
     InputError
-        When it has no sizes.
+        As for :func:`table_of_tomograms`.
     """
-    table = next((t for t in document.tables if all(s in t for s in SIZES)), None)
-    if table is None or "rlnTomoName" not in table:
-        there = [label for t in document.tables for label in t.labels]
-        raise missing_columns(where, ["rlnTomoName", *SIZES], there)
-
-    def place(row: int) -> str:
-        return f"row {row + 1} (line {table.line_of(row)})"
-
-    require_once(table, where)
+    table = table_of_tomograms(document, where)
     labels = [*SIZES, *([TILT_SERIES] if TILT_SERIES in table else [])]
-    columns = [numbers(table.column(c), what=c, path=where, place=place) for c in labels]
+    columns = [numbers(table.column(c), what=c, path=where, place=table.place) for c in labels]
     return {
         name: (np.array(row[:3]), float(row[3]) if len(row) > 3 else None)
         for name, *row in zip(table.column("rlnTomoName"), *columns, strict=True)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from tomadapt.errors import ConfigError
 from tomadapt.io.extracted import BLOCK, CUBES_DIGEST
-from tomadapt.io.particle_lists.model import Doubles, ParticleList, relion_angles_deg
-from tomadapt.io.particle_lists.relion import ANGLES, CENTERED, PIXELS
-from tomadapt.io.particle_lists.results import (
+from tomadapt.io.particle_lists.columns import (
     Columns,
     checked_rows,
     column_texts,
     not_encodable,
     value_text,
 )
+from tomadapt.io.particle_lists.model import Doubles, ParticleList, relion_angles_deg
+from tomadapt.io.particle_lists.relion import ANGLES, PIXELS
 from tomadapt.io.particle_lists.tomogram_sizes import TILT_SERIES
-from tomadapt.io.star import StarDocument, StarTable, loop_of, write_star_document
-
-Style = Literal["relion4", "relion5"]
+from tomadapt.io.star import StarDocument, loop_of, write_star_document
 
 
 def write_star(
@@ -31,15 +28,13 @@ def write_star(
     *,
     columns: Columns | None = None,
     rows: Sequence[int] | None = None,
-    style: Style = "relion4",
-    pixel_size_A: float | None = None,
-    extents_A: Mapping[str, Sequence[float]] | None = None,
     cubes: str = "",
 ) -> None:
     """Write particles as a STAR file.
 
     Where they came from a STAR file it is written again, every byte of it as it was but for the
-    columns given and, with ``rows``, the rows left out. Otherwise a new one is made.
+    columns given and, with ``rows``, the rows left out. Otherwise a new one is made, as RELION 4
+    has it: with coordinates in pixels of the tilt series, from the corner.
 
     Parameters
     ----------
@@ -48,20 +43,13 @@ def write_star(
         file has is exchanged in its place, others are added at the end.
     rows
         Which particles, in which order; all of them when None.
-    style
-        Of a new file: ``relion4`` has coordinates in pixels of the tilt series from the corner,
-        ``relion5`` in Å from the tomogram's centre.
-    pixel_size_A
-        Of a new file: the tilt series' pixel size, where the particles have none.
-    extents_A
-        Of a new file in RELION 5's style: (x, y, z) in Å of each tomogram, by name.
     cubes
         Digest of the cubes that ``tomadaptSubtomogram`` numbers; it goes into a block of its own.
 
     Raises
     ------
     ConfigError
-        When a column does not fit, or a new file lacks a tomogram's name, size or pixel size.
+        When a column does not fit, or a new file lacks a tomogram's name or the pixel size.
     OutputError
         When the file cannot be written.
     """
@@ -69,7 +57,7 @@ def write_star(
     if particles.document is not None and particles.table is not None:
         document, table = particles.document, particles.table
     else:
-        document = _new_document(particles, style, pixel_size_A, extents_A or {})
+        document = _new_document(particles)
         table = document.tables[-1]
     edited = table.with_columns(texts) if texts else table
     if rows is not None:
@@ -83,27 +71,18 @@ def write_star(
         raise not_encodable(path, error) from error
 
 
-def _new_document(
-    particles: ParticleList,
-    style: Style,
-    pixel_size_A: float | None,
-    extents_A: Mapping[str, Sequence[float]],
-) -> StarDocument:
+def _new_document(particles: ParticleList) -> StarDocument:
     """Optics and particles; the optics say no more than is known, the pixel size."""
     sizes_A = particles.pixel_size_A
-    if pixel_size_A is not None:
-        sizes_A = np.full(len(particles), float(pixel_size_A))
     if sizes_A is None or not (np.isfinite(sizes_A) & (sizes_A > 0)).all():
-        raise _lacks("the pixel size of the tilt series", "pixel_size_A in Å")
+        raise _lacks("the pixel size of the tilt series", "it in Å")
     if not all(particles.tomograms):
         raise _lacks("the name of a tomogram", "a name for each particle")
     groups, group_of = np.unique(sizes_A, return_inverse=True)
     columns: dict[str, Sequence[str]] = {"rlnTomoName": particles.tomograms}
-    if style == "relion4":
-        columns |= _triple(PIXELS, particles.coordinates_A / sizes_A[:, None])
-    else:
-        columns |= _triple(CENTERED, particles.coordinates_A - _halves_A(particles, extents_A))
-    columns |= _pose_columns(particles)
+    columns |= _triple(PIXELS, particles.coordinates_A / sizes_A[:, None])
+    if particles.rotations is not None:
+        columns |= _triple(ANGLES, relion_angles_deg(particles.rotations))
     columns["rlnOpticsGroup"] = [str(group + 1) for group in group_of]
     if particles.classes is not None:
         columns["tomadaptInputClass"] = particles.classes
@@ -116,12 +95,8 @@ def _new_document(
         "rlnOpticsGroupName": [f"opticsGroup{n}" for n in numbers],
         TILT_SERIES: [value_text(float(size)) for size in groups],
     }
-    return _document(loop_of("optics", optics), loop_of("particles", columns))
-
-
-def _document(optics: StarTable, particles: StarTable) -> StarDocument:
-    start = ("# written by tomadapt", "", "data_optics", "")
-    return StarDocument((*start, optics, "", "data_particles", "", particles))
+    start = ("# written by tomadapt", "", "data_optics", "", loop_of("optics", optics), "")
+    return StarDocument((*start, "data_particles", "", loop_of("particles", columns)))
 
 
 def _lacks(what: str, expected: str) -> ConfigError:
@@ -129,7 +104,7 @@ def _lacks(what: str, expected: str) -> ConfigError:
         f"{what} is needed for a new STAR file",
         expected=expected,
         got="none",
-        remedy="state it when the particles are read or written",
+        remedy="state it when the particles are read",
     )
 
 
@@ -138,17 +113,3 @@ def _triple(labels: Sequence[str], values: Doubles) -> dict[str, Sequence[str]]:
         label: [f"{value:.6f}" for value in column]
         for label, column in zip(labels, values.T, strict=True)
     }
-
-
-def _pose_columns(particles: ParticleList) -> dict[str, Sequence[str]]:
-    if particles.rotations is None:
-        return {}
-    return _triple(ANGLES, relion_angles_deg(particles.rotations))
-
-
-def _halves_A(particles: ParticleList, extents_A: Mapping[str, Sequence[float]]) -> Doubles:
-    unknown = [name for name in particles.tomograms if name not in extents_A]
-    if unknown:
-        raise _lacks(f"the extent of the tomogram {unknown[0]}", "extents_A with (x, y, z) in Å")
-    halves = [np.asarray(extents_A[name], dtype=np.float64) / 2 for name in particles.tomograms]
-    return np.stack(halves) if halves else np.empty((0, 3))

@@ -12,14 +12,13 @@ from a ``#`` that begins a word. CIF readers do not serve: gemmi loses comments,
 from tomadapt.io.star.files import read_star, read_text, write_star_document
 from tomadapt.io.star.parsing import parse_star
 from tomadapt.io.star.tables import StarDocument, StarTable, loop_of
-from tomadapt.io.star.words import MAX_COLUMNS, nearest_value, star_value
+from tomadapt.io.star.words import MAX_COLUMNS, star_value
 
 __all__ = [
     "MAX_COLUMNS",
     "StarDocument",
     "StarTable",
     "loop_of",
-    "nearest_value",
     "parse_star",
     "read_star",
     "read_text",

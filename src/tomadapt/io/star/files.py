@@ -8,7 +8,7 @@ from pathlib import Path
 from tomadapt.errors import InputError
 from tomadapt.io.star.parsing import parse_star
 from tomadapt.io.star.tables import StarDocument
-from tomadapt.runs.atomic import atomic_path, output_error
+from tomadapt.runs.atomic import atomic_path
 
 MAX_BYTES = 150_000_000
 """Larger text files are refused, so that reading one stays under 1 GB of memory."""
@@ -82,8 +82,5 @@ def write_star_document(path: Path | str, document: StarDocument) -> None:
         When it cannot be written.
     """
     content = document.text().encode("utf-8")
-    try:
-        with atomic_path(Path(path)) as temporary:
-            temporary.write_bytes(content)  # bytes, so that no platform changes the line ends
-    except OSError as error:
-        raise output_error(path, error) from error
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(content)  # bytes, so that no platform changes the line ends

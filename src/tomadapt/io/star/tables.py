@@ -59,6 +59,10 @@ class StarTable:
         """Line of the file, from 1, on which a row stands (for pairs, on which they begin)."""
         return self.first_line + len(self.head) + (self.rows[row] if self.is_loop else 0)
 
+    def place(self, row: int) -> str:
+        """Where a row stands, for messages."""
+        return f"row {row + 1} (line {self.line_of(row)})"
+
     def column(self, label: str) -> tuple[str, ...]:
         """Values of a column as they are in the file, without quotes: leading zeros are kept.
 

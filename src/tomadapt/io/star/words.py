@@ -114,12 +114,3 @@ def _quote_for(text: str) -> str | None:
     free = [quote for quote in "\"'" if quote not in text]
     within = [quote for quote in "\"'" if not re.search(rf"{quote}([ \t\r]|$)", text)]
     return next(iter(free + within), None)
-
-
-def nearest_value(text: str) -> str:
-    """The text itself where a STAR file can hold it, or else the nearest that it can.
-
-    Line ends become spaces; where quotes of both kinds end words, double ones become single.
-    """
-    line = _LINE_ENDS.sub(" ", text)
-    return line if _quote_for(line) else line.replace('"', "'")

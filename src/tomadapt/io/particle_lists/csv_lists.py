@@ -13,6 +13,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.io.particle_lists.columns import (
+    Columns,
+    checked_rows,
+    column_texts,
+    not_encodable,
+    value_text,
+)
 from tomadapt.io.particle_lists.model import (
     Doubles,
     ParticleList,
@@ -21,15 +28,9 @@ from tomadapt.io.particle_lists.model import (
     find_problems,
     missing_columns,
     numbers,
+    place_by_lines,
     relion_angles_deg,
     rotations_from,
-)
-from tomadapt.io.particle_lists.results import (
-    Columns,
-    checked_rows,
-    column_texts,
-    not_encodable,
-    value_text,
 )
 from tomadapt.io.star import MAX_COLUMNS
 from tomadapt.runs.atomic import atomic_path
@@ -94,6 +95,7 @@ class _Columns:
             raise self._damaged(1, "each name once", ", ".join(names)[:200])
         self.columns = {name: number for number, name in enumerate(_as_known(names))}
         self.used: set[str] = set()
+        self.place = place_by_lines(self.lines)
 
     def _check_width(self) -> None:
         if len(self.rows[-1]) != len(self.rows[0]):
@@ -107,9 +109,6 @@ class _Columns:
             got=got,
             remedy="mend that line; the file may be cut off",
         )
-
-    def _place(self, row: int) -> str:
-        return f"row {row + 1} (line {self.lines[row]})"
 
     def _texts(self, *names: str) -> tuple[str, ...] | None:
         name = next((name for name in names if name in self.columns), None)
@@ -128,7 +127,7 @@ class _Columns:
 
     def _numbers(self, name: str) -> Doubles:
         texts = self._texts(name) or ()
-        return numbers(texts, what=name, path=self.options.path, place=self._place)
+        return numbers(texts, what=name, path=self.options.path, place=self.place)
 
     def _coordinates_A(self) -> tuple[Doubles, Doubles | None]:
         stated_A, n = self.options.voxel_size_A, len(self.rows)
@@ -141,8 +140,7 @@ class _Columns:
         in_voxels = self._triple(IN_VOXELS)
         if in_voxels is None:
             raise missing_columns(self.options.path, ["x_A, y_A, z_A or x, y, z"], [*self.columns])
-        size_A = agreed_pixel_size_A(self.options.path, sizes_A, stated_A, n)
-        return in_voxels * size_A[:, None], size_A
+        return self.options.in_pixels(in_voxels, sizes_A)
 
     def particles(self) -> ParticleList:
         coordinates_A, size_A = self._coordinates_A()
@@ -161,7 +159,7 @@ class _Columns:
             scores=scores,
             pixel_size_A=size_A,
             extra_columns=self._extra(),
-            problems=find_problems(coordinates_A, angles, tomograms, self._place),
+            problems=find_problems(coordinates_A, angles, tomograms, self.place),
             in_angstrom=IN_ANGSTROM[0] in self.columns,
             names_stated=names is None,
         )
