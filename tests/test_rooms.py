@@ -21,12 +21,16 @@ def imports(package: Path) -> Iterator[tuple[str, str, str]]:
         own = path.relative_to(package).with_suffix("").parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names: list[str] = []
-            if isinstance(node, ast.ImportFrom) and node.module:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                names = [f"{package.name}.(relative)"]
+            elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
                 if node.module == package.name:
                     names = [f"{node.module}.{alias.name}" for alias in node.names]
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names = [node.value] if node.value.startswith(f"{package.name}.") else []
             for name in names:
                 parts = name.split(".")
                 if parts[0] == package.name and len(parts) > 1 and own != "__init__":
@@ -61,7 +65,10 @@ def test_an_import_against_the_order_is_named(tmp_path: Path) -> None:
         "def late():\n    from tomadapt.learn.model import Model\n"
     )
     (package / "learn.py").write_text("from tomadapt import errors, cli\n")
+    (package / "data.py").write_text("from .io import star\nimport_module('tomadapt.io.star')\n")
     assert against_the_order(package) == [
+        "data.py:1: data imports (relative)",
+        "data.py:2: data imports io",
         "io/star.py:2: io imports learn",
         "learn.py:1: learn imports cli",
     ]

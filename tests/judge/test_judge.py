@@ -23,7 +23,7 @@ from planted_cubes import (
 )
 from scipy.spatial.transform import Rotation
 
-from tomadapt.judge.judge import JudgeOptions, judge
+from tomadapt.judge.judge import JudgeOptions, _not_a_rivals, judge
 from tomadapt.judge.rivals import Hypothesis, mirror_image
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.rotations import angular_distance_deg
@@ -259,3 +259,16 @@ class TestMostlyNoise:
         found = judged(cubes, wanted("alpha", "beta"))
         np.testing.assert_array_equal(found.label[EACH : EACH + 4], 1)
         assert (found.score[EACH : EACH + 4] > 0.9).all()
+
+
+def test_particles_that_a_rival_explains_do_not_stand_in_for_sure_ones() -> None:
+    """Ten that the hand is certain of, two of which are more like a protein that nobody named."""
+    kinds = np.array(["wanted", "mirror", "protein", "dropped"])
+    evidence = np.tile([8.0, 9.0, 3.0, 20.0], (10, 1))
+    evidence[[2, 5], 2] = 12.0
+    sure = np.arange(10), np.zeros(10, dtype=np.int64)
+    rows, columns = _not_a_rivals(sure, evidence, kinds)
+    np.testing.assert_array_equal(rows, [0, 1, 3, 4, 6, 7, 8, 9])
+    np.testing.assert_array_equal(columns, 0)
+    evidence[7, 2] = 12.0  # seven are too few
+    assert len(_not_a_rivals(sure, evidence, kinds)[0]) == 0

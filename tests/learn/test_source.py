@@ -63,7 +63,7 @@ def test_checkpoint_of_other_options_is_refused(make_domain, fabric, tmp_path):
     options = SourceTraining(epochs=1, batch_size=8)
     train_source(data, options, fabric=fabric, checkpoint=checkpoint)
     before, other = checkpoint.read_bytes(), options.model_copy(update={"seed": 7})
-    with pytest.raises(MismatchError, match=r"holds a training of .* in options.seed \(0 → 7\)"):
+    with pytest.raises(MismatchError, match=r"holds a training of .* in seed \(0 → 7\)"):
         train_source(data, other, fabric=fabric, checkpoint=checkpoint)
     assert checkpoint.read_bytes() == before
 
@@ -211,9 +211,25 @@ def test_full_disk_while_saving_a_checkpoint(make_domain, fabric, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_checkpoint_of_other_particles_is_refused(make_domain, fabric, tmp_path):
+def test_checkpoint_of_other_particles_is_told_and_not_used(make_domain, fabric, tmp_path):
     """Regression: a checkpoint was known by the number of particles alone."""
     options, checkpoint = SourceTraining(epochs=1, batch_size=8), tmp_path / "c.pt"
     train_source(make_domain(4, seed=0), options, fabric=fabric, checkpoint=checkpoint)
-    with pytest.raises(MismatchError, match="a difference in data"):
-        train_source(make_domain(4, seed=1), options, fabric=fabric, checkpoint=checkpoint)
+    other, epochs = make_domain(4, seed=1), []
+    with pytest.warns(UserWarning, match="begins anew, not from .*c.pt: it is of other data"):
+        train_source(other, options, fabric=fabric, checkpoint=checkpoint, on_epoch=epochs.append)
+    assert len(epochs) == 1
+
+
+def test_checkpoint_of_an_earlier_version_is_told_and_not_used(make_domain, fabric, tmp_path):
+    checkpoint, epochs = tmp_path / "c.pt", []
+    torch.save({"key": "[]", "history": []}, checkpoint)
+    with pytest.warns(UserWarning, match="another version wrote it"):
+        train_source(
+            make_domain(4),
+            SourceTraining(epochs=1, batch_size=8),
+            fabric=fabric,
+            checkpoint=checkpoint,
+            on_epoch=epochs.append,
+        )
+    assert len(epochs) == 1

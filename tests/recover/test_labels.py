@@ -63,6 +63,18 @@ def test_particles_that_nobody_named_are_classes_of_their_own(tmp_path, suffix):
     assert read_labels(path, cubes(4)) == ["a", "other", "unknown", "null"]
 
 
+def test_regression_rows_without_a_cube_are_left_out(tmp_path):
+    """A list of several tomograms has such rows in rejected.star, and `average` refused it."""
+    (tmp_path / "subtomograms").mkdir()
+    columns = {
+        "tomadaptClassName": ["null", "null"],
+        "tomadaptSubtomogram": ["0", "2"],
+        "tomadaptKind": ["none", "other"],
+    }
+    _, rows, names = classified_particles(star(tmp_path / "rejected.star", columns))
+    assert (rows, names) == ([1], ["other"])
+
+
 def test_another_number_of_labels_is_refused(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("index,label\n0,a\n1,b\n")

@@ -21,6 +21,7 @@ import tomadapt.simulate.dataset.making as module
 from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
 from tomadapt.data.subtomograms import LabelledSubtomograms, standardise
 from tomadapt.errors import ConfigError, InputError, MismatchError, OutputError
+from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.simulate.dataset import (
     SimulatedVolumes,
     SimulationConfig,
@@ -424,6 +425,55 @@ def test_later_fields_make_another_configuration_both_ways(
     simulate_set(config(**small, **change), tmp_path / "other")
     with pytest.raises(MismatchError, match=rf"a difference in {name}"):
         simulate_set(config(**small), tmp_path / "other")
+
+
+def ball(radius: float) -> np.ndarray:
+    r = np.arange(24) - 12
+    distance = np.sqrt(r[:, None, None] ** 2 + r[:, None] ** 2 + r**2)
+    return np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32)
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> tuple[Path, Path, dict[str, Any]]:
+    """A set, and its structure in another folder than the set was simulated with."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    write_mrc(before / "ball.mrc", ball(6), voxel_size_A=10.0)
+    own: dict[str, Any] = {"per_class": 2, "classes": {"ball": str(before / "ball.mrc")}}
+    simulate_set(config(**own), tmp_path / "set")
+    before.rename(after)
+    return (
+        tmp_path / "set",
+        after / "ball.mrc",
+        own | {"classes": {"ball": str(after / "ball.mrc")}},
+    )
+
+
+def test_a_set_is_finished_where_its_structures_were_moved(moved: Any) -> None:
+    folder, _, now = moved
+    before = shards(folder)
+    assert len(simulate_set(config(**now), folder)) == 2
+    (folder / "set.json").unlink()
+    (folder / "shard-00000.npz").unlink()
+    simulate_set(config(**now), folder)
+    assert shards(folder) == before
+
+
+def test_another_structure_in_the_moved_ones_place_is_refused(moved: Any) -> None:
+    folder, structure, now = moved
+    write_mrc(structure, ball(8), voxel_size_A=10.0)
+    with pytest.raises(MismatchError, match="a difference in structure ball"):
+        simulate_set(config(**now), folder)
+
+
+def test_without_digests_the_paths_of_structures_count(moved: Any) -> None:
+    """Sets of the first version have none."""
+    folder, _, now = moved
+    record = json.loads((folder / "config.json").read_text())
+    del record["templates"]
+    (folder / "config.json").write_text(json.dumps(record))
+    with pytest.raises(MismatchError, match="a difference in classes"):
+        simulate_set(config(**now), folder)
 
 
 def test_neighbours_are_stored_with_the_signal(made: Made, tmp_path: Path) -> None:

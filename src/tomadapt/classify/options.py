@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -10,12 +11,28 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tomadapt.acquisition import Acquisition
 from tomadapt.inputs.particles import Contrast
 from tomadapt.learn.adversarial import AdversarialOptions
+from tomadapt.recover.labels import UNLISTED
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.picking import PickingConfig
 
 Method = Literal["likelihood", "student", "ada", "target_statistics", "source_only"]
 METHODS = get_args(Method)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def require_free_names(names: Iterable[str]) -> None:
+    """Refuse structures with the name of a kind of particles that were not named.
+
+    Raises
+    ------
+    ValueError
+        Naming it.
+    """
+    if taken := [name for name in names if name in UNLISTED]:
+        raise ValueError(
+            f"{taken[0]!r} is what particles of no named structure are called: name the structure "
+            f"otherwise, such as unlisted=FILE"
+        )
 
 
 class SourceOptions(BaseModel):
@@ -68,6 +85,7 @@ class SourceOptions(BaseModel):
             raise ValueError("at least one structure is needed besides null")
         if self.classes.get(NULL_CLASS, NULL_CLASS) != NULL_CLASS:
             raise ValueError("null is no macromolecule and has no structure: rename that class")
+        require_free_names(self.classes)
         return self
 
     @property

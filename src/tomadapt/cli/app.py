@@ -68,8 +68,8 @@ def _let_waiting_threads_sleep() -> None:
     Beside other work on the same cores spinning threads take the time of those that they wait for.
     It counts only before torch is loaded, which commands do when they need it.
     """
-    for name, value in WAITING.items():
-        os.environ.setdefault(name, value)
+    if not any(name in os.environ for name in WAITING):
+        os.environ.update(WAITING)
 
 
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}

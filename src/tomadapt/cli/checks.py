@@ -91,6 +91,7 @@ def experiment(
     from tomadapt.errors import ConfigError
     from tomadapt.experiments import EXPERIMENTS
     from tomadapt.experiments.cluster import dask_client
+    from tomadapt.experiments.domains import require_methods
     from tomadapt.experiments.scales import SCALES, Setting
 
     if name == "list":
@@ -115,6 +116,7 @@ def experiment(
                 expected=f"0 to {chosen.seeds_marked - 1}",
                 remedy="mend --seed",
             )
+        require_methods(tuple(method or ()))
         only = {
             "only": module.parse_cells(chosen, cell or ()),
             "methods": tuple(method or ()),

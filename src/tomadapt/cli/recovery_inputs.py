@@ -54,9 +54,11 @@ def of_classes(
     data: Subtomograms, names: list[str], wanted: list[str] | None
 ) -> tuple[Subtomograms, list[str]]:
     from tomadapt.errors import ConfigError
+    from tomadapt.recover.labels import UNLISTED
+    from tomadapt.simulate.simulator import NULL_CLASS
 
-    if not wanted:
-        return data, names
+    if not wanted:  # what nobody named may be a mixture: it is averaged when it is asked for
+        return data, [NULL_CLASS if name in UNLISTED else name for name in names]
     unknown = [name for name in wanted if name not in names]
     if unknown:
         raise ConfigError(

@@ -7,7 +7,6 @@ classes. The source's noise has the real particles' power spectrum. The paper ha
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tomadapt.experiments.particles import OneClassFile, RecolouredParticles, Si
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
 from tomadapt.runs.atomic import output_folder
+from tomadapt.runs.digest import digest
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.tilt_stacks import reconstruct_tilt_stacks
@@ -99,8 +99,8 @@ def run(setting: Setting) -> list[Path]:
 def _reconstructed(path: Path, store: Path) -> Path:
     """Subtomograms from the 2D tilt stacks, whose tilt angles were inverted on import: mirrored."""
     stacks = sorted(path.parent.rglob("*.mrc*")) + sorted(path.parent.glob("*.star"))
-    digest = hashlib.blake2b(b"".join(f.read_bytes() for f in stacks), digest_size=8).hexdigest()
-    cubes = output_folder(store) / f"real_ribosomes-{digest}.npy"
+    content = digest(*(file.read_bytes() for file in stacks))
+    cubes = output_folder(store) / f"real_ribosomes-{content}.npy"
     if not cubes.exists():
         reconstruct_tilt_stacks(path, contrast="measure", mirror=True, out=cubes)
     return cubes

@@ -53,11 +53,13 @@ def _row(folder: Path, left_out: tuple[str, ...], structures: Path, out: Path) -
     shutil.rmtree(out, ignore_errors=True)
     found = np.flatnonzero(names == "other")
     points = recording_of(data, STATED).points(data)
-    averaged = average_classes(
-        data.subset(found), [NEW] * len(found), points, AveragingOptions(starts=2), out
-    )
+    averaged = None
+    if len(found):
+        averaged = average_classes(
+            data.subset(found), [NEW] * len(found), points, AveragingOptions(starts=2), out
+        )[0]
     again: Judged | None = None
-    if averaged[0].result is not None:
+    if averaged is not None and averaged.result is not None:
         new = {NEW: str(out / f"{NEW}.mrc")}
         again = judge_set(folder, structures, left_out=left_out, instead=new)
     return {
@@ -66,7 +68,7 @@ def _row(folder: Path, left_out: tuple[str, ...], structures: Path, out: Path) -
         "n": len(first.truth),
         "other": len(found),
         "of these left out": float(absent[found].mean()) if len(found) else None,
-        "resolution, nm": averaged[0].record.get("resolution_0.5_nm"),
+        "resolution, nm": None if averaged is None else averaged.record.get("resolution_0.5_nm"),
         "right before": float(first.right.mean()),
         "left out, named after": float((again.label[absent] == NEW).mean()) if again else None,
         "others right after": float(again.right[~absent].mean()) if again else None,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from tomadapt.data.subtomograms import LabelledSubtomograms
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import titled_table
@@ -17,6 +19,7 @@ from tomadapt.experiments.third_party import require_sets
 from tomadapt.experiments.third_party_networks import SNR_RANGE, Target, simulated_like
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.source import SourceTraining, train_source
+from tomadapt.runs.atomic import output_folder
 from tomadapt.simulate.dataset import simulate_set
 from tomadapt.simulate.stream import stream
 
@@ -33,21 +36,22 @@ def run(setting: Setting) -> list[Path]:
     table = partial(titled_table, title, columns, form=".3f")
     results = Results.of(setting, "streaming", table, "scale", "commit")
     smoke = setting.scale.name == "smoke"
-    for epochs in EPOCHS[:1] if smoke else EPOCHS:
-        for kind in ("stored", "stream"):
-            results.add(_row(kind, 1 if smoke else epochs, targets, setting))
+    config = simulated_like(next(iter(targets.values())), setting)
+    with TemporaryDirectory(dir=output_folder(setting.store)) as folder:
+        begun = time.process_time()
+        stored = simulate_set(config, Path(folder) / "set")
+        simulation_seconds = time.process_time() - begun
+        for epochs in (1,) if smoke else EPOCHS:
+            row = _row("stored", stored, epochs, targets)
+            row["cpu_seconds"] += simulation_seconds
+            results.add(row)
+            many = config.model_copy(update={"per_class": config.per_class * epochs})
+            results.add(_row("stream", stream(many), epochs, targets))
     return results.files
 
 
-def _row(kind: str, epochs: int, targets: dict[str, Target], setting: Setting) -> Row:
-    target = next(iter(targets.values()))
-    config = simulated_like(target, setting)
+def _row(kind: str, made: LabelledSubtomograms, epochs: int, targets: dict[str, Target]) -> Row:
     begun = time.process_time()
-    if kind == "stored":
-        made = simulate_set(config, setting.store / "streaming_stored")
-    else:
-        particles = {"per_class": config.per_class * epochs}
-        made = stream(config.model_copy(update=particles))
     training = SourceTraining(
         epochs=epochs if kind == "stored" else 1,
         snr_range=SNR_RANGE,

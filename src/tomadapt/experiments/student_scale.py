@@ -24,14 +24,13 @@ from tomadapt.runs.atomic import atomic_path
 
 SET = "cryojax_many_snr0.05"
 SIZES = (1000, 3000, 10_000)
-MILLION_BYTES = 1e6
 COLUMNS = ("cubes", "seconds", "cubes a second", "peak memory, MB")
 
 
 def run(setting: Setting) -> list[Path]:
     """Label ever more cubes, and fit how time grows with their number."""
     _, (folder,) = require_sets(setting, (SET,))
-    student = setting.store / f"student-{SET}-all" / "student.safetensors"
+    student = setting.store / f"student-{setting.scale.name}-{SET}-all" / "student.safetensors"
     if not student.is_file():
         raise InputError(
             "there is no student",
@@ -78,20 +77,19 @@ def _write(path: Path, folder: Path, n: int) -> None:
 
 def _label(student: Path, cubes: Path, voxel_size_A: float) -> Row:
     """Label a file of cubes; seconds, and the process's peak memory."""
-    import resource
     import time
 
     from tomadapt.learn.engine import make_fabric
     from tomadapt.learn.model import Model
     from tomadapt.learn.turned import over_half_turns
+    from tomadapt.runs.stages import peak_memory_mb
 
     model = Model.load(student)
     data = open_target(cubes, contrast="positive", voxel_size_A=voxel_size_A)
     begun = time.perf_counter()
     over_half_turns(model, data, fabric=make_fabric())
     seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MILLION_BYTES
-    return {"seconds": seconds, "peak memory, MB": peak}
+    return {"seconds": seconds, "peak memory, MB": peak_memory_mb()}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ potential and reconstruction of the target are others'.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from tomadapt.learn.model import Model
 from tomadapt.learn.prediction import predict
 from tomadapt.learn.source import SourceTraining
 from tomadapt.recover.recording import recording_of
+from tomadapt.runs.digest import digest
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.workflows.models import trained_model
@@ -95,7 +95,7 @@ def _of_set(target: Target, setting: Setting) -> Iterator[Row]:
     training = SourceTraining(
         epochs=setting.scale.training.epochs, snr_range=SNR_RANGE, repair_noise=True, augment=True
     )
-    trained = hashlib.blake2b(training.model_dump_json().encode(), digest_size=8).hexdigest()
+    trained = digest(training.model_dump_json())
     path = _store_of(source_config, setting) / f"{trained}.safetensors"
     model = trained_model(path, source, training, fabric=fabric, title="train source")
     for name in COMPARED:
@@ -123,6 +123,4 @@ def simulated_like(target: Target, setting: Setting) -> SimulationConfig:
 
 def _store_of(config: SimulationConfig, setting: Setting) -> Path:
     """Named after all that the set depends on."""
-    content = json.dumps(config.identity)
-    digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-    return setting.store / f"third_party_source-{digest}"
+    return setting.store / f"third_party_source-{digest(config.identity)}"

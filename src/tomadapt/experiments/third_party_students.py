@@ -75,7 +75,9 @@ def _row(folder: Path, left_out: str, structures: Path, setting: Setting) -> Row
         method="student",
         source=source,
     )
-    out = output_folder(setting.store / f"student-{folder.name}-{left_out or 'all'}")
+    out = output_folder(
+        setting.store / f"student-{setting.scale.name}-{folder.name}-{left_out or 'all'}"
+    )
     fabric, clock = make_fabric(), StageClock(out / "stages.json")
     target = JudgedTarget.of(options, out, fabric.device)
     judged = np.arange(0, len(target.data), 2)

@@ -137,7 +137,8 @@ def judge(
     evidence = screened.evidence(freedom)
     sure = _surest(evidence, np.where(competes, kinds, "dropped"))
     if len(sure[0]) < MIN_SURE_PARTICLES <= len(sure_by_hand[0]):
-        sure = sure_by_hand  # faint particles are only certain at full resolution
+        # Faint particles are only certain at full resolution; rivals may explain them all the same.
+        sure = _not_a_rivals(sure_by_hand, evidence, np.where(competes, kinds, "dropped"))
     optics = search.optics(screened, sure, hypotheses, acquisition)
     seen = search if optics is None else search.with_envelope(optics.b_factor_A2)
     pairs = _pairs(evidence, kinds, competes)
@@ -388,6 +389,17 @@ def _pairs(
     if len(rivals):
         pairs[rows, rivals[np.argsort(-evidence[:, rivals], axis=1)[:, :REFINED_RIVALS]]] = True
     return pairs
+
+
+def _not_a_rivals(sure: _Sure, evidence: NDArray[np.float64], kinds: NDArray[np.str_]) -> _Sure:
+    """Those of the particles that no rival explains better; none where these are few."""
+    rows, columns = sure
+    rivals = np.flatnonzero(~np.isin(kinds, ("wanted", "mirror", "dropped")))
+    if len(rivals):
+        stays = evidence[rows, columns] > evidence[rows][:, rivals].max(axis=1)
+        rows, columns = rows[stays], columns[stays]
+    few = len(rows) < MIN_SURE_PARTICLES
+    return (rows[:0], columns[:0]) if few else (rows, columns)
 
 
 def _surest(evidence: NDArray[np.float64], kinds: NDArray[np.str_]) -> _Sure:

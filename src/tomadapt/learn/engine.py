@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,19 +139,22 @@ def load_checkpoint(path: Path | None, *, made_with: Mapping[str, Any]) -> dict[
     path
         Of the checkpoint.
     made_with
-        All that the training depends on, as JSON has it; a checkpoint holds it under this name.
+        All that the training depends on, as JSON has it, with ``options`` among it; a checkpoint
+        holds it under this name.
 
     Returns
     -------
     dict
-        What was saved; None when there is no checkpoint.
+        What was saved. None when there is no checkpoint; and, with a warning, when it is of an
+        earlier version or of other data: particles, labels of a judge and noise are worked out
+        anew before a training goes on, and another machine may round them otherwise.
 
     Raises
     ------
     InputError
         When the file is damaged.
     MismatchError
-        When it is of a training with other options or data, naming what differs.
+        When it is of a training with other options, naming what differs.
     """
     if path is None or not path.exists():
         return None
@@ -163,5 +167,17 @@ def load_checkpoint(path: Path | None, *, made_with: Mapping[str, Any]) -> dict[
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
             remedy="delete it to start that stage again",
         ) from error
-    require_same(path, state.get("made_with", {}), made_with, what="training")
-    return state
+    found = state.get("made_with")
+    if found is not None:
+        require_same(
+            path,
+            found["options"],
+            made_with["options"],
+            what="training",
+            remedy="use the options that it was begun with, or delete it to begin anew",
+        )
+        if found == made_with:
+            return state
+    why = "another version wrote it" if found is None else "it is of other data"
+    warnings.warn(f"training begins anew, not from {path}: {why}", stacklevel=3)
+    return None

@@ -190,7 +190,8 @@ def train_student(
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
     history: list[dict[str, float]] = []
     made_with = {
-        "options": options.model_dump(mode="json"),
+        "options": options.model_dump(mode="json", exclude={"snr_range"}),
+        "snr_range": list(options.snr_range),  # of the particles, as they were measured
         "judged": judged.data.fingerprint,
         "judged_probabilities": _digest(judged.probabilities),
         "source": source.fingerprint,

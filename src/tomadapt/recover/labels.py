@@ -194,9 +194,9 @@ def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
     folder
         The folder of subtomograms beside it.
     rows
-        The number of the cube of each row.
+        The number of the cube of each row that has one.
     names
-        The class of each.
+        The class of each, see :data:`UNLISTED`.
 
     Raises
     ------
@@ -213,7 +213,8 @@ def classified_particles(star: Path) -> tuple[Path, list[int], list[str]]:
             expected=f"the folder {folder}",
             remedy="give the set of subtomograms, and this file as --labels",
         )
-    return folder, rows, names
+    with_cube = [place for place, row in enumerate(rows) if row >= 0]
+    return folder, [rows[place] for place in with_cube], [names[place] for place in with_cube]
 
 
 def _names(table: StarTable) -> list[str]:

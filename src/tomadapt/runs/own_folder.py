@@ -70,31 +70,39 @@ def description(out: Path) -> dict[str, Any] | None:
 
 
 def require_same(
-    out: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], *, what: str = "run"
+    out: Path,
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    *,
+    what: str = "run",
+    remedy: str = "choose another --out or delete that folder",
 ) -> None:
-    """Refuse a folder whose results were made in another way than is wanted now.
+    """Refuse a folder or file whose results were made in another way than is wanted now.
 
     Parameters
     ----------
     out
-        The folder.
+        The folder or file.
     found, wanted
-        How they were made, and how they would be made.
+        How they were made, and how they would be made. A value of None is as good as none.
     what
-        What the folder holds.
+        What it holds.
+    remedy
+        What to do then.
 
     Raises
     ------
     MismatchError
         Naming the keys in which they differ.
     """
-    if found == wanted:
+    different = _differing(found, wanted)
+    if not different:
         return
     raise MismatchError(
         f"{out} holds a{'n' if what[0] in 'aeiou' else ''} {what} of another configuration",
         expected="the same configuration",
-        got=f"a difference in {'; '.join(_differing(found, wanted)[:_SHOWN])}",
-        remedy="choose another --out or delete that folder",
+        got=f"a difference in {'; '.join(different[:_SHOWN])}",
+        remedy=remedy,
     )
 
 

@@ -118,8 +118,8 @@ class AtomicModel:
 
 def _read(path: Path) -> bytes:
     """The content of a file, decompressed where its name ends in ``.gz``."""
-    require_file(path, "an atomic model")
     try:
+        require_file(path, "an atomic model")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(

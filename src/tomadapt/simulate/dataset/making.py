@@ -88,6 +88,9 @@ def simulate_set(
     templates = make_templates(config)
     digests = {label: template_digest(density) for label, density in templates.items()}
     if begun is not None:
+        if "templates" not in begun:  # nothing but their paths tells structures apart
+            kept_paths, paths = ({k: d.get(k) for k in PATHS} for d in (begun, config.identity))
+            require_same(out, kept_paths, paths, what="set")
         kept = begun.get("templates", digests)
         require_same(out, _as_structures(kept), _as_structures(digests), what="set")
         if whole:
