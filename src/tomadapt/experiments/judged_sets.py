@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,12 @@ INDEPENDENT = {
 RIBOSOMES = "real_ribosomes/warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"
 STATED = StatedRecording(tilt_range_deg=(-60.0, 60.0), tilt_step_deg=3.0, defocus_um=5.0)
 """Of the cubes that ``scripts/third_party_cubes.py`` writes by default."""
+
+
+def stated_of(folder: Path) -> StatedRecording:
+    """What is stated of a set's recording: :data:`STATED`, but for its ``recording.json``."""
+    path = folder / "recording.json"
+    return replace(STATED, **json.loads(path.read_text())) if path.is_file() else STATED
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from tomadapt.classify.options import SourceOptions
 from tomadapt.classify.student_labels import OTHER, StudentLabels
 from tomadapt.classify.teaching import JudgedTarget, taught
 from tomadapt.experiments.grid import commit
-from tomadapt.experiments.judged_sets import STATED, read_table
+from tomadapt.experiments.judged_sets import read_table, stated_of
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import titled_table
@@ -30,7 +30,7 @@ from tomadapt.runs.atomic import output_folder
 from tomadapt.runs.stages import StageClock
 from tomadapt.simulate.simulator import NULL_CLASS
 
-MANY = ("cryojax_many_snr0.05", "cryojax_many_snr0.1", "relion_many_snr0.1")
+MANY = ("cryojax_many_snr0.05", "cryojax_many_snr0.1", "relion_many_snr0.1", "tomogram_dose3")
 COLUMNS: tuple[str, ...] = ("set", "left out", "judged", "n", "likelihood", "accuracy", "ece")
 COLUMNS += ("null right", "other_auroc", "cubes_per_second", "minutes")
 
@@ -60,17 +60,17 @@ def _row(folder: Path, left_out: str, structures: Path, setting: Setting) -> Row
     named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
     named = {k: str(structures / v) for k, v in named.items() if v and k != left_out}
     # Acquisition, box and voxels of what is simulated are those of the cubes.
-    smoke = setting.scale.name == "smoke"
+    smoke, recording = setting.scale.name == "smoke", stated_of(folder)
     source = SourceOptions(
         classes=named,
-        acquisition=Acquisition(name="stated", defocus_um=5.0),
+        acquisition=Acquisition(name="stated", defocus_um=recording.defocus_um or 0.0),
         per_class=6 if smoke else 40,
         epochs=2 if smoke else 20,
     )
     options = CubesOptions(
         cubes=folder / "cubes.mrc",
         classes=named,
-        recording=STATED,
+        recording=recording,
         contrast="positive",
         method="student",
         source=source,
