@@ -78,10 +78,10 @@ def rejection_reasons(
         if label < 0:
             best = verdicts.best[place]
             gain = verdicts.evidence[place, best]
+            other, nats = verdicts.best_rival(place)
             found[place] = (
                 f"{verdicts.kind[place]}: no wanted structure (probability {score:.2f}; "
-                f"{verdicts.wanted[best]} has {gain:.0f} nats against noise, "
-                f"the best has {verdicts.evidence[place].max():.0f})"
+                f"{verdicts.wanted[best]} has {gain:.0f} nats against noise, {other} {nats:.0f})"
             )
         elif place in duplicates:
             better = duplicates[place] + 1

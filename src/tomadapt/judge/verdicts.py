@@ -97,6 +97,15 @@ class Verdicts:
         others = tuple(h.name for h in self.hypotheses if h.kind not in ("wanted", "mirror"))
         return (*self.wanted, *parts, *others, "null")
 
+    def best_rival(self, place: int) -> tuple[str, float]:
+        """What else explains a particle best, and its evidence in nats; noise has none."""
+        rivals = [i for i, h in enumerate(self.hypotheses) if h.kind not in ("wanted", "mirror")]
+        if not rivals:
+            return "noise", 0.0
+        best = rivals[int(self.evidence[place, rivals].argmax())]
+        nats = float(self.evidence[place, best])
+        return (self.hypotheses[best].name, nats) if nats > 0 else ("noise", 0.0)
+
     def with_gold(self, on_gold: NDArray[np.bool_]) -> Verdicts:
         """The same, with the labels of particles (n,) on gold removed."""
         label = np.where(on_gold, -1, self.label)

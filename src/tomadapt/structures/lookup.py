@@ -89,6 +89,8 @@ def find_structure(spec: str | Path, folder: Path | None) -> Path | None:
             got="a file" if folder.exists() else "nothing there",
             remedy="correct the path or make the folder",
         )
+    if folder is not None and not path.is_absolute() and (folder / path).is_file():
+        return folder / path
     text = str(spec)
     match = _PDB_ID.fullmatch(text)
     stems = _stems(text)
