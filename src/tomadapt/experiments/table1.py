@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tomadapt.errors import ConfigError
-from tomadapt.experiments.domains import ORACLE, Cell, PaperDomains
+from tomadapt.experiments.domains import ORACLE, Cell, PaperDomains, require_methods
 from tomadapt.experiments.records import Planned, Row, collect, read_rows
 from tomadapt.experiments.scales import Scale, Setting
 from tomadapt.experiments.tables import (
@@ -85,6 +85,7 @@ def run(
     seeds: tuple[int, ...] = (),
 ) -> list[Path]:
     """Run the grid or some of it; records and table are written anew as each run is finished."""
+    require_methods(methods)
     whole = plan(setting)
     groups: list[list[Planned]] = [[] for _ in range(setting.scale.seeds_marked)]
     for task, row in whole:
