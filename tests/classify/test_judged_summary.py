@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.classify import judged_summary
+from tomadapt.classify.cubes import CubesOptions
+from tomadapt.classify.options import SourceOptions
 
 
 @pytest.mark.parametrize(("defocus_um", "told"), [(-4.0, True), (4.0, False)])
@@ -21,3 +24,13 @@ def test_regression_overfocus_is_kept_in_the_summary(
     acquisition = Acquisition(name="stated", defocus_um=defocus_um)
     texts = judged_summary.acquisition_warnings(verdicts, acquisition, 10.0)
     assert any("is overfocus" in text for text in texts) == told
+
+
+@pytest.mark.parametrize("name", ["other", "unknown"])
+def test_no_structure_has_the_name_of_a_kind(name: str) -> None:
+    """Particles of no named structure are averaged under these names."""
+    message = f"{name}.*is what particles of no named structure are called.*unlisted=maps/a.mrc"
+    with pytest.raises(ValueError, match=message):
+        CubesOptions(cubes=Path("cubes.mrc"), classes={name: "maps/a.mrc"})
+    with pytest.raises(ValueError, match=message):
+        SourceOptions(classes={name: "maps/a.mrc"}, acquisition=Acquisition(defocus_um=5.0))

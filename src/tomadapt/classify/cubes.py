@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.find import sign_by_evidence
@@ -23,7 +23,7 @@ from tomadapt.classify.judged_summary import (
 from tomadapt.classify.matched_source import choose_geometry, matched_source
 from tomadapt.classify.measured import MeasuredCubes
 from tomadapt.classify.networks import predict_by_networks
-from tomadapt.classify.options import Method, SourceOptions, require_free_names
+from tomadapt.classify.options import Classes, Method, SourceOptions
 from tomadapt.classify.run import FEWEST_PARTICLES
 from tomadapt.classify.stacks import (
     series_counts,
@@ -99,7 +99,7 @@ class CubesOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cubes: Path
-    classes: dict[str, str]
+    classes: Classes
     folder: Path | None = None
     recording: StatedRecording = StatedRecording()
     voxel_size_A: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
@@ -112,12 +112,6 @@ class CubesOptions(BaseModel):
     judged: Annotated[int, Field(ge=60, le=1_000_000)] = 1500
     source: SourceOptions | None = None
     adapt: AdversarialOptions = AdversarialOptions(batch_size=32)
-
-    @field_validator("classes")
-    @classmethod
-    def _free_names(cls, value: dict[str, str]) -> dict[str, str]:
-        require_free_names(value)
-        return value
 
     @property
     def classes_without_null(self) -> tuple[str, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.inputs.particles import Contrast
@@ -20,19 +19,18 @@ METHODS = get_args(Method)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def require_free_names(names: Iterable[str]) -> None:
-    """Refuse structures with the name of a kind of particles that were not named.
-
-    Raises
-    ------
-    ValueError
-        Naming it.
-    """
-    if taken := [name for name in names if name in UNLISTED]:
+def _with_free_names(classes: dict[str, str]) -> dict[str, str]:
+    """Refuse structures with the name of a kind of particles that were not named."""
+    if taken := [name for name in classes if name in UNLISTED]:
         raise ValueError(
             f"{taken[0]!r} is what particles of no named structure are called: name the structure "
-            f"otherwise, such as unlisted=FILE"
+            f"otherwise, such as unlisted={classes[taken[0]]}"
         )
+    return classes
+
+
+Classes = Annotated[dict[str, str], AfterValidator(_with_free_names)]
+"""Label → structure, with labels that mean nothing else."""
 
 
 class SourceOptions(BaseModel):
@@ -65,7 +63,7 @@ class SourceOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    classes: dict[str, str]
+    classes: Classes
     folder: Path | None = None
     acquisition: Acquisition
     defocus_spread_um: Annotated[float, Field(ge=0, lt=5, allow_inf_nan=False)] = 0.5
@@ -85,7 +83,6 @@ class SourceOptions(BaseModel):
             raise ValueError("at least one structure is needed besides null")
         if self.classes.get(NULL_CLASS, NULL_CLASS) != NULL_CLASS:
             raise ValueError("null is no macromolecule and has no structure: rename that class")
-        require_free_names(self.classes)
         return self
 
     @property

@@ -356,7 +356,6 @@ def _acquisition(stated: dict[str, Any]) -> dict[str, Any]:
 def _classes(structures: list[str]) -> dict[str, str]:
     """Label → structure, of ``a,b`` and ``label=file``."""
     from tomadapt.errors import ConfigError
-    from tomadapt.recover.labels import UNLISTED
     from tomadapt.simulate.dataset import label_of
 
     found: dict[str, str] = {}
@@ -366,14 +365,6 @@ def _classes(structures: list[str]) -> dict[str, str]:
         if not label or not spec:
             raise ConfigError(
                 "--structures", expected="NAME or NAME=FILE", got=repr(text), remedy="mend it"
-            )
-        if label in UNLISTED:
-            raise ConfigError(
-                f"--structures calls a structure {label!r}",
-                expected=f"a name other than {' and '.join(UNLISTED)}, which particles of no named "
-                "structure are called",
-                got=repr(text.strip()),
-                remedy=f"name it: unlisted={spec}",
             )
         if label in found:
             raise ConfigError(

@@ -6,7 +6,6 @@ A task's folder in the store holds ``task.json`` (its description), its artefact
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 import time
@@ -20,6 +19,7 @@ import torch
 from tomadapt.errors import InputError
 from tomadapt.experiments.task import Task
 from tomadapt.runs.atomic import locked, output_folder, write_json
+from tomadapt.runs.digest import digest
 from tomadapt.runs.json_files import json_object
 from tomadapt.runs.versions import versions
 
@@ -84,7 +84,7 @@ def _on_cluster(queue: list[Task], store: Path, client: Client) -> Iterator[tupl
     from distributed import as_completed
 
     # Two grids with stores of their own may share a scheduler.
-    where = hashlib.blake2b(str(store).encode(), digest_size=4).hexdigest()
+    where = digest(str(store), size=4)
     futures: dict[str, Any] = {}
     for task in queue:
         after = [futures[required.key] for required in task.requires]

@@ -52,6 +52,26 @@ def stated_of(folder: Path) -> StatedRecording:
     return replace(STATED, **json.loads(path.read_text())) if path.is_file() else STATED
 
 
+def structures_of(folder: Path, data: Path, left_out: tuple[str, ...] = ()) -> dict[str, str]:
+    """Class → file of its structure, by a set's ``classes.json``; NULL has none.
+
+    Parameters
+    ----------
+    folder
+        Of the set.
+    data
+        What the paths there are relative to.
+    left_out
+        Classes that are passed over.
+    """
+    classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    return {
+        name: str(data / path)
+        for name, path in classes.items()
+        if path and name not in (NULL_CLASS, *left_out)
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Cubes as labelled, beside their true classes.
@@ -127,12 +147,7 @@ def judge_set(
     rivals
         Whether anything but noise competes with the named structures.
     """
-    classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-    structures = {
-        name: str(data / path)
-        for name, path in classes.items()
-        if path and name not in (NULL_CLASS, *left_out)
-    }
+    structures = structures_of(folder, data, left_out)
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
     started = time.process_time()

@@ -6,7 +6,6 @@ conformation, the particles' centres, the SNR.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tomadapt.experiments.altered import bent_maps, shifted_cubes
-from tomadapt.experiments.judged_sets import STATED, Judged, judge_set
+from tomadapt.experiments.judged_sets import STATED, Judged, judge_set, structures_of
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import markdown, row_table, text
@@ -40,8 +39,7 @@ COLUMNS = ("case", "n", "accuracy", "null right", "ece", "worst class", "worst r
 def run(setting: Setting) -> list[Path]:
     """Label the set anew for each case."""
     data, (folder,) = require_sets(setting, (SET,))
-    named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-    structures = {name: data / path for name, path in named.items() if path}
+    structures = {name: Path(path) for name, path in structures_of(folder, data).items()}
     by_mass = sorted((read_atomic_model(p).mass_kda, name) for name, p in structures.items())
     masses = {name: kda for kda, name in by_mass}
     cases = _cases(folder, data, structures)
@@ -65,8 +63,16 @@ def _table(masses: dict[str, float], rows: Sequence[Row]) -> str:
 def _cases(
     folder: Path, data: Path, structures: dict[str, Path]
 ) -> list[tuple[str, Callable[[], Judged]]]:
-    """What is wrong or missing, and how the set is labelled then."""
+    """What is wrong or missing, and how the set is labelled then; nothing is made before that."""
     store = folder.parent
+
+    def in_other_states(degrees: int, suffix: str = "") -> Judged:
+        states = bent_maps(structures, degrees, store / "bent")
+        named = {f"{name}{suffix}": path for name, path in states.items()}
+        return judge_set(folder, data, instead=named)
+
+    def off_centre(voxels: int) -> Judged:
+        return judge_set(folder, data, cubes=shifted_cubes(folder, voxels))
 
     def case(title: str, **options: Any) -> tuple[str, Callable[[], Judged]]:
         return title, lambda: judge_set(folder, data, **options)
@@ -81,11 +87,10 @@ def _cases(
     other = {"ribosome_70s": str(data / OTHER_STATE)}
     found.append(case("another 70S state (4v4r for 4v5d)", instead=other))
     for degrees in BENDS_DEG:
-        states = bent_maps(structures, degrees, store / "bent")
-        found.append(case(f"all bent by {degrees}°", instead=states))
+        found.append((f"all bent by {degrees}°", partial(in_other_states, degrees)))
         if degrees == BOTH_STATES_DEG:
-            beside = {f"{name}_bent": path for name, path in states.items()}
-            found.append(case(f"also named: all bent by {degrees}°", instead=beside))
+            both = partial(in_other_states, degrees, "_bent")
+            found.append((f"also named: all bent by {degrees}°", both))
     for name in FAINTER:
         if (store / name / "truth.csv").is_file():
             found.append((name, partial(judge_set, store / name, data)))
@@ -93,7 +98,7 @@ def _cases(
         wrong = replace(STATED, defocus_um=stated + change)
         found.append(case(f"defocus stated {change:+g} µm", recording=wrong))
     for shift in SHIFTS:
-        found.append(case(f"{shift} voxels off", cubes=shifted_cubes(folder, shift)))
+        found.append((f"{shift} voxels off", partial(off_centre, shift)))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from tomadapt.inputs.labelled import open_labelled_folder
 from tomadapt.inputs.particles import Contrast, open_target
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.recolouring import recoloured
+from tomadapt.runs.digest import digest
 from tomadapt.simulate.dataset import SimulationConfig, make_templates, open_set, simulate_set
 
 Parts = tuple[LabelledSubtomograms, LabelledSubtomograms | None]
@@ -78,7 +78,7 @@ def _digest(structure: str) -> str:
 
 @cache
 def _digest_of_file(path: Path, modified: int) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return digest(path.read_bytes(), size=16)
 
 
 class Particles(Description):
@@ -160,9 +160,8 @@ class RecordedParticles(Description):
     def read(self) -> Self:
         """The same, with content and size as they are found in the files now."""
         data, _ = self.open(self.path)
-        digest = hashlib.blake2b(data.fingerprint.encode(), digest_size=16)
-        digest.update(data.labels.tobytes())
-        update = {"path": self.path.resolve(), "content": digest.hexdigest()}
+        content = digest(data.fingerprint, data.labels, size=16)
+        update = {"path": self.path.resolve(), "content": content}
         return self.model_copy(update=update | {"size": (data.box, data.voxel_size_A)})
 
     def open(self, store: Path) -> Parts:

@@ -7,7 +7,6 @@ particles, in the empty cubes of sets that cryoJAX made, at two voxel sizes; all
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from tomadapt.errors import InputError
-from tomadapt.experiments.judged_sets import STATED, judge_set, read_table
+from tomadapt.experiments.judged_sets import STATED, judge_set, read_table, structures_of
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import titled_table
@@ -69,10 +68,7 @@ def _planted(folder: Path, data: Path) -> tuple[dict[str, tuple[float, float]], 
         )
     points = recording_of(cubes, STATED).points(cubes)
     noise = Noise.of(cubes.subset(empty), points)
-    paths = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-    structures = wanted_structures(
-        {k: str(data / p) for k, p in paths.items() if p}, box=n, voxel_size_A=voxel_A
-    )
+    structures = wanted_structures(structures_of(folder, data), box=n, voxel_size_A=voxel_A)
 
     def energy(rows: np.ndarray) -> float:
         return float((noise.transforms(cubes.read(rows)).abs().square() @ noise.weight).mean())
@@ -94,7 +90,7 @@ def _planted(folder: Path, data: Path) -> tuple[dict[str, tuple[float, float]], 
     made = output_folder(folder.parent / f"{folder.name}_spheres")
     volumes = torch.cat([cubes.read(range(len(cubes))), *added]).numpy()
     write_mrc(made / "cubes.mrc", volumes.reshape(-1, n, n), voxel_size_A=voxel_A)
-    write_text(made / "classes.json", json.dumps(paths))
+    write_text(made / "classes.json", (folder / "classes.json").read_text(encoding="utf-8"))
     lines = ["index,label", *(f"{i},{label}" for i, label in enumerate([*truth, *names]))]
     write_text(made / "truth.csv", "\n".join(lines) + "\n")
     return classes, made

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import InputError
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
@@ -42,7 +43,7 @@ def run(setting: Setting) -> list[Path]:
     smoke = setting.scale.name == "smoke"
     cubes = setting.store / "student_scale.npy"
     for n in (len(data),) if smoke else SIZES:
-        _write(cubes, folder, n)
+        _write(cubes, data, n)
         command = [sys.executable, "-m", __name__, student, cubes, str(data.voxel_size_A)]
         done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
@@ -63,9 +64,8 @@ def _table(rows: Sequence[Row]) -> str:
     )
 
 
-def _write(path: Path, folder: Path, n: int) -> None:
-    """A file of n cubes: those of the set over and over."""
-    data = open_target(folder / "cubes.mrc", contrast="positive")
+def _write(path: Path, data: Subtomograms, n: int) -> None:
+    """A file of n cubes: those of a set over and over."""
     shape = (n, *(data.box,) * 3)
     with atomic_path(path) as temporary:
         out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)

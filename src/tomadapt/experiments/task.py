@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +13,8 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     model_serializer,
 )
+
+from tomadapt.runs.digest import digest
 
 KEY = "key"
 """The context in which a description is dumped for hashing."""
@@ -58,8 +58,7 @@ class Task(Description):
 
         The order of fields and of classes counts: labels are indices into the classes.
         """
-        content = json.dumps(self.model_dump(mode="json", context=KEY))
-        return f"{self.kind}-{hashlib.blake2b(content.encode(), digest_size=8).hexdigest()}"
+        return f"{self.kind}-{digest(self.model_dump(mode='json', context=KEY))}"
 
     def for_key(self, content: dict[str, Any]) -> dict[str, Any]:
         """What counts of a dump of this, with the version of its code."""

@@ -6,7 +6,6 @@ potential and reconstruction of the target are others'.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Subtomograms
-from tomadapt.experiments.judged_sets import STATED, read_table
+from tomadapt.experiments.judged_sets import STATED, read_table, structures_of
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import titled_table
@@ -70,9 +69,7 @@ class Target:
     def of(cls, folder: Path, structures: Path) -> Target:
         """Open a set; ``null`` is the last class."""
         data = open_target(folder / "cubes.mrc", contrast="positive")
-        named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-        classes = {k: str(structures / v) for k, v in named.items() if v and k != NULL_CLASS}
-        classes[NULL_CLASS] = NULL_CLASS
+        classes = structures_of(folder, structures) | {NULL_CLASS: NULL_CLASS}
         labels = [list(classes).index(r["label"]) for r in read_table(folder / "truth.csv")]
         return cls(data, classes, np.array(labels), recording_of(data, STATED).acquisition)
 

@@ -6,7 +6,6 @@ afterwards, because the student is unsure of it, is the student's own here. Not 
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tomadapt.classify.options import SourceOptions
 from tomadapt.classify.student_labels import OTHER, StudentLabels
 from tomadapt.classify.teaching import JudgedTarget, taught
 from tomadapt.experiments.grid import commit
-from tomadapt.experiments.judged_sets import read_table, stated_of
+from tomadapt.experiments.judged_sets import read_table, stated_of, structures_of
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import titled_table
@@ -57,8 +56,7 @@ def run(setting: Setting) -> list[Path]:
 
 
 def _row(folder: Path, left_out: str, structures: Path, setting: Setting) -> Row:
-    named = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-    named = {k: str(structures / v) for k, v in named.items() if v and k != left_out}
+    named = structures_of(folder, structures, (left_out,))
     # Acquisition, box and voxels of what is simulated are those of the cubes.
     smoke, recording = setting.scale.name == "smoke", stated_of(folder)
     source = SourceOptions(

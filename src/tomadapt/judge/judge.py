@@ -391,10 +391,15 @@ def _pairs(
     return pairs
 
 
+def _competing_rivals(kinds: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Columns of what neither is wanted, nor a mirror image, nor indistinguishable from those."""
+    return np.flatnonzero(~np.isin(kinds, ("wanted", "mirror", "dropped")))
+
+
 def _not_a_rivals(sure: _Sure, evidence: NDArray[np.float64], kinds: NDArray[np.str_]) -> _Sure:
     """Those of the particles that no rival explains better; none where these are few."""
     rows, columns = sure
-    rivals = np.flatnonzero(~np.isin(kinds, ("wanted", "mirror", "dropped")))
+    rivals = _competing_rivals(kinds)
     if len(rivals):
         stays = evidence[rows, columns] > evidence[rows][:, rivals].max(axis=1)
         rows, columns = rows[stays], columns[stays]
@@ -405,7 +410,7 @@ def _not_a_rivals(sure: _Sure, evidence: NDArray[np.float64], kinds: NDArray[np.
 def _surest(evidence: NDArray[np.float64], kinds: NDArray[np.str_]) -> _Sure:
     """The particles of most certain labels; none if fewer than :data:`MIN_SURE_PARTICLES`."""
     wanted = np.flatnonzero(kinds == "wanted")
-    rivals = np.flatnonzero(~np.isin(kinds, ("wanted", "mirror", "dropped")))
+    rivals = _competing_rivals(kinds)
     best = evidence[:, wanted].argmax(axis=1)
     lead = evidence[np.arange(len(best)), best]
     if len(rivals):

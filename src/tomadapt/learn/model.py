@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms, same_
 from tomadapt.errors import InputError, MismatchError
 from tomadapt.learn.networks import EXTRACTORS, Extractor, classifier
 from tomadapt.runs.atomic import atomic_path
+from tomadapt.runs.digest import digest
 
 FORMAT = "tomadapt-model-1"
 
@@ -200,10 +200,8 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """A digest of all weights and statistics."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in sorted(self.state().items()):
-            digest.update(name.encode() + tensor.numpy().tobytes())
-        return digest.hexdigest()
+        state = sorted(self.state().items())
+        return digest(*(part for name, t in state for part in (name, t.numpy())), size=16)
 
     def require_classes(self, class_names: tuple[str, ...], what: str) -> None:
         """Raise when data have other classes than the model, or in another order.

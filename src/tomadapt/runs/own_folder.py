@@ -60,8 +60,17 @@ def make_own(out: Path, wanted: Mapping[str, Any]) -> None:
 def description(out: Path) -> dict[str, Any] | None:
     """What a folder's results depend on, as it says; None where nothing was begun."""
     path = out / CONFIG
-    if not path.exists():
-        return None
+    return read_own(path) if path.exists() else None
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """Read a JSON file that the folder's run wrote.
+
+    Raises
+    ------
+    InputError
+        When it is damaged.
+    """
     return json_object(
         path.read_text(encoding="utf-8"),
         what=str(path),

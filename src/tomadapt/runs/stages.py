@@ -8,19 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tomadapt.runs.atomic import write_json
-from tomadapt.runs.json_files import json_object
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    """Read one of the run's own JSON files."""
-    return json_object(
-        path.read_text(encoding="utf-8"),
-        what=str(path),
-        remedy="delete that folder, or choose another --out",
-    )
+from tomadapt.runs.own_folder import read_own
 
 
 class StageClock:
@@ -30,7 +20,7 @@ class StageClock:
         self.path = path
         self.records: dict[str, dict[str, float]] = {}
         if path.exists():
-            self.records = _read_record(path)
+            self.records = read_own(path)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -88,11 +88,11 @@ def simulate_set(
     templates = make_templates(config)
     digests = {label: template_digest(density) for label, density in templates.items()}
     if begun is not None:
-        if "templates" not in begun:  # nothing but their paths tells structures apart
-            kept_paths, paths = ({k: d.get(k) for k in PATHS} for d in (begun, config.identity))
-            require_same(out, kept_paths, paths, what="set")
-        kept = begun.get("templates", digests)
-        require_same(out, _as_structures(kept), _as_structures(digests), what="set")
+        if "templates" in begun:
+            kept, now = _as_structures(begun["templates"]), _as_structures(digests)
+        else:  # nothing but their paths tells structures apart
+            kept, now = ({k: d.get(k) for k in PATHS} for d in (begun, config.identity))
+        require_same(out, kept, now, what="set")
         if whole:
             return _finished(config, out, progress)
     else:
@@ -154,7 +154,7 @@ def _without_paths(identity: dict[str, Any]) -> dict[str, Any]:
     return others | {"classes": list(identity.get("classes", ()))}
 
 
-def _as_structures(digests: dict[str, str]) -> dict[str, str]:
+def _as_structures(digests: dict[str, str]) -> dict[str, Any]:
     """The same with names that end as those of digests do, which are not shown."""
     return {f"structure {label}{CONTENT}": value for label, value in digests.items()}
 
