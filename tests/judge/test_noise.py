@@ -39,6 +39,15 @@ def test_the_window_is_a_ball(n: int) -> None:
     assert line[round((n - 1) / 2 - 2)] == pytest.approx(0.5, abs=0.25)
 
 
+def test_regression_gold_in_a_few_cubes_does_not_raise_the_noise() -> None:
+    cubes = white_cubes(60, 1.0).volumes
+    cubes[::8, 8:12, 8:12, 8:12] += 60.0
+    relative = Noise.of(Held(cubes), POINTS).power.numpy() / BOX**3
+    # Without a limit the mean at low frequencies would be above 100.
+    assert relative.mean() == pytest.approx(1.0, abs=0.05)
+    assert relative.max() < 2
+
+
 @pytest.mark.parametrize("sigma", [0.5, 3.0])
 def test_white_noise_has_its_variance_at_each_point(sigma: float) -> None:
     noise = Noise.of(white_cubes(60, sigma), POINTS)
@@ -142,6 +151,6 @@ def test_no_more_cubes_are_read_than_asked_for() -> None:
             return super().read(indices)
 
     Noise.of(Counted(white_cubes(50, 1.0).volumes), POINTS, at_most=11)
-    assert len(read) == 11
+    assert len(set(read)) == 11
     assert (read[0], read[-1]) == (0, 49)
-    assert max(np.diff(read)) <= 5
+    assert max(np.diff(sorted(set(read)))) <= 5

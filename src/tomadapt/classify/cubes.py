@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from tomadapt.classify.assumed import cubes_assumptions
@@ -21,7 +20,7 @@ from tomadapt.classify.judged_summary import (
     write_labels_csv,
 )
 from tomadapt.classify.matched_source import choose_geometry, matched_source
-from tomadapt.classify.measured import MeasuredCubes
+from tomadapt.classify.measured import MeasuredCubes, SignedCubes
 from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import Classes, Method, SourceOptions
 from tomadapt.classify.run import FEWEST_PARTICLES
@@ -32,10 +31,10 @@ from tomadapt.classify.stacks import (
     write_stack_labels,
 )
 from tomadapt.data.cube_keys import DIGEST_KEY, CubeKeys, key_of
-from tomadapt.data.subtomograms import Indices, Subtomograms
+from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.particles import Contrast, open_target
-from tomadapt.judge.judge import JudgeOptions, judge
+from tomadapt.judge.judge import JudgeOptions
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.screen import Screen, min_search_shell, screen_all
@@ -119,22 +118,6 @@ class CubesOptions(BaseModel):
         return tuple(name for name in self.classes if name != NULL_CLASS)
 
 
-@dataclass(frozen=True, eq=False)
-class SignedCubes:
-    """Cubes with a sign."""
-
-    data: Subtomograms
-    sign: int
-
-    def __len__(self) -> int:
-        """Give their number."""
-        return len(self.data)
-
-    def read(self, indices: Indices) -> torch.Tensor:
-        """(b, n, n, n) float32, density positive."""
-        return self.sign * self.data.read(indices)
-
-
 def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") -> dict[str, Any]:
     """Label cubes by what explains them best.
 
@@ -212,16 +195,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     told = [text for text in (*opened, sign.warning, contradiction) if text]
     acquisition = None if recording.ctf_corrected else recording.acquisition
     with clock.stage("judge"):
-        verdicts = judge(
-            SignedCubes(data, sign.sign),
-            structures,
-            noise,
-            acquisition=acquisition,
-            voxel_size_A=data.voxel_size_A,
-            transfers=measured.transfers,
-            options=settings,
-            progress=StageBars(),
-        )
+        verdicts = measured.judged(sign.sign, structures, settings, StageBars())
     told += acquisition_warnings(verdicts, acquisition, data.voxel_size_A) + label_warnings(
         verdicts
     )

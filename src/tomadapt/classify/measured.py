@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from tomadapt.classify.stacks import stacks_transfers
-from tomadapt.data.subtomograms import Subtomograms
+from tomadapt.data.subtomograms import Indices, Subtomograms
 from tomadapt.inputs.particles import CONTRADICTED, open_target
 from tomadapt.judge.groups import Transfers
+from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
+from tomadapt.judge.particles import judge_particles
+from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.recording import Recording, StatedRecording, contradiction, recording_of
 from tomadapt.runs.atomic import output_folder
 from tomadapt.tomograms.tilt_stacks import TiltStackExtraction, reconstruct_tilt_stacks
+
+
+@dataclass(frozen=True, eq=False)
+class SignedCubes:
+    """Cubes with a sign."""
+
+    data: Subtomograms
+    sign: int
+
+    def __len__(self) -> int:
+        """Give their number."""
+        return len(self.data)
+
+    def read(self, indices: Indices) -> torch.Tensor:
+        """(b, n, n, n) float32, density positive."""
+        return self.sign * self.data.read(indices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +98,51 @@ class MeasuredCubes:
         return cls(data, recording, points, transfers, made)
 
     def noise(self) -> Noise:
-        """Measured in the cubes themselves."""
+        """Measured in the cubes themselves, with the signal of their particles."""
+        measured = None if self.transfers is None else self.transfers.measured
+        return Noise.of(self.data, self.points, measured=measured)
+
+    def judged(
+        self,
+        sign: int,
+        structures: Sequence[Hypothesis],
+        options: JudgeOptions,
+        progress: Callable[[str, int, int], None],
+    ) -> Verdicts:
+        """What the likelihood says of the cubes.
+
+        Parameters
+        ----------
+        sign
+            Of the cubes' density.
+        structures
+            The named ones on the cubes' grid.
+        options, progress
+            As for :func:`~tomadapt.judge.judge.judge`.
+        """
+        cubes, voxel_size_A = SignedCubes(self.data, sign), self.data.voxel_size_A
         if self.transfers is None:
-            return Noise.of(self.data, self.points)
-        return Noise.of(self.data, self.points, measured=self.transfers.measured)
+            recording = self.recording
+            return judge_particles(
+                cubes,
+                structures,
+                self.points,
+                acquisition=None if recording.ctf_corrected else recording.acquisition,
+                voxel_size_A=voxel_size_A,
+                options=options,
+                progress=progress,
+            )
+        # Images of tilt stacks were divided by their noise: little of it is left to measure.
+        return judge(
+            cubes,
+            structures,
+            self.noise(),
+            acquisition=None,
+            voxel_size_A=voxel_size_A,
+            transfers=self.transfers,
+            options=options,
+            progress=progress,
+        )
 
     def contradiction(self, stated: StatedRecording) -> str | None:
         """What is wrong, or of no use, in what was stated; None where nothing is."""

@@ -26,8 +26,8 @@ from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.errors import ConfigError
 from tomadapt.inputs.particles import inverted
 from tomadapt.judge.groups import Some
-from tomadapt.judge.judge import JudgeOptions, judge
-from tomadapt.judge.noise import Noise
+from tomadapt.judge.judge import JudgeOptions
+from tomadapt.judge.particles import judge_particles
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.learn.calibration import calibration_error, cross_fitted, fitted_temperature, tempered
@@ -150,10 +150,10 @@ class JudgedTarget:
     def judged(self, rows: NDArray[np.int64]) -> JudgedCubes:
         """What the likelihood says of some cubes."""
         some = Some(self.upright, rows)
-        verdicts = judge(
+        verdicts = judge_particles(
             some,
             self.structures,
-            Noise.of(some, self.measured.points),
+            self.measured.points,
             acquisition=self.acquisition,
             voxel_size_A=self.data.voxel_size_A,
             options=self.judging,

@@ -8,8 +8,8 @@ import numpy as np
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Subtomograms
-from tomadapt.judge.judge import JudgeOptions, judge
-from tomadapt.judge.noise import Noise
+from tomadapt.judge.judge import JudgeOptions
+from tomadapt.judge.particles import judge_particles
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
@@ -41,10 +41,10 @@ def judge_as_recorded(
         See :class:`~tomadapt.judge.judge.JudgeOptions`.
     """
     points = MeasuredPoints.of(acquisition, n=cubes.box, voxel_size_A=cubes.voxel_size_A)
-    return judge(
+    return judge_particles(
         cubes,
         wanted,
-        Noise.of(cubes, points),
+        points,
         acquisition=acquisition,
         voxel_size_A=cubes.voxel_size_A,
         options=options,

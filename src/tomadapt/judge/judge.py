@@ -118,7 +118,7 @@ def judge(
     search = _Search(cubes, noise, groups, voxel_size_A, shell, whitened, options, progress)
     hypotheses = [*wanted, *mirrors(list(wanted))]
     own = search.screen(hypotheses)
-    count = _counter(progress, "screen", len(cubes) * (2 if options.rivals else 1))
+    count = counter(progress, "screen", len(cubes) * (2 if options.rivals else 1))
     screened = search.screened(own, count)
     freedom = own.freedom
     hand, sure_by_hand = search.hand(screened, hypotheses, freedom)
@@ -262,7 +262,7 @@ class _Search:
         pairs: NDArray[np.bool_],
         hypotheses: Sequence[Hypothesis],
     ) -> Refined:
-        count = _counter(self.progress, "refine", int(pairs.sum()))
+        count = counter(self.progress, "refine", int(pairs.sum()))
         return refined_by_group(
             self.groups,
             lambda g: refine(
@@ -357,7 +357,7 @@ def _indistinguishable(
     return tuple(found)
 
 
-def _counter(
+def counter(
     progress: Callable[[str, int, int], None], stage: str, total: int
 ) -> Callable[[int], None]:
     """A function that adds up finished steps of a stage and reports their sum."""

@@ -7,6 +7,7 @@ smoothed over the neighbouring points.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +23,8 @@ EDGE_VOXELS = 4.0
 SMOOTHING_SIGMA_VOXELS = 1.0
 """σ of the smoothing of the power, in Fourier voxels: an estimate from few cubes is rough."""
 MAX_CUBES = 400
+LIMIT_SIGMA = 3.0
+"""How far a cube's power in a shell may exceed the median, in standard deviations of noise."""
 _BATCH = 32
 
 
@@ -106,7 +109,7 @@ class Noise:
         ----------
         cubes
             Cubes from between the particles, or the particles themselves; their signal then counts
-            as noise.
+            as noise (see :func:`~tomadapt.judge.particles.particle_noise`).
         points
             Where they were measured.
         measured
@@ -116,13 +119,15 @@ class Noise:
         """
         shape = window(points.n).to(points.k.device)
         rows = np.unique(np.linspace(0, len(cubes) - 1, min(at_most, len(cubes))).astype(int))
-        total = torch.zeros(len(points.index), device=points.k.device)
-        for first in range(0, len(rows), _BATCH):
-            some = cubes.read(rows[first : first + _BATCH])  # (b, n, n, n)
-            x = windowed_transforms(some, points, shape)  # (b, p)
-            total += x.abs().square().sum(dim=0)
+
+        def powers() -> Iterator[torch.Tensor]:
+            for first in range(0, len(rows), _BATCH):
+                some = cubes.read(rows[first : first + _BATCH])  # (b, n, n, n)
+                yield windowed_transforms(some, points, shape).abs().square()  # (b, p)
+
         if measured is None:
-            return cls.from_power(total / len(rows), points, shape)
+            return cls.from_power(usual_power(powers, points), points, shape)
+        total = torch.stack([some.sum(dim=0) for some in powers()]).sum(dim=0)  # (p,)
         counts = measured[rows].sum(dim=0).to(total)
         usual = total.sum() / counts.sum()
         return cls.from_power(
@@ -160,6 +165,46 @@ class Noise:
             spectrum = torch.fft.rfftn(white) * amplitude.view(n, n, n // 2 + 1)
             found.append(torch.fft.irfftn(spectrum, s=(n, n, n)).transpose(1, 2))  # (z, y, x)
         return torch.stack(found)
+
+
+def usual_power(
+    powers: Callable[[], Iterator[torch.Tensor]], points: MeasuredPoints
+) -> torch.Tensor:
+    """The mean power of cubes, without the influence of those that are far stronger than usual.
+
+    Gold, ice and membranes in a few cubes would raise the mean many times. So a cube whose mean
+    power in a shell exceeds the median of all cubes by more than :data:`LIMIT_SIGMA` standard
+    deviations of pure noise is scaled down to that limit in this shell.
+
+    Parameters
+    ----------
+    powers
+        Gives |x|², (b, p), of all cubes in batches; it is called twice.
+    points
+        Where the cubes were measured.
+
+    Returns
+    -------
+    Tensor
+        (p,) mean of |x|².
+    """
+    shells = torch.zeros(int(points.shell.max()) + 1, device=points.k.device)
+    count = shells.index_add(0, points.shell, points.multiplicity)
+    of_cubes = torch.cat([_shell_means(some, points, count) for some in powers()])  # (n, shells)
+    # The median of n mean powers of independent points; noise has the relative deviation 1/√count.
+    limit = of_cubes.quantile(0.5, dim=0) * (1 + LIMIT_SIGMA / count.clamp_min(1).sqrt())
+    total, n = torch.zeros_like(points.multiplicity), 0
+    for some in powers():
+        scale = (limit / _shell_means(some, points, count).clamp_min(1e-30)).clamp_max(1)
+        total += (some * scale[:, points.shell]).sum(dim=0)
+        n += len(some)
+    return total / n
+
+
+def _shell_means(power: torch.Tensor, points: MeasuredPoints, count: torch.Tensor) -> torch.Tensor:
+    """Mean over the points of each shell, (b, shells), of power (b, p)."""
+    sums = power.new_zeros(len(power), len(count))
+    return sums.index_add(1, points.shell, power * points.multiplicity) / count.clamp_min(1)
 
 
 def windowed_transforms(
