@@ -4,7 +4,7 @@
 
 RUN is a folder of ``tomadapt classify`` on one of its tomograms. A cube has the class of the
 nearest planted particle, within 10 nm of where it was cut out; what is no named structure is
-``null``.
+``null``. The column ``planted`` has the name of that particle, named structure or not.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def main() -> None:
     centres_A = np.array([[float(row[axis]) for axis in "xyz"] for row in planted]) * VOXEL_A
     distance_A = np.linalg.norm(places_A[:, None] - centres_A[None], axis=2)  # (n, planted)
     nearest = distance_A.argmin(axis=1)
-    labels = [
-        ENTRIES.get(planted[place]["name"], "null") if near <= WITHIN_A else "null"
+    names = [
+        planted[place]["name"] if near <= WITHIN_A else ""
         for place, near in zip(nearest, distance_A.min(axis=1), strict=True)
     ]
     stated.out.mkdir(parents=True, exist_ok=True)
@@ -51,8 +51,8 @@ def main() -> None:
         np.asarray(cubes, dtype=np.float32).reshape(-1, n, n),
         voxel_size_A=card.voxel_size_A,
     )
-    rows = ["index,label", *(f"{i},{label}" for i, label in enumerate(labels))]
-    (stated.out / "truth.csv").write_text("\n".join(rows) + "\n")
+    rows = [f"{i},{ENTRIES.get(name, 'null')},{name}" for i, name in enumerate(names)]
+    (stated.out / "truth.csv").write_text("\n".join(["index,label,planted", *rows]) + "\n")
     classes = {name: f"independent/{path}" for name, path in INDEPENDENT.items()}
     (stated.out / "classes.json").write_text(json.dumps(classes | {"null": None}, indent=1))
     assert card.acquisition is not None

@@ -25,6 +25,8 @@ def judged(*left_out: str) -> Judged:
         label=np.array(["a", "null", "null", "null"]),
         probability=np.array([0.95, 0.55, 0.85, 0.95]),
         unknown=np.array([0.1, 0.2, 0.9, 0.0]),
+        fdr=np.array([0.02, 1.0, 1.0, 1.0]),
+        homologue=np.zeros(4, dtype=bool),
         left_out=left_out,
         seconds=1.0,
         templates=40,
@@ -45,6 +47,24 @@ def test_calibration_error_by_hand() -> None:
 def test_unknown_ranks_the_class_left_out() -> None:
     assert judged().unknown_auroc() is None
     assert judged("b").unknown_auroc() == 1.0
+
+
+def test_precision_at_a_rate_by_hand() -> None:
+    named = Judged(
+        truth=np.array(["a", "a", "null", "null", "b"]),
+        label=np.array(["a", "a", "a", "a", "b"]),
+        probability=np.array([1.0, 0.9, 0.8, 0.9, 0.5]),
+        unknown=np.zeros(5),
+        fdr=np.array([0.0, 0.01, 0.04, 0.03, 0.3]),
+        homologue=np.array([False, False, False, True, False]),
+        left_out=(),
+        seconds=1.0,
+        templates=4,
+        snr=None,
+    ).at_rate(0.05)
+    assert (named["recall"], named["precision"]) == pytest.approx((2 / 3, 2 / 4))
+    assert named["precision_without_homologue"] == pytest.approx(2 / 3)
+    assert named["fdr_stated"] == pytest.approx((0 + 0.1 + 0.2 + 0.1) / 4)
 
 
 @pytest.mark.parametrize("experiment", [third_party, limits, second_round, spheres])

@@ -80,8 +80,10 @@ class Judged:
     ----------
     truth, label
         (n,) class names.
-    probability, unknown
+    probability, unknown, fdr
         (n,) as written.
+    homologue
+        (n,) whether it is :data:`HOMOLOGUE`, where the set's truth says that.
     left_out
         Classes that were not named; their particles are right where they have no label.
     seconds
@@ -96,6 +98,8 @@ class Judged:
     label: NDArray[np.str_]
     probability: NDArray[np.float64]
     unknown: NDArray[np.float64]
+    fdr: NDArray[np.float64]
+    homologue: NDArray[np.bool_]
     left_out: tuple[str, ...]
     seconds: float
     templates: int
@@ -106,6 +110,23 @@ class Judged:
         """(n,) whether the label is the true one."""
         wanted = np.where(np.isin(self.truth, self.left_out), NULL_CLASS, self.truth)
         return np.asarray(self.label == wanted)
+
+    def at_rate(self, rate: float) -> Row:
+        """Recall and precision of labels of at most this false-discovery rate.
+
+        Homologues of a named structure are counted apart, as in the tomogram they come from.
+        """
+        named = (self.label != NULL_CLASS) & (self.fdr <= rate)
+        right, counted = named & self.right, named & ~self.homologue
+        precision = float(right.sum() / max(counted.sum(), 1))
+        return {
+            "fdr": rate,
+            "recall": float(right.sum() / (self.truth != NULL_CLASS).sum()),
+            "precision": float(right.sum() / max(named.sum(), 1)),
+            "precision_without_homologue": precision,
+            "fdr_stated": float(1 - self.probability[named].mean()),
+            "fdr_true": 1 - precision,
+        }
 
     def calibration_error(self) -> float:
         """Of the probabilities, see :func:`~tomadapt.learn.calibration.calibration_error`."""
@@ -168,6 +189,8 @@ def judge_set(
         np.array([row["label"] for row in rows]),
         np.array([float(row["probability"]) for row in rows]),
         np.array([float(row["unknown"]) for row in rows]),
+        np.array([float(row["fdr"]) for row in rows]),
+        np.array([row.get("planted") == HOMOLOGUE for row in truth]),
         left_out,
         seconds,
         summary["judge"]["hypotheses"],

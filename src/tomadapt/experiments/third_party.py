@@ -14,7 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from tomadapt.errors import InputError
-from tomadapt.experiments.judged_sets import Judged, judge_ribosomes, judge_set, judge_tomogram
+from tomadapt.experiments.judged_sets import (
+    Judged,
+    judge_ribosomes,
+    judge_set,
+    judge_tomogram,
+    stated_of,
+)
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import row_table, select
@@ -22,6 +28,8 @@ from tomadapt.runs.atomic import output_folder
 
 SETS = tuple(f"cryojax_{kind}snr{snr}" for kind in ("", "imbalanced_") for snr in ("0.1", "0.05"))
 SETS += tuple(f"relion_snr{snr}" for snr in ("0.1", "0.05"))
+TOMOGRAM_SETS = ("tomogram_dose3", "tomogram_dose0.8")
+"""What was cut out of these tomograms, judged as cubes; ``scripts/third_party_tomogram.py``."""
 LEFT_OUT = ("groel", "hsp90")
 DOSES, RATE = ("3", "0.8"), 0.05
 TOMOGRAM: tuple[str, ...] = ("dose", "fdr", "detected", "recall", "precision")
@@ -29,6 +37,8 @@ TOMOGRAM += ("precision_without_homologue", "label_accuracy", "junk_named")
 TOMOGRAM += ("fdr_stated", "fdr_true", "cpu_seconds")
 CUBES: tuple[str, ...] = ("set", "left out", "n", "accuracy", "null right", "ece")
 CUBES += ("unknown_auroc", "cpu_seconds", "templates", "cpu_seconds_each", "snr_before_ctf")
+CUT_OUT: tuple[str, ...] = ("set", "n", "fdr", "recall", "precision")
+CUT_OUT += ("precision_without_homologue", "fdr_stated", "fdr_true", "ece", "cpu_seconds")
 RIBOSOMES = ("set", "named", "n", "called 70S", "others", "hand, nats")
 
 
@@ -50,6 +60,9 @@ def run(setting: Setting) -> list[Path]:
     results.add(*judge_ribosomes(data, setting.store))
     for name in there[: 1 if smoke else None]:
         results.add(_cubes_row(judge_set(store / name, data), name))
+    for name in () if smoke else TOMOGRAM_SETS:
+        if (store / name / "truth.csv").is_file():
+            results.add(_cut_out_row(store / name, data))
     for left_out in LEFT_OUT if there and not smoke else ():
         results.add(_cubes_row(judge_set(store / there[0], data, left_out=(left_out,)), there[0]))
     return results.files
@@ -93,11 +106,25 @@ def _cubes_row(found: Judged, name: str) -> Row:
     }
 
 
+def _cut_out_row(folder: Path, data: Path) -> Row:
+    found = judge_set(folder, data, recording=stated_of(folder))
+    return {
+        "kind": "cut out",
+        "set": folder.name,
+        "n": len(found.truth),
+        **found.at_rate(RATE),
+        "ece": found.calibration_error(),
+        "cpu_seconds": found.seconds,
+    }
+
+
 def _table(there: Sequence[str], rows: Sequence[Row]) -> str:
     parts = [
         "# Labels by likelihood on data that others made\n",
         row_table(TOMOGRAM, select(rows, kind="tomogram")),
         row_table(CUBES, select(rows, kind="cubes")),
+        "Cubes cut out of the tomograms, judged without the tomogram's noise:\n",
+        row_table(CUT_OUT, select(rows, kind="cut out")),
         "Real ribosomes; with three named these are 70S, 80S and 50S.\n",
         row_table(RIBOSOMES, select(rows, kind="ribosomes")),
     ]
