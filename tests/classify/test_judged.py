@@ -206,6 +206,9 @@ def test_cubes_of_any_kind(kind: str, cubes: Path, tmp_path: Path, one_thread: N
         total = sum(float(row[f"p_{name}"]) for name in ("tric", "ribosome_50s", "null"))
         assert total == pytest.approx(1, abs=2e-4)
         assert (row["kind"] == "wanted") == (row["label"] != "null")
+        named = row["reason"].startswith("named by likelihood")
+        assert named == (row["label"] != "null")
+        assert named or "nats against noise" in row["reason"]
     summary = json.loads((out / "summary.json").read_text())
     read = read_labels(
         out / "labels.csv",

@@ -122,9 +122,9 @@ class TestOutputFolder:
 
     def test_below_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(OutputError, match="Not a directory"):
+        with pytest.raises(OutputError, match="cannot make the folder"):
             output_folder(tmp_path / "file" / "out")
-        with pytest.raises(OutputError, match="File exists"):
+        with pytest.raises(OutputError, match="a file of that name"):
             output_folder(tmp_path / "file")
 
     def test_too_little_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from tomadapt.classify.judged_summary import (
     judged_content,
     judged_summary,
     label_warnings,
+    rejection_reasons,
     write_labels_csv,
 )
 from tomadapt.classify.matched_source import choose_geometry, matched_source
@@ -212,7 +213,9 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
         files = data.names if measured.stacks is None else stack_names(measured.stacks)
         # Cubes of tilt stacks are made anew by `tomadapt reconstruct`: their files are keys.
         cubes = "" if measured.stacks else key_of(data.source)
-        write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, CubeKeys(cubes, files))
+        reasons = rejection_reasons(verdicts, options.fdr, {})
+        keys = CubeKeys(cubes, files)
+        write_labels_csv(out / "labels.csv", shown, data.voxel_size_A, keys, reasons)
         if measured.stacks is not None:
             write_stack_labels(out, measured.stacks, verdicts, options.fdr)
         summary = {

@@ -259,12 +259,20 @@ def judged_summary(
 
 LABEL_COLUMNS = (
     "index", "label", "probability", "fdr", "unknown", "kind", "second",
-    *ANGLES, "shift_x_A", "shift_y_A", "shift_z_A",
+    *ANGLES, "shift_x_A", "shift_y_A", "shift_z_A", "reason",
 )  # fmt: skip
 
 
-def write_labels_csv(path: Path, verdicts: Verdicts, voxel_size_A: float, keys: CubeKeys) -> None:
+def write_labels_csv(
+    path: Path,
+    verdicts: Verdicts,
+    voxel_size_A: float,
+    keys: CubeKeys,
+    reasons: Mapping[int, str],
+) -> None:
     """One row a cube, in order: label, its probability, rate, kind, pose and what else it may be.
+
+    ``reason`` says why it has the label, or, by ``reasons``, why it has none.
 
     Further columns: the probability of each structure and of none; ``cubes_digest``, which cubes
     these are, where it is known; ``file``, the last, the names of cubes that came from files of
@@ -285,6 +293,7 @@ def write_labels_csv(path: Path, verdicts: Verdicts, voxel_size_A: float, keys: 
             cells = [i, name, *(f"{v:.4f}" for v in numbers), verdicts.kind[i], second[i]]
             cells += [f"{a:.3f}" for a in angles[i]]
             cells += [f"{s * voxel_size_A:.3f}" for s in verdicts.shifts[i]]
+            cells.append(reasons.get(i) or labelled_reason(verdicts, i))
             cells += [f"{p:.4f}" for p in verdicts.probabilities[i]]
             writer.writerow([*cells, *keys.of(i)])
 

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomadapt.classify.judged_summary import LABEL_COLUMNS
+from tomadapt.classify.judged_summary import (
+    LABEL_COLUMNS,
+    labelled_reason,
+    rejection_reasons,
+)
 from tomadapt.data.cube_keys import CubeKeys
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.mixture import false_discovery_rates
@@ -102,7 +106,12 @@ class StudentLabels:
             for part in parts
             for place, row in enumerate(part.rows)
         }
-        empty = [""] * 6
+        reasons = {
+            int(part.rows[place]): text
+            for part in parts
+            for place, text in rejection_reasons(part.verdicts, None, {}).items()
+        }
+        not_posed = [""] * 6
         with (
             atomic_path(path) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
@@ -121,13 +130,14 @@ class StudentLabels:
                     kind = "wanted"
                 elif p[:n_wanted].max() > none:
                     kind = ABOVE
-                pose, by = empty, "student"
+                pose, by, reason = not_posed, "student", ""
                 if i in judged:
                     verdicts, place = judged[i]
                     pose, by = _pose(verdicts, place, voxel_size_A), "likelihood"
+                    reason = reasons.get(i) or labelled_reason(verdicts, place)
                     kind = kind if kind in ("wanted", ABOVE) else str(verdicts.kind[place])
                 numbers = (p[label] if label >= 0 else none, self.fdr[i], p[-1])
-                cells = [i, name, *(f"{v:.4f}" for v in numbers), kind, second, *pose]
+                cells = [i, name, *(f"{v:.4f}" for v in numbers), kind, second, *pose, reason]
                 cells += [f"{v:.4f}" for v in (*p[:n_wanted], none)]
                 writer.writerow([*cells, by, *keys.of(i)])
 

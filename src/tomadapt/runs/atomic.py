@@ -27,6 +27,13 @@ def output_error(path: Path | str, error: OSError) -> OutputError:
             got=error.strerror or str(error),
             remedy="free some space and run it again",
         )
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return OutputError(
+            f"cannot make the folder {path}",
+            expected="a name that no file has",
+            got="a file of that name, or of one of its parent folders",
+            remedy="choose another output, or move that file",
+        )
     return OutputError(
         f"cannot write {path}",
         expected="a writable place",
