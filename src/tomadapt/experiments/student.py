@@ -38,16 +38,17 @@ def run(setting: Setting) -> list[Path]:
 
 
 def _plan(setting: Setting) -> Iterator[tuple[Task, Row]]:
-    """Every task with its row; SNRs of the middle first."""
+    """Every task with its row: all judges, then their students; SNRs of the middle first."""
     scale = setting.scale
     batches = PaperDomains(scale, scale.classes(setting.data))
     middle_first = sorted(scale.snrs, key=lambda s: abs(s - 0.05))
     targets = {snr: batches.target(Cell(snr, snr)) for snr in middle_first}
-    for snr, target in targets.items():
-        about: Row = {"target_snr": snr, "scale": scale.name}
-        known = JudgeTask(target=target, stated=BATCH_A)
-        yield known, {**about, "method": "likelihood"}
-        yield _student(batches, known, BATCH_A, snr), {**about, "method": "student"}
+    judges = {snr: JudgeTask(target=target, stated=BATCH_A) for snr, target in targets.items()}
+    for snr, known in judges.items():
+        yield known, {"target_snr": snr, "scale": scale.name, "method": "likelihood"}
+    for snr, known in judges.items():
+        about: Row = {"target_snr": snr, "scale": scale.name, "method": "student"}
+        yield _student(batches, known, BATCH_A, snr), about
     for snr, target in targets.items():
         about = {"target_snr": snr, "scale": scale.name}
         estimated = JudgeTask(target=target, stated=BATCH_B, estimated=True)
