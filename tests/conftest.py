@@ -10,8 +10,12 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by where they are: those of the experiments, and those of damaged files."""
+    """Mark tests by where they are, and those that took long when all were measured."""
+    lines = (Path(__file__).parent / "slow_tests.txt").read_text().splitlines()
+    slow = {line.split(" ")[1] for line in lines}  # scripts/slow_tests.py writes them
     for item in items:
+        if item.nodeid.split("[")[0] in slow:
+            item.add_marker("slow")
         if item.path.parent.name == "experiments":
             item.add_marker("experiments")
         elif item.path.name == "test_corrupt_inputs.py":

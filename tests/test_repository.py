@@ -45,3 +45,16 @@ def test_large_and_stray_binary_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("x" * (MOST_BYTES + 1))
     named = unwelcome(tmp_path, ["wheel.whl", "results/a.png", "log.txt", "gone"])
     assert [text.split(":")[0] for text in named] == ["wheel.whl", "log.txt"]
+
+
+def test_the_list_of_slow_tests_names_tests_that_exist() -> None:
+    names = [line.split(" ")[1] for line in (ROOT / "tests" / "slow_tests.txt").open()]
+    gone = []
+    for name in names:
+        file, *within = name.strip().split("::")
+        text = (ROOT / file).read_text() if (ROOT / file).is_file() else ""
+        wanted = [f"class {part}" for part in within[:-1]] + [f"def {within[-1]}("]
+        if not all(part in text for part in wanted):
+            gone.append(name)
+    assert not gone, "write the list again: see scripts/slow_tests.py"
+    assert len(names) == len(set(names))

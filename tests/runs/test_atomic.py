@@ -122,7 +122,7 @@ class TestOutputFolder:
 
     def test_below_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(OutputError, match="cannot make the folder"):
+        with pytest.raises(OutputError, match="one of its parent folders"):
             output_folder(tmp_path / "file" / "out")
         with pytest.raises(OutputError, match="a file of that name"):
             output_folder(tmp_path / "file")

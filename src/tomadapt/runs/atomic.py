@@ -29,8 +29,8 @@ def output_error(path: Path | str, error: OSError) -> OutputError:
         )
     if isinstance(error, FileExistsError | NotADirectoryError):
         return OutputError(
-            f"cannot make the folder {path}",
-            expected="a name that no file has",
+            f"cannot write {path}",
+            expected="a writable place",
             got="a file of that name, or of one of its parent folders",
             remedy="choose another output, or move that file",
         )
