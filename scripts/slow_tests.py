@@ -3,8 +3,8 @@
     ./test --junit-xml tests.xml
     python scripts/slow_tests.py tests.xml
 
-It writes ``tests/slow_tests.txt``: seconds and name of each test that took more than a second, over
-all its parameters, setting up included.
+It writes ``tests/slow_tests.txt``: seconds and name of each test that took more than half a second
+over all its parameters, setting up included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tests" / "slow_tests.txt"
-LONGEST_S = 1.0
+LONGEST_S = 0.5
 
 
 def name_of(classname: str, name: str) -> str:
