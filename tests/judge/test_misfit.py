@@ -155,6 +155,20 @@ class TestFits:
         posterior, _ = self.fitted(scattered(1.0, 40, 0), residual_ratio)
         assert posterior[:, 0].min() > 0.5
 
+    def test_regression_noise_is_not_named_after_a_class_of_few(self) -> None:
+        """Five particles at 80 nats: noise of 4 nats with a fifth of their contrast is none.
+
+        The contrast of classes of fewer than eight particles was not looked at.
+        """
+        n = 40
+        evidence = np.repeat([[80.0, 0.0], [-1.0, 0.0], [4.0, 0.0]], [5, n, 2], axis=0)
+        contrast = np.concatenate([scattered(3.4, 5, 0), scattered(0.4, n, 1), [0.65, 0.65]])
+        residual_ratio = scattered(1.0, n + 7, 2)
+        mixture, relative = fit_with_fits(evidence, contrast[:, None], residual_ratio, NO_DECOYS)
+        assert mixture.posterior[:5, 0].min() > 0.9
+        assert mixture.posterior[5:, -1].min() > 0.8
+        assert np.median(relative[:5, 0]) == pytest.approx(1.0, abs=0.1)
+
     def test_all_alike_fit(self) -> None:
         posterior, _ = self.fitted(scattered(2.0, 40, 3), scattered(1.3, 40, 4))
         assert posterior[:, 0].min() > 0.5

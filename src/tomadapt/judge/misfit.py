@@ -34,7 +34,10 @@ MIN_NOISE_PARTICLES = 5.0
 """The proportion of noise among n particles is at least this over (n + this): even a clean list is
 assumed to contain some noise."""
 _ROUNDS = 4
-_MIN_PARTICLES = 8
+MIN_PARTICLES = 3
+PRIOR_SPREAD, PRIOR_PARTICLES = 0.15, 4
+"""Relative standard deviation that contrasts and residuals are expected to have, and how many
+particles this prior counts as: few particles do not say how much their class scatters."""
 _CLEAR_NATS = 3.0  # over noise and rivals, after tempering
 _BATCH = 16
 
@@ -97,7 +100,7 @@ def fit_with_fits(
             clear = of_wanted[known, column] - others[known].max(axis=1) > _CLEAR_NATS
             weights = mixture.posterior[known, column] * clear
             in_part[:, column], relative[:, column] = -np.inf, 1.0
-            if (weights * (best[known] == column)).sum() < _MIN_PARTICLES:
+            if (weights * (best[known] == column)).sum() < MIN_PARTICLES:
                 continue
             middle, spread = _median_and_spread(amplitude[known, column], weights)
             relative[known, column] = amplitude[known, column] / middle
@@ -122,10 +125,11 @@ def fit_with_fits(
 def _median_and_spread(
     values: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Weighted median, and the robust standard deviation relative to it."""
-    middle = _weighted_median(values, weights)
+    """Weighted median, and the robust standard deviation relative to it, with its prior."""
+    middle, n = _weighted_median(values, weights), weights.sum()
     deviation = 1.4826 * _weighted_median(np.abs(values / middle - 1), weights)
-    return middle, max(deviation, MIN_RELATIVE_SPREAD)
+    variance = (n * deviation**2 + PRIOR_PARTICLES * PRIOR_SPREAD**2) / (n + PRIOR_PARTICLES)
+    return middle, max(float(np.sqrt(variance)), MIN_RELATIVE_SPREAD)
 
 
 def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
