@@ -1,0 +1,249 @@
+"""What several files say of one tomogram, weighed: the first counts, and disagreement is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from tomadapt.errors import InputError, TomadaptError
+from tomadapt.project.model import UNITS, TomogramEntry, told
+from tomadapt.project.tilts import TiltTable, aligned, angle_fault, mean_astigmatism
+
+Doubles = NDArray[np.float64]
+Read = TypeVar("Read")
+
+RELATIVE = {"voxel_size_A": 0.01, "tilt_series_pixel_size_A": 0.01, "binning": 0.02}
+"""By which fraction two sources may differ: pixel sizes are written with two or three decimals."""
+ABSOLUTE = {
+    "voltage_kv": 0.5,
+    "spherical_aberration_mm": 0.05,
+    "amplitude_contrast": 0.005,
+    "defocus_um": 0.1,
+    "exposure_per_tilt_e_per_A2": 0.1,
+    "size_xyz": 2,  # programs round binned sizes differently, and make them even
+}
+NOMINAL_DEFOCUS_UM = 1.5
+"""So far from the target may a measured defocus lie: autofocus and sample height leave a micron."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Where the columns of a table are from."""
+
+    angles: str
+    pre_exposure_e_per_A2: str
+    defocus_um: str
+
+
+@dataclass
+class Claims:
+    """Collects what files say of one tomogram, in the order in which they count.
+
+    Attributes
+    ----------
+    name
+        Of the tomogram.
+    root
+        The project's folder: files are named from there.
+    """
+
+    name: str
+    root: Path
+    stated: dict[str, list[tuple[Any, str]]] = field(default_factory=dict)
+    tables: list[tuple[TiltTable, _Told]] = field(default_factory=list)
+    nominal_defocus: list[tuple[float, str]] = field(default_factory=list)
+    other_volumes: list[Path] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    def state(self, name: str, value: Any, source: Path, what: str = "") -> None:
+        """Note what a file says of a field; None says nothing.
+
+        Parameters
+        ----------
+        name, value
+            A field of :class:`~tomadapt.project.model.TomogramEntry`.
+        source, what
+            The file, and what in it.
+        """
+        if value is not None:
+            self.stated.setdefault(name, []).append((value, self.told_source(source, what)))
+
+    def tilts(
+        self,
+        table: TiltTable,
+        source: Path,
+        what: str = "",
+        *,
+        exposure: str = "",
+        defocus: str = "",
+    ) -> None:
+        """Note a file's table of tilts, and what in it angles, exposure and defocus are from."""
+        told = _Told(*(self.told_source(source, part) for part in (what, exposure, defocus)))
+        self.tables.append((table, told))
+
+    def target_defocus(self, values_um: Doubles, source: Path, what: str) -> None:
+        """Note the defocus that was asked for, which counts where none was measured."""
+        values = values_um[np.isfinite(values_um)]
+        if len(values):
+            mean = float(np.mean(values))
+            self.nominal_defocus.append((mean, self.told_source(source, f"{what}, not measured")))
+
+    def disagree(self, text: str) -> None:
+        """Note a contradiction that is no matter of a single field."""
+        self.contradictions.append(text)
+
+    def read(self, reader: Callable[..., Read], *arguments: Any, **options: Any) -> Read | None:
+        """Call a reader of a file that only this tomogram needs; of damage it gives None, noted."""
+        try:
+            return reader(*arguments, **options)
+        except TomadaptError as error:
+            self.unreadable.append(str(error))
+            return None
+
+    def told_source(self, source: Path, what: str = "") -> str:
+        """A file's path from the project's folder, and what in it."""
+        try:
+            path = source.relative_to(self.root).as_posix()
+        except ValueError:
+            path = source.as_posix()
+        return f"{path} ({what})" if what else path
+
+    def entry(self) -> TomogramEntry:
+        """What is known of the tomogram.
+
+        Raises
+        ------
+        InputError
+            When a file says what cannot be, such as a tilt of 200°.
+        """
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        self._resolve_tilts(values, sources)
+        self._resolve_defocus()
+        for name, said in self.stated.items():
+            values[name], sources[name] = said[0]
+            for value, source in said[1:]:
+                if not _same(name, values[name], value):
+                    self.contradictions.append(
+                        f"{name}: {_shown(values[name])} in {sources[name]}, "
+                        f"{_shown(value)} in {source}; the first is taken"
+                    )
+        self._derive(values, sources)
+        try:
+            return TomogramEntry(
+                name=self.name,
+                **values,
+                other_volumes=tuple(self.other_volumes),
+                sources={key: sources[key] for key in UNITS if key in sources},
+                contradictions=tuple(dict.fromkeys(self.contradictions)),
+                unreadable=tuple(dict.fromkeys(self.unreadable)),
+            )
+        except ValidationError as error:
+            raise InputError(
+                f"the files of the tomogram {self.name} say what cannot be",
+                got=f"{told(error)} (from {'; '.join(dict.fromkeys(sources.values()))})"[:600],
+                remedy="mend the file, or export it again",
+            ) from None
+
+    def _resolve_tilts(self, values: dict[str, Any], sources: dict[str, str]) -> None:
+        """Angles of the first table that has any, and the other tables' columns beside them."""
+        with_angles = [(t, s.angles) for t, s in self.tables if t.angles_deg is not None]
+        if not with_angles:
+            return
+        first, first_source = with_angles[0]
+        assert first.angles_deg is not None
+        order = np.argsort(first.angles_deg, kind="stable")
+        angles = first.angles_deg[order]
+        values["tilt_angles_deg"] = tuple(map(float, angles))
+        sources["tilt_angles_deg"] = first_source
+        for table, source in with_angles[1:]:
+            of_defocus = table.pre_exposure_e_per_A2 is None and table.defocus_um is not None
+            if of_defocus and len(table) != len(angles):
+                continue  # told below, as rows of defocus
+            if fault := angle_fault(first, table):
+                self.contradictions.append(
+                    f"tilt_angles_deg: {fault.format(first=first_source, second=source)}; "
+                    "the first is taken"
+                )
+        for name, column in (
+            ("pre_exposure_e_per_A2", "pre_exposure_e_per_A2"),
+            ("defocus_per_tilt_um", "defocus_um"),
+        ):
+            for table, told_sources in self.tables:
+                given, source = getattr(table, column), getattr(told_sources, column)
+                if given is None:
+                    continue
+                placed = aligned(given, table.angles_deg, angles)
+                if placed is None:
+                    self.contradictions.append(
+                        f"{name}: {len(given)} rows in {source}, {len(angles)} tilts in "
+                        f"{first_source}; they cannot be matched"
+                    )
+                else:
+                    values[name], sources[name] = tuple(map(float, placed)), source
+                    break
+
+    def _resolve_defocus(self) -> None:
+        """Mean defocus and astigmatism of each table are statements like others."""
+        of_tables: list[tuple[Any, str]] = []
+        for table, told_sources in self.tables:
+            source = told_sources.defocus_um
+            if table.defocus_um is None or not len(table.defocus_um):
+                continue
+            of_tables.append((round(float(np.mean(table.defocus_um)), 6), source))
+            if table.astigmatism_um is not None and table.astigmatism_angle_deg is not None:
+                half, angle = mean_astigmatism(table.astigmatism_um, table.astigmatism_angle_deg)
+                self.stated.setdefault("astigmatism_um", []).append((half, source))
+                self.stated.setdefault("astigmatism_angle_deg", []).append((angle, source))
+        measured = of_tables + self.stated.pop("defocus_um", [])
+        if measured:
+            self.stated["defocus_um"] = measured
+        for value, source in self.nominal_defocus[:1]:
+            if not measured:
+                self.stated["defocus_um"] = [(value, source)]
+            elif abs(value - measured[0][0]) > NOMINAL_DEFOCUS_UM:
+                self.contradictions.append(
+                    f"defocus_um: {_shown(measured[0][0])} in {measured[0][1]}, {_shown(value)} "
+                    f"in {source}; the first is taken"
+                )
+
+    @staticmethod
+    def _derive(values: dict[str, Any], sources: dict[str, str]) -> None:
+        """What follows from two other fields: exposure of a tilt, and binning."""
+        before = values.get("pre_exposure_e_per_A2")
+        if "exposure_per_tilt_e_per_A2" not in values and before and len(set(before)) > 1:
+            steps = np.diff(np.unique(before))
+            values["exposure_per_tilt_e_per_A2"] = round(float(np.median(steps)), 4)
+            sources["exposure_per_tilt_e_per_A2"] = sources["pre_exposure_e_per_A2"]
+        voxel, pixel = values.get("voxel_size_A"), values.get("tilt_series_pixel_size_A")
+        if "binning" not in values and voxel and pixel:
+            values["binning"] = round(voxel / pixel, 3)
+            sources["binning"] = "voxel_size_A over tilt_series_pixel_size_A"
+
+
+def _same(name: str, first: Any, second: Any) -> bool:
+    """Whether two statements of a field mean the same."""
+    if name in RELATIVE:
+        return bool(abs(first - second) <= RELATIVE[name] * abs(first))
+    if name == "size_xyz":
+        return all(abs(a - b) <= ABSOLUTE[name] for a, b in zip(first, second, strict=True))
+    if name in ABSOLUTE:
+        return bool(abs(first - second) <= ABSOLUTE[name])
+    if name.startswith(("astigmatism", "volume")):
+        return True  # fits of the same images scatter; volumes are listed elsewhere
+    return bool(first == second)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)
