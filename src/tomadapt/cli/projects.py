@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,8 @@ def _line(entry: TomogramEntry) -> str:
     parts.append(_number(entry.defocus_um, "{} µm", "no defocus"))
     if entry.inverted:
         parts.append("hand inverted")
+    if entry.other_volumes:
+        parts.append(f"{len(entry.other_volumes)} other volumes")
     return f"{entry.name}: {', '.join(parts)}"
 
 
@@ -67,19 +70,31 @@ def _number(value: float | None, told: str, without: str) -> str:
 
 def _warnings(project: Project) -> list[str]:
     """Contradictions, damaged files, and what is missing; of all tomograms at once if it is."""
+    from tomadapt.project.claims import NOT_MEASURED
+
     found = [
         f"{entry.name}: {text}"
         for entry in project.tomograms
         for text in (*entry.unreadable, *entry.contradictions)
     ]
+    targets = [
+        entry.name
+        for entry in project.tomograms
+        if f"{NOT_MEASURED})" in entry.sources.get("defocus_um", "")
+    ]
+    if targets:
+        found.append(f"the defocus of {_whose(targets, project)} is the target: none was measured")
     lacking: dict[str, list[str]] = {}
     for entry in project.tomograms:
         for field in entry.missing:
             lacking.setdefault(field, []).append(entry.name)
     for names, fields in _by_tomograms(lacking).items():
-        whose = "all tomograms" if len(names) == len(project.tomograms) else ", ".join(names)
-        found.append(f"missing of {whose}: {', '.join(fields)}")
+        found.append(f"missing of {_whose(names, project)}: {', '.join(fields)}")
     return found
+
+
+def _whose(names: Sequence[str], project: Project) -> str:
+    return "all tomograms" if len(names) == len(project.tomograms) else ", ".join(names)
 
 
 def _by_tomograms(lacking: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:

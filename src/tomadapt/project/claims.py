@@ -28,6 +28,8 @@ ABSOLUTE = {
     "exposure_per_tilt_e_per_A2": 0.1,
     "size_xyz": 2,  # programs round binned sizes differently, and make them even
 }
+NOT_MEASURED = "not measured"
+"""What the source of a defocus says that is but the target."""
 NOMINAL_DEFOCUS_UM = 1.5
 """So far from the target may a measured defocus lie: autofocus and sample height leave a micron."""
 
@@ -93,7 +95,7 @@ class Claims:
         values = values_um[np.isfinite(values_um)]
         if len(values):
             mean = float(np.mean(values))
-            self.nominal_defocus.append((mean, self.told_source(source, f"{what}, not measured")))
+            self.nominal_defocus.append((mean, self.told_source(source, f"{what}, {NOT_MEASURED}")))
 
     def disagree(self, text: str) -> None:
         """Note a contradiction that is no matter of a single field."""
@@ -187,7 +189,9 @@ class Claims:
                         f"{first_source}; they cannot be matched"
                     )
                 else:
-                    values[name], sources[name] = tuple(map(float, placed)), source
+                    # Sums of decimal fractions end in digits that nobody wrote.
+                    values[name] = tuple(round(float(value), 6) for value in placed)
+                    sources[name] = source
                     break
 
     def _resolve_defocus(self) -> None:
