@@ -88,7 +88,7 @@ def imported(tmp_path: Path) -> Path:
 class TestEdits:
     def test_a_missing_value_is_written_where_the_comment_is(self, imported: Path) -> None:
         assert read_project(imported).entry("TS_02").defocus_um is None
-        line = "# missing defocus_um =   # µm, mean, positive = underfocus"
+        line = "# missing defocus_um =   # µm, median over the tilts, positive = underfocus"
         assert imported.read_text().count(line) == 1
         edited = imported.read_text().replace(line, "defocus_um = 4.2   # as of the neighbour")
         imported.write_text(edited)

@@ -12,26 +12,21 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tomadapt.errors import InputError, TomadaptError
+from tomadapt.project.agreement import same, shown
 from tomadapt.project.model import UNITS, TomogramEntry, told
 from tomadapt.project.tilts import TiltTable, aligned, angle_fault, mean_astigmatism
 
 Doubles = NDArray[np.float64]
 Read = TypeVar("Read")
 
-RELATIVE = {"voxel_size_A": 0.01, "tilt_series_pixel_size_A": 0.01, "binning": 0.02}
-"""By which fraction two sources may differ: pixel sizes are written with two or three decimals."""
-ABSOLUTE = {
-    "voltage_kv": 0.5,
-    "spherical_aberration_mm": 0.05,
-    "amplitude_contrast": 0.005,
-    "defocus_um": 0.1,
-    "exposure_per_tilt_e_per_A2": 0.1,
-    "size_xyz": 2,  # programs round binned sizes differently, and make them even
-}
 NOT_MEASURED = "not measured"
 """What the source of a defocus says that is but the target."""
 NOMINAL_DEFOCUS_UM = 1.5
 """So far from the target may a measured defocus lie: autofocus and sample height leave a micron."""
+
+
+SCATTER_UM, SCATTERED = 1.0, 0.1
+"""Where more than this fraction of the tilts is so far from the median, their fits are told."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +89,10 @@ class Claims:
         """Note the defocus that was asked for, which counts where none was measured."""
         values = values_um[np.isfinite(values_um)]
         if len(values):
-            mean = float(np.mean(values))
-            self.nominal_defocus.append((mean, self.told_source(source, f"{what}, {NOT_MEASURED}")))
+            median = round(float(np.median(values)), 6)
+            self.nominal_defocus.append(
+                (median, self.told_source(source, f"{what}, {NOT_MEASURED}"))
+            )
 
     def disagree(self, text: str) -> None:
         """Note a contradiction that is no matter of a single field."""
@@ -132,10 +129,10 @@ class Claims:
         for name, said in self.stated.items():
             values[name], sources[name] = said[0]
             for value, source in said[1:]:
-                if not _same(name, values[name], value):
+                if not same(name, values[name], value):
                     self.contradictions.append(
-                        f"{name}: {_shown(values[name])} in {sources[name]}, "
-                        f"{_shown(value)} in {source}; the first is taken"
+                        f"{name}: {shown(values[name])} in {sources[name]}, "
+                        f"{shown(value)} in {source}; the first is taken"
                     )
         self._derive(values, sources)
         try:
@@ -195,13 +192,21 @@ class Claims:
                     break
 
     def _resolve_defocus(self) -> None:
-        """Mean defocus and astigmatism of each table are statements like others."""
+        """Defocus and astigmatism of each table, over its tilts, are statements like others."""
         of_tables: list[tuple[Any, str]] = []
         for table, told_sources in self.tables:
             source = told_sources.defocus_um
             if table.defocus_um is None or not len(table.defocus_um):
                 continue
-            of_tables.append((round(float(np.mean(table.defocus_um)), 6), source))
+            # Fits of steep tilts are often wrong by microns: they would move a mean.
+            median = float(np.median(table.defocus_um))
+            of_tables.append((round(median, 6), source))
+            far = int((np.abs(table.defocus_um - median) > SCATTER_UM).sum())
+            if far > SCATTERED * len(table.defocus_um):
+                self.contradictions.append(
+                    f"defocus_per_tilt_um: {far} of {len(table.defocus_um)} tilts in {source} are "
+                    f"more than {SCATTER_UM:g} µm from their median, {shown(median)}"
+                )
             if table.astigmatism_um is not None and table.astigmatism_angle_deg is not None:
                 half, angle = mean_astigmatism(table.astigmatism_um, table.astigmatism_angle_deg)
                 self.stated.setdefault("astigmatism_um", []).append((half, source))
@@ -214,7 +219,7 @@ class Claims:
                 self.stated["defocus_um"] = [(value, source)]
             elif abs(value - measured[0][0]) > NOMINAL_DEFOCUS_UM:
                 self.contradictions.append(
-                    f"defocus_um: {_shown(measured[0][0])} in {measured[0][1]}, {_shown(value)} "
+                    f"defocus_um: {shown(measured[0][0])} in {measured[0][1]}, {shown(value)} "
                     f"in {source}; the first is taken"
                 )
 
@@ -230,24 +235,3 @@ class Claims:
         if "binning" not in values and voxel and pixel:
             values["binning"] = round(voxel / pixel, 3)
             sources["binning"] = "voxel_size_A over tilt_series_pixel_size_A"
-
-
-def _same(name: str, first: Any, second: Any) -> bool:
-    """Whether two statements of a field mean the same."""
-    if name in RELATIVE:
-        return bool(abs(first - second) <= RELATIVE[name] * abs(first))
-    if name == "size_xyz":
-        return all(abs(a - b) <= ABSOLUTE[name] for a, b in zip(first, second, strict=True))
-    if name in ABSOLUTE:
-        return bool(abs(first - second) <= ABSOLUTE[name])
-    if name.startswith(("astigmatism", "volume")):
-        return True  # fits of the same images scatter; volumes are listed elsewhere
-    return bool(first == second)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -16,7 +16,7 @@ from tomadapt.project.model import Project, TomogramEntry, told
 from tomadapt.project.portal import portal_runs, read_portal
 from tomadapt.project.reading import files_below
 from tomadapt.project.relion import read_relion, tomograms_file
-from tomadapt.project.warp import read_warp
+from tomadapt.project.warp import read_warp, series_files
 
 EXPECTED = (
     "a folder or STAR file of RELION 4 or 5, or a folder of WarpTools, AreTomo, IMOD, copick or "
@@ -105,7 +105,7 @@ def _of_folder(folder: Path, notes: list[str]) -> tuple[str, Reader]:
         found.append(("copick", lambda: read_copick([folder], folder)))
     if portal_runs(folder):
         found.append(("the CryoET Data Portal", lambda: read_portal(folder, folder)))
-    if files_below(folder, (".tomostar",)):
+    if files_below(folder, (".tomostar",)) or series_files(folder):
         found.append(("WarpTools", lambda: read_warp(folder, folder)))
     star = _tomograms_below(folder, notes)
     if star is not None:

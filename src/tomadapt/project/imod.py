@@ -9,6 +9,7 @@ sections, so it is never taken for the tomogram. Rows are in the order of the st
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,8 @@ MDOCS = (".mrc.mdoc", ".st.mdoc", ".mdoc")
 STACKS = (".st", ".mrc", "_st.mrc")
 VOLUMES = ("_rec.mrc", ".rec", "_rec.rec")
 COMMANDS = ("ctfcorrection.com", "ctfplotter.com")
+FEWEST_DEG = 5.0
+"""Images of overviews and montages have a .mdoc, too, and are not tilted."""
 
 
 def read_imod(folder: Path, root: Path) -> list[TomogramEntry]:
@@ -61,7 +64,16 @@ def read_imod(folder: Path, root: Path) -> list[TomogramEntry]:
         unique = name if names.count(name) == 1 else (inner.relative_to(folder) / name).as_posix()
         claims = Claims(unique, root)
         imod_claims(claims, inner, name)
-        entries.append(claims.entry())
+        entry = claims.entry()
+        angles = entry.tilt_angles_deg
+        if angles and angles[-1] - angles[0] < FEWEST_DEG and entry.volume is None:
+            warnings.warn(
+                f"{inner / name} is no tilt series (tilts from {angles[0]:g}° to {angles[-1]:g}°), "
+                "and is left out",
+                stacklevel=2,
+            )
+            continue
+        entries.append(entry)
     return entries
 
 

@@ -10,7 +10,7 @@ years of two and of four digits). mdocfile itself brings pandas along, which not
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +109,13 @@ def read_mdoc(path: Path) -> Mdoc:
     )
 
 
-def mdoc_claims(claims: Claims, path: Path, *, binned: bool = False) -> None:
+def mdoc_claims(
+    claims: Claims,
+    path: Path,
+    *,
+    binned: bool = False,
+    kept: Callable[[Doubles], NDArray[np.intp]] | None = None,
+) -> None:
     """State what an ``.mdoc`` says of a tomogram.
 
     Parameters
@@ -118,6 +124,8 @@ def mdoc_claims(claims: Claims, path: Path, *, binned: bool = False) -> None:
         The tomogram, and the file.
     binned
         Whether its pixels may be others than those of the tilt series: those of movies are.
+    kept
+        Gives, of the angles of all images, the rows of those that were used.
 
     Raises
     ------
@@ -125,7 +133,10 @@ def mdoc_claims(claims: Claims, path: Path, *, binned: bool = False) -> None:
         As :func:`read_mdoc`.
     """
     mdoc = read_mdoc(path)
-    table = TiltTable(mdoc.angles_deg, pre_exposure_e_per_A2=mdoc.pre_exposure_e_per_A2)
+    rows = np.arange(len(mdoc.angles_deg)) if kept is None else kept(mdoc.angles_deg)
+    before = mdoc.pre_exposure_e_per_A2
+    before = None if before is None else before[rows]
+    table = TiltTable(mdoc.angles_deg[rows], pre_exposure_e_per_A2=before)
     exposure = "PriorRecordDose, or ExposureDose in the order of DateTime"
     claims.tilts(table, path, "TiltAngle", exposure=exposure)
     claims.state("voltage_kv", mdoc.voltage_kv, path, "Voltage")

@@ -25,7 +25,7 @@ UNITS = {
     "tilt_angles_deg": "degrees, ascending",
     "pre_exposure_e_per_A2": "e/Å² before each tilt, in the order of the angles",
     "exposure_per_tilt_e_per_A2": "e/Å²",
-    "defocus_um": "µm, mean, positive = underfocus",
+    "defocus_um": "µm, median over the tilts, positive = underfocus",
     "defocus_per_tilt_um": "µm, in the order of the angles",
     "astigmatism_um": "µm, half the difference of the principal defoci",
     "astigmatism_angle_deg": "degrees, of the larger defocus, from x towards y",
@@ -61,8 +61,10 @@ class TomogramEntry(BaseModel):
         One number a tilt, in the order of the angles.
     exposure_per_tilt_e_per_A2
         Of one image.
-    defocus_um, astigmatism_um, astigmatism_angle_deg
-        Means over the tilts; positive = underfocus.
+    defocus_um
+        Median over the tilts (fits of steep tilts are often wrong), positive = underfocus.
+    astigmatism_um, astigmatism_angle_deg
+        Mean over the tilts.
     voltage_kv, spherical_aberration_mm, amplitude_contrast
         Of the microscope.
     inverted

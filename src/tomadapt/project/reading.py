@@ -197,18 +197,25 @@ def files_below(folder: Path, suffixes: Sequence[str], *, deepest: int = 3) -> l
 
 
 def folders_below(folder: Path, *, deepest: int = _DEEPEST) -> Iterator[Path]:
-    """A folder and those below it, not through links and not into Zarr stores."""
-    waiting, seen = [(folder, 0)], 0
-    while waiting and seen < MOST_FOLDERS:
+    """A folder and those below it, each once whatever links lead there, and no Zarr stores."""
+    waiting, seen = [(folder, 0)], {folder.resolve()}
+    while waiting:
         inner, depth = waiting.pop(0)
         yield inner
-        seen += 1
-        if depth < deepest:
-            waiting += [
-                (path, depth + 1)
-                for path in sorted(_inside(inner))
-                if path.is_dir() and not path.is_symlink() and path.suffix != ".zarr"
-            ]
+        if depth == deepest:
+            continue
+        if len(seen) > MOST_FOLDERS:
+            warnings.warn(
+                f"{folder} has more than {MOST_FOLDERS} folders: not all of them were looked "
+                "through; give the folder of the tomograms themselves",
+                stacklevel=2,
+            )
+            return
+        # Links last: RELION's aliases of jobs lead to folders that have the job's number.
+        for path in sorted(_inside(inner), key=lambda path: (path.is_symlink(), path)):
+            if path.suffix != ".zarr" and path.is_dir() and path.resolve() not in seen:
+                seen.add(path.resolve())
+                waiting.append((path, depth + 1))
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -35,6 +35,7 @@ OPTICS = {
     "tilt_series_pixel_size_A": "rlnTomoTiltSeriesPixelSize",
 }
 VOLUMES = ("rlnTomoReconstructedTomogram", "rlnTomoDenoisedTomogram")
+HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
 
 
 def tomograms_file(path: Path) -> Path | None:
@@ -128,6 +129,9 @@ def _general_claims(claims: Claims, one: StarTable, path: Path) -> None:
         claims.state("inverted", hand > 0, path, f"rlnTomoHand {hand:g}")
     named = [one.column(label)[0] for label in VOLUMES if label in one]
     take_volume(claims, [located(name, path) for name in named if name not in ("", "None")])
+    # Half maps are made for denoising; which one to search is for a person to say.
+    halves = [located(one.column(label)[0], path) for label in HALVES if label in one]
+    claims.other_volumes += [half for half in halves if half.is_file()]
 
 
 def _series_claims(claims: Claims, one: StarTable, document: StarDocument, path: Path) -> None:

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.particle_lists.model import numbers
-from tomadapt.io.star import read_star, read_text
+from tomadapt.io.star import read_star
 from tomadapt.project.claims import Claims
 from tomadapt.project.model import TomogramEntry
 from tomadapt.project.reading import (
@@ -32,10 +31,10 @@ from tomadapt.project.reading import (
     files_below,
     one_number,
     plausible,
-    require_finite,
     take_volume,
 )
 from tomadapt.project.tilts import TiltTable, principal_defoci
+from tomadapt.project.warp_xml import damaged, grid_of, numbers_of, params_of, read_xml
 
 Doubles = NDArray[np.float64]
 
@@ -60,10 +59,7 @@ def read_warp(folder: Path, root: Path) -> list[TomogramEntry]:
         When nothing of WarpTools can be read.
     """
     stars = {path.stem: path for path in files_below(folder, (".tomostar",))}
-    series: dict[str, Path] = {}
-    for path in files_below(folder, (".xml",)):
-        if _starts_as_series(path):
-            series.setdefault(path.stem, path)
+    series = {path.stem: path for path in reversed(series_files(folder))}
     volumes = _volumes(folder)
     entries = []
     for name in sorted({*stars, *series}):
@@ -80,27 +76,9 @@ def read_warp(folder: Path, root: Path) -> list[TomogramEntry]:
     return entries
 
 
-def read_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file without entities of its own, of bounded size.
-
-    Raises
-    ------
-    InputError
-        When it is damaged, or declares entities: they could grow without end.
-    """
-    text = read_text(path, kind="XML file").lstrip("\ufeff")
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise _damaged(path, "a document type, which WarpTools never writes")
-    try:
-        return ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise _damaged(path, str(error)) from None
-
-
-def _damaged(path: Path, got: str) -> InputError:
-    return InputError(
-        f"{path} is damaged", expected="XML of WarpTools", got=got, remedy="copy it again"
-    )
+def series_files(folder: Path) -> list[Path]:
+    """The XML files of tilt series below a folder."""
+    return [path for path in files_below(folder, (".xml",)) if _starts_as_series(path)]
 
 
 def _starts_as_series(path: Path) -> bool:
@@ -122,42 +100,9 @@ def _volumes(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _numbers(root: ElementTree.Element, tag: str, path: Path) -> Doubles | None:
-    """The numbers of an element, a line each."""
-    element = root.find(tag)
-    words = (element.text or "").split() if element is not None else []
-    if not words:
-        return None
-    values = numbers(words, what=tag, path=path, place=lambda row: f"{tag}, line {row + 1}")
-    require_finite(values, path, tag)
-    return values
-
-
-def _grid(root: ElementTree.Element, tag: str, path: Path) -> Doubles | None:
-    """(depth,) of a grid the mean over x and y for each z: one node a tilt, or one for all."""
-    element = root.find(tag)
-    if element is None:
-        return None
-    try:
-        depth = int(element.get("Depth", "1"))
-        nodes = [
-            (int(node.get("Z", "0")), float(node.get("Value", "nan")))
-            for node in element.iter("Node")
-        ]
-    except ValueError as error:
-        raise _damaged(path, f"in {tag} {error}") from None
-    if not nodes:
-        return None
-    if {z for z, _ in nodes} != set(range(depth)):
-        raise _damaged(path, f"{tag} of depth {depth} with {len(nodes)} nodes")
-    values = np.array([np.mean([v for z, v in nodes if z == at]) for at in range(depth)])
-    require_finite(values, path, tag)
-    return values
-
-
 def _series(claims: Claims, root: ElementTree.Element, path: Path) -> NDArray[np.bool_] | None:
     """What the XML of a tilt series says; gives which of its tilts are used."""
-    angles = _numbers(root, "Angles", path)
+    angles = numbers_of(root, "Angles", path)
     inverted = root.get("AreAnglesInverted")
     if inverted is not None:
         flag = inverted.strip().lower() == "true"
@@ -169,8 +114,8 @@ def _series(claims: Claims, root: ElementTree.Element, path: Path) -> NDArray[np
     flags = (element.text or "").split() if element is not None else []
     used = np.array([word.lower() == "true" for word in flags] or [True] * len(angles))
     if len(used) != len(angles):
-        raise _damaged(path, f"{len(angles)} Angles and {len(used)} UseTilt")
-    dose = _numbers(root, "Dose", path)
+        raise damaged(path, f"{len(angles)} Angles and {len(used)} UseTilt")
+    dose = numbers_of(root, "Dose", path)
     table = {"pre_exposure_e_per_A2": dose, **_defocus(claims, root, path, len(angles))}
     columns: dict[str, Any] = {}
     for name, values in table.items():
@@ -191,42 +136,35 @@ def _defocus(
     claims: Claims, root: ElementTree.Element, path: Path, tilts: int
 ) -> dict[str, Doubles | None]:
     """Columns of defocus and astigmatism from the grids; none where no CTF was fitted."""
-    defocus = _grid(root, "GridCTF", path)
-    if defocus is None or root.find("OptionsCTF") is None:
+    defocus = grid_of(root, "GridCTF", path)
+    if defocus is None or not defocus.any():  # Warp writes a grid of one 0 before the fit
         return {}
     if len(defocus) == 1 < tilts:
         defocus = np.full(tilts, defocus[0])
     columns: dict[str, Doubles | None] = {"defocus_um": defocus}
     delta, angle = (
-        _grid(root, "GridCTFDefocusDelta", path),
-        _grid(root, "GridCTFDefocusAngle", path),
+        grid_of(root, "GridCTFDefocusDelta", path),
+        grid_of(root, "GridCTFDefocusAngle", path),
     )
     if delta is not None and angle is not None:
         delta, angle = (np.full(len(defocus), v[0]) if len(v) == 1 else v for v in (delta, angle))
         if len(delta) == len(angle) == len(defocus):
             _, half, direction = principal_defoci(defocus + delta / 2, defocus - delta / 2, angle)
             columns |= {"astigmatism_um": half, "astigmatism_angle_deg": direction}
-    stated = one_number(_params(root.find("CTF")).get("Defocus"), what="CTF Defocus", path=path)
+    stated = one_number(params_of(root.find("CTF")).get("Defocus"), what="CTF Defocus", path=path)
     claims.state("defocus_um", stated, path, "CTF Defocus")
     return columns
 
 
 def _optics(claims: Claims, root: ElementTree.Element, path: Path) -> None:
     """Voltage and so on of the CTF that was fitted, and the pixel size it was fitted at."""
-    options = _params(root.find("OptionsCTF"))
+    options = params_of(root.find("OptionsCTF"))
     if not options:
         return
     for field, name in _CTF.items():
         claims.state(field, one_number(options.get(name), what=name, path=path), path, name)
     pixel = one_number(options.get("PixelSize"), what="PixelSize", path=path)
     claims.state("tilt_series_pixel_size_A", plausible(pixel), path, "OptionsCTF PixelSize")
-
-
-def _params(element: ElementTree.Element | None) -> dict[str, str]:
-    """Name → value of the ``Param`` elements of a section."""
-    if element is None:
-        return {}
-    return {p.get("Name", ""): p.get("Value", "") for p in element.findall("Param")}
 
 
 def _tomostar(claims: Claims, path: Path, used: NDArray[np.bool_] | None) -> None:
@@ -250,9 +188,9 @@ def _settings(claims: Claims, folder: Path) -> None:
     """The pixel size in the settings of tilt series; those of frames have another extension."""
     for path in files_below(folder, (".settings",), deepest=1):
         root = claims.read(read_xml, path)
-        if root is None or "tomostar" not in _params(root.find("Import")).get("Extension", ""):
+        if root is None or "tomostar" not in params_of(root.find("Import")).get("Extension", ""):
             continue
         pixel = one_number(
-            _params(root.find("Import")).get("PixelSize"), what="PixelSize", path=path
+            params_of(root.find("Import")).get("PixelSize"), what="PixelSize", path=path
         )
         claims.state("tilt_series_pixel_size_A", plausible(pixel), path, "Import PixelSize")
