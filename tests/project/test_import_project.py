@@ -314,6 +314,40 @@ class TestContradictions:
         made.write(star, star.read_text().replace(" 128 160 48 ", " 128 160 480 "))
         self.one(tmp_path, "size_xyz: 16 × 20 × 60", "16 × 20 × 6 in")
 
+    def test_order_of_recording(self, tmp_path: Path) -> None:
+        truth = made.truths(1)[0]
+        made.write_aretomo(tmp_path, [truth])
+        upwards = replace(truth, order=np.arange(len(truth.order)))
+        made.write(tmp_path / "TS_01.mdoc", made.mdoc(upwards))
+        self.one(tmp_path, "pre_exposure_e_per_A2: at", "TS_01_TLT.txt", "TS_01.mdoc")
+
+    def test_exposure_of_a_tilt(self, tmp_path: Path) -> None:
+        truth = made.truths(1)[0]
+        made.write_aretomo(tmp_path, [truth])
+        text = made.mdoc(truth).replace(f"ExposureDose = {made.EXPOSURE}", "ExposureDose = 3.4")
+        made.write(tmp_path / "TS_01.mdoc", text)
+        found = import_project(tmp_path).tomograms[0].contradictions
+        assert any("exposure_per_tilt_e_per_A2: 2.9 in TS_01_TLT" in text for text in found)
+
+    def test_tilts_of_tomostar_and_xml(self, tmp_path: Path) -> None:
+        truth = made.truths(1)[0]
+        made.write_warp(tmp_path, [truth])
+        path = tmp_path / "tomostar/TS_01.tomostar"
+        made.write(path, path.read_text().replace(" -30.00 ", " -31.00 "))
+        self.one(tmp_path, "-30° in warp_tiltseries/TS_01.xml (Angles)", "-31° in tomostar/TS_01")
+
+    def test_amplitude_contrast_and_cs_of_two_command_files(self, tmp_path: Path) -> None:
+        truth = made.truths(1)[0]
+        made.write_imod(tmp_path, [truth])
+        text = made.ctf_command(truth).replace("Contrast\t0.1", "Contrast\t0.07")
+        text = text.replace("Aberration\t2.7", "Aberration\t2.0")
+        made.write(tmp_path / "TS_01/ctfplotter.com", text)
+        found = import_project(tmp_path).tomograms[0].contradictions
+        assert [text.partition(":")[0] for text in found] == [
+            "spherical_aberration_mm",
+            "amplitude_contrast",
+        ]
+
     def test_voltage(self, tmp_path: Path) -> None:
         made.write_aretomo(tmp_path, made.truths(1))
         path = tmp_path / "AreTomo3_Session.json"

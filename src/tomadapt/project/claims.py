@@ -25,6 +25,8 @@ NOMINAL_DEFOCUS_UM = 1.5
 """So far from the target may a measured defocus lie: autofocus and sample height leave a micron."""
 
 
+EXPOSURE_TOLERANCE = 0.02
+"""Of the largest exposure: rounded doses add up, and a tilt in another place differs by more."""
 SCATTER_UM, SCATTERED = 1.0, 0.1
 """Where more than this fraction of the tilts is so far from the median, their fits are told."""
 
@@ -181,15 +183,35 @@ class Claims:
                     continue
                 placed = aligned(given, table.angles_deg, angles)
                 if placed is None:
-                    self.contradictions.append(
-                        f"{name}: {len(given)} rows in {source}, {len(angles)} tilts in "
-                        f"{first_source}; they cannot be matched"
-                    )
-                else:
+                    if name not in values:
+                        self.contradictions.append(
+                            f"{name}: {len(given)} rows in {source}, {len(angles)} tilts in "
+                            f"{first_source}; they cannot be matched"
+                        )
+                elif name not in values:
                     # Sums of decimal fractions end in digits that nobody wrote.
                     values[name] = tuple(round(float(value), 6) for value in placed)
                     sources[name] = source
-                    break
+                elif name == "pre_exposure_e_per_A2":
+                    self._compare_exposure(values, sources[name], placed, source)
+
+    def _compare_exposure(
+        self, values: dict[str, Any], first_source: str, second: Doubles, source: str
+    ) -> None:
+        """Tell where two files have another order, or another exposure of a tilt.
+
+        Some programs count what a tilt had before it, others what it has after it (RELION 5 from an
+        .mdoc): an offset of all of them is none.
+        """
+        first = np.array(values["pre_exposure_e_per_A2"])
+        off = np.abs(first - second - np.median(first - second))
+        worst = int(np.argmax(off))
+        if off[worst] > EXPOSURE_TOLERANCE * max(first.max(), 1.0):
+            self.contradictions.append(
+                f"pre_exposure_e_per_A2: at {values['tilt_angles_deg'][worst]:g}° "
+                f"{shown(float(first[worst]))} in {first_source}, {shown(float(second[worst]))} in "
+                f"{source}; the first is taken"
+            )
 
     def _resolve_defocus(self) -> None:
         """Defocus and astigmatism of each table, over its tilts, are statements like others."""
