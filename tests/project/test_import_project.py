@@ -519,6 +519,31 @@ class TestFolders:
         with pytest.warns(UserWarning, match="overview is no tilt series"):
             assert len(import_project(tmp_path).tomograms) == 1
 
+    def test_a_command_file_of_another_series_is_not_read(self, tmp_path: Path) -> None:
+        truth = made.truths(1)[0]
+        made.write_imod(tmp_path, [truth])
+        other = replace(truth, name="TS_010")
+        made.write(tmp_path / "TS_01/ctfcorrection.com", made.ctf_command(other))
+        entry = import_project(tmp_path).tomograms[0]
+        assert entry.amplitude_contrast is None
+        assert entry.inverted is None
+
+    def test_of_two_files_of_a_series_the_other_is_told(self, tmp_path: Path) -> None:
+        truth = made.truths(1)[0]
+        made.write_warp(tmp_path, [truth])
+        older = replace(truth, defocus_um=truth.defocus_um + 1)
+        made.write(tmp_path / "warp_tiltseries/old/TS_01.xml", made.warp_xml(older))
+        with pytest.warns(UserWarning, match=r"and not .*old/TS_01.xml of the same name"):
+            entry = import_project(tmp_path).tomograms[0]
+        assert entry.defocus_um == pytest.approx(2.0, abs=0.01)
+
+    def test_of_a_resumed_session_the_last_row_of_the_metrics_counts(self, tmp_path: Path) -> None:
+        made.write_aretomo(tmp_path, made.truths(1))
+        path = tmp_path / "TiltSeries_Metrics.csv"
+        head, row = path.read_text().splitlines()
+        made.write(path, f"{head}\n{row.replace('1.25', '2.50')}\n{row}\n")
+        assert import_project(tmp_path).tomograms[0].contradictions == ()
+
     def test_half_maps_are_listed_and_not_taken(self, tmp_path: Path) -> None:
         star = made.write_relion5(tmp_path, made.truths(1))
         text = star.read_text().replace("Tomogram #14", "TomogramHalf1 #14")

@@ -9,6 +9,7 @@ sections, so it is never taken for the tomogram. Rows are in the order of the st
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -144,8 +145,8 @@ def _command_claims(claims: Claims, path: Path, name: str) -> None:
         words = line.split(None, 1)
         if words and not words[0].startswith(("#", "$")):
             options.setdefault(words[0], words[1].strip() if len(words) > 1 else "")
-    stack = options.get("InputStack", "")
-    if not Path(stack).name.startswith(name):
+    stack = Path(options.get("InputStack", "")).name
+    if not re.fullmatch(rf"{re.escape(name)}(_preali|_ali)?(\.\w+)*", stack):
         return
     for field, option in (
         ("voltage_kv", "Voltage"),

@@ -14,6 +14,8 @@ Sources: warpem/warp (commit e321344).
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -58,8 +60,8 @@ def read_warp(folder: Path, root: Path) -> list[TomogramEntry]:
     InputError
         When nothing of WarpTools can be read.
     """
-    stars = {path.stem: path for path in files_below(folder, (".tomostar",))}
-    series = {path.stem: path for path in reversed(series_files(folder))}
+    stars = _one_a_name(files_below(folder, (".tomostar",)))
+    series = _one_a_name(series_files(folder))
     volumes = _volumes(folder)
     entries = []
     for name in sorted({*stars, *series}):
@@ -74,6 +76,16 @@ def read_warp(folder: Path, root: Path) -> list[TomogramEntry]:
         take_volume(claims, by_voxel_size(volumes.get(name, [])))
         entries.append(claims.entry())
     return entries
+
+
+def _one_a_name(paths: Sequence[Path]) -> dict[str, Path]:
+    """Name of the series → its file, that of the fewest folders; others are told."""
+    found: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda path: (len(path.parts), path)):
+        first = found.setdefault(path.stem, path)
+        if first != path:
+            warnings.warn(f"{first} is read, and not {path} of the same name", stacklevel=2)
+    return found
 
 
 def series_files(folder: Path) -> list[Path]:
