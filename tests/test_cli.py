@@ -42,6 +42,7 @@ COMMANDS = (
     "benchmark",
     "structures",
     "doctor",
+    "import",
 )
 CLASSES = ["apoferritin", "tric", "null"]
 SIMULATION = """\

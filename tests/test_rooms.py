@@ -8,8 +8,18 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tomadapt"
 ORDER = (
-    *("errors", "metrics", "fsc", "acquisition", "runs", "data", "io", "structures", "simulate"),
-    *("inputs", "learn", "tomograms", "recover", "judge", "report", "workflows", "classify"),
+    *("errors", "metrics", "fsc", "acquisition", "runs", "data", "io", "project", "structures"),
+    *(
+        "simulate",
+        "inputs",
+        "learn",
+        "tomograms",
+        "recover",
+        "judge",
+        "report",
+        "workflows",
+        "classify",
+    ),
     *("doctor", "experiments", "benchmark", "cli", "__main__"),
 )
 """By the data's way: what the later ones may use stands before them."""

@@ -1,0 +1,105 @@
+"""The command that reads what other programs' files say of a project: import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tomadapt.cli.app import app
+from tomadapt.cli.options import printable, require_one_process, require_writable, warn
+
+if TYPE_CHECKING:
+    from tomadapt.project import Project, TomogramEntry
+
+
+@app.command("import")
+def import_command(
+    project: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER_OR_STAR",
+            help="A project's folder, RELION's STAR file of tomograms or an optimisation set, or a "
+            "copick configuration.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="A .toml file.")] = Path("project.toml"),
+) -> None:
+    """Read tilts, exposure, defocus and optics of each tomogram from the files that exist."""
+    from tomadapt.project import import_project, write_project
+
+    require_one_process()
+    require_writable(out)
+    found = import_project(project)
+    write_project(out, found)
+    for entry in found.tomograms:
+        typer.echo(printable(_line(entry)))
+    for note in found.notes:
+        typer.echo(printable(note))
+    for sentence in _warnings(found):
+        warn(sentence)
+    count = len(found.tomograms)
+    typer.echo(f"{out}: {count} tomogram{'' if count == 1 else 's'} of {found.ecosystem}")
+
+
+def _line(entry: TomogramEntry) -> str:
+    """What is known of a tomogram, on one line."""
+    parts = [
+        "no volume" if entry.volume is None else entry.volume.name,
+        _number(entry.voxel_size_A, "voxels of {} Å", "no voxel size"),
+    ]
+    angles = entry.tilt_angles_deg
+    if angles is None:
+        parts.append("no tilts")
+    else:
+        parts.append(f"{len(angles)} tilts {angles[0]:g}° to {angles[-1]:g}°")
+    parts.append(_number(entry.exposure_per_tilt_e_per_A2, "{} e/Å² a tilt", "no exposure"))
+    parts.append(_number(entry.defocus_um, "{} µm", "no defocus"))
+    if entry.inverted:
+        parts.append("hand inverted")
+    if entry.other_volumes:
+        parts.append(f"{len(entry.other_volumes)} other volumes")
+    return f"{entry.name}: {', '.join(parts)}"
+
+
+def _number(value: float | None, told: str, without: str) -> str:
+    return without if value is None else told.format(f"{value:.4g}")
+
+
+def _warnings(project: Project) -> list[str]:
+    """Contradictions, damaged files, and what is missing; of all tomograms at once if it is."""
+    from tomadapt.project.claims import NOT_MEASURED
+
+    found = [
+        f"{entry.name}: {text}"
+        for entry in project.tomograms
+        for text in (*entry.unreadable, *entry.contradictions)
+    ]
+    targets = [
+        entry.name
+        for entry in project.tomograms
+        if f"{NOT_MEASURED})" in entry.sources.get("defocus_um", "")
+    ]
+    if targets:
+        found.append(f"the defocus of {_whose(targets, project)} is the target: none was measured")
+    lacking: dict[str, list[str]] = {}
+    for entry in project.tomograms:
+        for field in entry.missing:
+            lacking.setdefault(field, []).append(entry.name)
+    for names, fields in _by_tomograms(lacking).items():
+        found.append(f"missing of {_whose(names, project)}: {', '.join(fields)}")
+    return found
+
+
+def _whose(names: Sequence[str], project: Project) -> str:
+    return "all tomograms" if len(names) == len(project.tomograms) else ", ".join(names)
+
+
+def _by_tomograms(lacking: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
+    """Fields by the tomograms that lack them."""
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for field, names in lacking.items():
+        grouped.setdefault(tuple(names), []).append(field)
+    return grouped

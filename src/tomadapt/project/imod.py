@@ -1,0 +1,164 @@
+"""IMOD: ``.tlt``, ``.rawtlt``, ``.mdoc``, ``.defocus``, command files and stacks of tilt series.
+
+Sources: IMOD's manual pages of tilt, ctfphaseflip and newstack; command files as etomo writes them
+(``ctfcorrection.com``: ``Voltage`` in kV, ``SphericalAberration`` in mm, ``PixelSize`` and
+``UnbinnedPixelSize`` in nm, ``AmplitudeContrast``, ``InvertTiltAngles``). ``NAME.rawtlt`` has the
+stage's angles, ``NAME.tlt`` those after alignment. ``NAME_full_rec.mrc`` has its y axis along the
+sections, so it is never taken for the tomogram. Rows are in the order of the stack.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tomadapt.io.star import read_text
+from tomadapt.project.claims import Claims
+from tomadapt.project.imod_defocus import read_defocus
+from tomadapt.project.mdoc import mdoc_claims
+from tomadapt.project.model import TomogramEntry
+from tomadapt.project.reading import (
+    Doubles,
+    by_voxel_size,
+    files_below,
+    one_number,
+    pixel_size_of,
+    plausible,
+    rows_of_numbers,
+    take_volume,
+)
+from tomadapt.project.tilts import TiltTable
+
+ANGLES = (".tlt", ".rawtlt")
+MDOCS = (".mrc.mdoc", ".st.mdoc", ".mdoc")
+STACKS = (".st", ".mrc", "_st.mrc")
+VOLUMES = ("_rec.mrc", ".rec", "_rec.rec")
+COMMANDS = ("ctfcorrection.com", "ctfplotter.com")
+FEWEST_DEG = 5.0
+"""Images of overviews and montages have a .mdoc, too, and are not tilted."""
+
+
+def read_imod(folder: Path, root: Path) -> list[TomogramEntry]:
+    """Read the tilt series of IMOD in a folder and those below it.
+
+    Parameters
+    ----------
+    folder, root
+        Where they are, and the project's folder, from which files are named.
+
+    Raises
+    ------
+    InputError
+        When a file says what cannot be.
+    """
+    found = files_below(folder, (*ANGLES, *MDOCS, ".defocus"), deepest=2)
+    series = sorted({(path.parent, bare(path)) for path in found}, key=lambda s: (s[1], s[0]))
+    names = [name for _, name in series]
+    entries = []
+    for inner, name in series:
+        # Two folders may have a series of the same name: then the folder is part of the name.
+        unique = name if names.count(name) == 1 else (inner.relative_to(folder) / name).as_posix()
+        claims = Claims(unique, root)
+        imod_claims(claims, inner, name)
+        entry = claims.entry()
+        angles = entry.tilt_angles_deg
+        if angles and angles[-1] - angles[0] < FEWEST_DEG and entry.volume is None:
+            warnings.warn(
+                f"{inner / name} is no tilt series (tilts from {angles[0]:g}° to {angles[-1]:g}°), "
+                "and is left out",
+                stacklevel=2,
+            )
+            continue
+        entries.append(entry)
+    return entries
+
+
+def bare(path: Path) -> str:
+    """The series' name from that of one of its files."""
+    for suffix in (*MDOCS, *ANGLES, ".defocus"):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def imod_claims(claims: Claims, folder: Path, name: str) -> None:
+    """State what IMOD's files of a series say."""
+    angles = None
+    for suffix in ANGLES:
+        path = folder / f"{name}{suffix}"
+        if path.is_file() and (read := claims.read(read_angles, path)) is not None:
+            claims.tilts(TiltTable(read, refined=suffix == ".tlt"), path)
+            angles = read if angles is None else angles
+    for path in _existing(folder, name, MDOCS):
+        claims.read(mdoc_claims, claims, path)
+    for path in _existing(folder, name, (".defocus",)):
+        claims.read(_defocus_claims, claims, path, angles)
+    for path in _existing(folder, name, STACKS):
+        pixel = claims.read(pixel_size_of, path)
+        claims.state("tilt_series_pixel_size_A", pixel, path, "header")
+    for command in COMMANDS:
+        if (folder / command).is_file():
+            claims.read(_command_claims, claims, folder / command, name)
+    take_volume(claims, by_voxel_size(_existing(folder, name, VOLUMES)))
+
+
+def read_angles(path: Path) -> Doubles:
+    """(t,) tilt angles in degrees: the first number of each line.
+
+    Raises
+    ------
+    InputError
+        When a line is no number.
+    """
+    return np.array([row[0] for row in rows_of_numbers(path, kind="a list of tilts", columns=1)])
+
+
+def _existing(folder: Path, name: str, suffixes: Sequence[str]) -> list[Path]:
+    return [p for suffix in suffixes if (p := folder / f"{name}{suffix}").is_file()]
+
+
+def _defocus_claims(claims: Claims, path: Path, angles: Doubles | None) -> None:
+    defocus = read_defocus(path)
+    table = replace(defocus.table(angles), refined=True)
+    if angles is None and not defocus.is_one_view_a_row:
+        table = replace(table, angles_deg=None)
+    elif angles is not None and defocus.is_one_view_a_row and defocus.version > 1:
+        # Of version 1 views may be low by one (IMOD's checkAndFixDefocusList): its angles count.
+        views = defocus.views[:, 0].astype(int) - 1
+        if ((views >= 0) & (views < len(angles))).all():
+            table = replace(table, angles_deg=angles[views])
+    told = f"version {defocus.version}"
+    claims.tilts(table, path, told, defocus=told)
+    if defocus.angles_inverted:
+        claims.state("inverted", True, path, "flag 16: angles need to be inverted")
+
+
+def _command_claims(claims: Claims, path: Path, name: str) -> None:
+    """What etomo's command file says, if it is that of this series."""
+    options: dict[str, str] = {}
+    for line in read_text(path, kind="command file").splitlines():
+        words = line.split(None, 1)
+        if words and not words[0].startswith(("#", "$")):
+            options.setdefault(words[0], words[1].strip() if len(words) > 1 else "")
+    stack = Path(options.get("InputStack", "")).name
+    if not re.fullmatch(rf"{re.escape(name)}(_preali|_ali)?(\.\w+)*", stack):
+        return
+    for field, option in (
+        ("voltage_kv", "Voltage"),
+        ("spherical_aberration_mm", "SphericalAberration"),
+        ("amplitude_contrast", "AmplitudeContrast"),
+    ):
+        claims.state(field, one_number(options.get(option), what=option, path=path), path, option)
+    option = "UnbinnedPixelSize" if "UnbinnedPixelSize" in options else "PixelSize"
+    pixel_nm = plausible(one_number(options.get(option), what=option, path=path))
+    # An aligned stack may be binned, and PixelSize is that of the stack that is corrected.
+    if pixel_nm is not None and (option == "UnbinnedPixelSize" or path.name == "ctfplotter.com"):
+        claims.state("tilt_series_pixel_size_A", round(10 * pixel_nm, 4), path, f"{option}, nm")
+    flag = options.get("InvertTiltAngles")
+    # etomo writes the option without a value, or with 1 or 0; left out, angles are not inverted.
+    claims.state("inverted", flag is not None and flag != "0", path, "InvertTiltAngles")
