@@ -27,7 +27,7 @@ def judge_as_recorded(
     acquisition: Acquisition,
     options: JudgeOptions | None = None,
 ) -> Verdicts:
-    """Judge particles whose CTF was not corrected; their noise is measured on the particles.
+    """Judge particles whose CTF was not corrected; their noise is measured in the particles.
 
     Parameters
     ----------
