@@ -27,6 +27,7 @@ from tomadapt.cli.options import (
     require_one_process,
     warn_of_overfocus,
 )
+from tomadapt.cli.projects import run_project
 from tomadapt.cli.tomograms import (
     Border,
     ListOfTomograms,
@@ -45,9 +46,10 @@ def classify(
     tomogram: Annotated[
         Path,
         typer.Argument(
-            metavar="TOMOGRAM|CUBES",
+            metavar="TOMOGRAM|CUBES|PROJECT",
             help="A tomogram (.mrc, .rec, .em, .hdf, OME-Zarr), or cubes: a set, a folder, a stack "
-            "(.mrc, .em, .hdf), .npy, .npz, or the .star of 2D tilt stacks.",
+            "(.mrc, .em, .hdf), .npy, .npz, or the .star of 2D tilt stacks; or the project.toml of "
+            "`tomadapt import`.",
         ),
     ],
     structures: Annotated[
@@ -111,10 +113,16 @@ def classify(
     cache: Annotated[
         Path | None, typer.Option(help="Where source models are kept between runs.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Of a project: stop at the first that fails.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of a project: say what would be done, and stop.")
+    ] = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Label the particles of a tomogram, or cubes: by likelihood, or by an adapted network."""
+    """Label the particles of tomograms, or cubes: by likelihood, or by an adapted network."""
     from tomadapt.classify.options import METHODS
     from tomadapt.errors import ConfigError
     from tomadapt.structures.lookup import cache_folder
@@ -198,6 +206,37 @@ def classify(
     if chosen == "likelihood":
         _refuse(training, "a network's --method: the likelihood is not trained")
     models = cache or cache_folder() / "models"
+    if tomogram.suffix == ".toml":
+        known = {
+            "--tilt-range": tilt_range,
+            "--tilt-step": tilt_step,
+            "--defocus": defocus,
+            "--voltage": voltage,
+            "--cs": cs,
+            "--amplitude-contrast": amplitude_contrast,
+            "--voxel-size": voxel_size,
+            "--tilt-series-pixel-size": tilt_series_pixel_size,
+        }
+        _refuse(known, f"what the project {tomogram} says of each tomogram: edit that file")
+        one_list = {name: asked[name] for name in asked if name not in ("--also", *known)}
+        _refuse(one_list, f"options of one tomogram, and {tomogram} is a project")
+        if chosen != "likelihood":
+            raise ConfigError(
+                f"--method {chosen} labels one tomogram",
+                expected="--method likelihood for a project",
+                got=f"{tomogram}, a project",
+                remedy="leave --method out, or label its tomograms one by one",
+            )
+        names = [one_of("--also", name, ("csv", "copick", "ome-zarr")) for name in also or []]
+        shared = {
+            "border": one_of("--border", border, ("pad", "drop")),
+            "also": names,
+            "source": source,
+            **common,
+        }
+        run_project(tomogram, shared, out, strict=strict, dry_run=dry_run, device=device)
+        return
+    _refuse({"--strict": strict, "--dry-run": dry_run}, "options of a project")
     if holds_cubes(tomogram):
         asked |= {"--border": None if border == "pad" else border, "--box": box}
         asked["--match-noise"] = match_noise

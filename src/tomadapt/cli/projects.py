@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tomadapt.cli.app import app
-from tomadapt.cli.options import printable, require_one_process, require_writable, warn
+from tomadapt.cli.options import (
+    checked_device,
+    printable,
+    require_one_process,
+    require_writable,
+    warn,
+)
 
 if TYPE_CHECKING:
     from tomadapt.project import Project, TomogramEntry
@@ -42,6 +48,78 @@ def import_command(
         warn(sentence)
     count = len(found.tomograms)
     typer.echo(f"{out}: {count} tomogram{'' if count == 1 else 's'} of {found.ecosystem}")
+
+
+def run_project(
+    path: Path,
+    shared: Mapping[str, Any],
+    out: Path,
+    *,
+    strict: bool,
+    dry_run: bool,
+    device: str,
+) -> None:
+    """Label all tomograms of a project file; see :mod:`tomadapt.classify.project`.
+
+    Parameters
+    ----------
+    path
+        The project file.
+    shared
+        Options of :class:`~tomadapt.classify.options.ClassifyOptions` that hold for all tomograms.
+    out
+        Where the folders of tomograms and the joint files go.
+    strict, dry_run
+        Stop at the first tomogram that fails; say what would be done alone.
+    device
+        Name of the device.
+
+    Raises
+    ------
+    InputError
+        When some tomograms could not be labelled; the others were.
+    """
+    from tomadapt.classify.options import ClassifyOptions
+    from tomadapt.classify.project import classify_project, plans
+    from tomadapt.errors import InputError
+    from tomadapt.project import read_project
+    from tomadapt.workflows.config import parse
+
+    def options_of(entry: TomogramEntry) -> ClassifyOptions:
+        own = {
+            "tomogram": entry.volume,
+            "voxel_size_A": entry.voxel_size_A,
+            "tilt_series_pixel_size_A": entry.tilt_series_pixel_size_A,
+            "source": {**shared["source"], "acquisition": entry.acquisition().model_dump()},
+        }
+        return parse({**shared, **own}, ClassifyOptions, where=f"classify {entry.name}")
+
+    project = read_project(path)
+    if dry_run:
+        for plan in plans(project, out, options_of):
+            state = "done before" if plan.done else plan.reason or "to be labelled"
+            typer.echo(printable(f"{plan.entry.name}: {state}"))
+        return
+    summary = classify_project(
+        project,
+        out,
+        options_of,
+        strict=strict,
+        device=checked_device(device),
+        tell=lambda text: typer.echo(printable(text)),
+    )
+    counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
+    labelled = len(summary["tomograms"])
+    typer.echo(f"{labelled} of {summary['n_tomograms']} tomograms labelled ({counts})")
+    typer.echo(out / "particles.star")
+    if summary["failed"]:
+        raise InputError(
+            f"{len(summary['failed'])} of {summary['n_tomograms']} tomograms of {path} were not "
+            "labelled",
+            expected="all of them",
+            got="; ".join(f"{name}: {why}" for name, why in summary["failed"].items()),
+            remedy="mend them or the project file, and run it again: the others are kept",
+        )
 
 
 def _line(entry: TomogramEntry) -> str:
