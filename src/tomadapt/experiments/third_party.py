@@ -26,7 +26,8 @@ from tomadapt.experiments.scales import Setting
 from tomadapt.experiments.tables import row_table, select
 from tomadapt.runs.atomic import output_folder
 
-SETS = tuple(f"cryojax_{kind}snr{snr}" for kind in ("", "imbalanced_") for snr in ("0.1", "0.05"))
+KINDS = ("", "imbalanced_", "unequal_")
+SETS = tuple(f"cryojax_{kind}snr{snr}" for kind in KINDS for snr in ("0.1", "0.05"))
 SETS += tuple(f"relion_snr{snr}" for snr in ("0.1", "0.05"))
 TOMOGRAM_SETS = ("tomogram_dose3", "tomogram_dose0.8")
 """What was cut out of these tomograms, judged as cubes; ``scripts/third_party_tomogram.py``."""
