@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from classify.conftest import CLASSES, VOXEL_A
 from command_line import call
 from tomadapt.acquisition import Acquisition, tilt_range
-from tomadapt.classify.project import joined
+from tomadapt.classify.project_files import joined
 from tomadapt.io.particle_lists import read_particles
 from tomadapt.io.star import read_star
 from tomadapt.project import Project, TomogramEntry, read_project, write_project
@@ -96,6 +96,9 @@ def test_each_with_its_own_metadata_and_the_broken_ones_told(
     assert "defocus" in summary["failed"]["no defocus"]
     row = summary["tomograms"]["second"]
     assert (row["defocus_um"], row["first_tilt_deg"], row["tilts"]) == (2.5, -48.0, 33)
+    assert row["contrast_sign"] == 1
+    page = (out / "report.html").read_text()
+    assert page.index("cut was not labelled") < page.index('href="./second/report.html"')
 
     # Another tomogram is added: the one that has labels is not labelled again.
     written = (out / "second" / "summary.json").stat().st_mtime_ns
@@ -122,9 +125,11 @@ def test_each_with_its_own_metadata_and_the_broken_ones_told(
         == json.loads((out / "summary.json").read_text())["classes"]["apoferritin"]
     )
 
-    # Another run in the same folder is refused, tomogram by tomogram.
-    assert call("classify", both, "--structures", CLASSES[0], "--out", out) == 3
+    # Another run in the same folder is refused, and what is there stays.
+    before = (out / "summary.json").read_bytes()
+    assert call("classify", both, "--structures", CLASSES[0], "--out", out) == 4
     assert "another configuration" in capsys.readouterr().err
+    assert (out / "summary.json").read_bytes() == before
 
 
 def test_strict_stops_at_the_first(

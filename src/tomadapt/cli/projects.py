@@ -97,7 +97,8 @@ def run_project(
     project = read_project(path)
     if dry_run:
         for plan in plans(project, out, options_of):
-            state = "done before" if plan.done else plan.reason or "to be labelled"
+            state = "done before" if plan.done else "to be labelled"
+            state = state if plan.error is None else f"cannot be labelled: {plan.error}"
             typer.echo(printable(f"{plan.entry.name}: {state}"))
         return
     summary = classify_project(
@@ -111,7 +112,8 @@ def run_project(
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
     labelled = len(summary["tomograms"])
     typer.echo(f"{labelled} of {summary['n_tomograms']} tomograms labelled ({counts})")
-    typer.echo(out / "particles.star")
+    if labelled:
+        typer.echo(out / "report.html")
     if summary["failed"]:
         raise InputError(
             f"{len(summary['failed'])} of {summary['n_tomograms']} tomograms of {path} were not "
