@@ -53,7 +53,10 @@ class Plan:
         if self.options is None or not (self.folder / "summary.json").is_file():
             return False
         wanted = self.options.model_dump(mode="json", exclude={"also", "fdr"})
-        asked = json.loads((self.folder / "summary.json").read_text())["fdr"]["asked"]
+        try:
+            asked = json.loads((self.folder / "summary.json").read_text())["fdr"]["asked"]
+        except (ValueError, KeyError, TypeError):
+            return False  # damaged: it is labelled again
         return description(self.folder) == wanted and asked == self.options.fdr
 
 

@@ -111,7 +111,8 @@ def run_project(
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
     labelled = len(summary["tomograms"])
     typer.echo(f"{labelled} of {summary['n_tomograms']} tomograms labelled ({counts})")
-    typer.echo(out / "particles.star")
+    if summary["tomograms"]:
+        typer.echo(out / "particles.star")
     if summary["failed"]:
         raise InputError(
             f"{len(summary['failed'])} of {summary['n_tomograms']} tomograms of {path} were not "
