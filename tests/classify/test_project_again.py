@@ -208,16 +208,16 @@ def test_what_is_damaged_or_missing_does_not_stop_the_others(
     failed = joint(out)[1]["failed"]
     assert set(failed) == {"B", "D", "E"}
     assert "gone.mrc" in failed["E"]
-    (out / "A" / "summary.json").write_text("{")
+    (out / "A" / "summary.json").write_text("{")  # it is labelled again
     (tmp_path / "C.mrc").unlink()  # what has labels needs no volume
     labelled.raised.clear()
     capsys.readouterr()
     assert call("classify", path, *GIVEN, "--out", out) == 3
     failed = joint(out)[1]["failed"]
-    assert "summary.json is damaged" in failed["A"]
-    assert set(failed) == {"A", "E"}
-    assert joint(out)[0] == {"B": 3, "C": 4, "D": 1}
-    assert "2 of 5 tomograms" in capsys.readouterr().err
+    assert set(failed) == {"E"}
+    assert joint(out)[0] == {"A": 2, "B": 3, "C": 4, "D": 1}
+    assert labelled.names() == [*"ABCD", *"ABD"]
+    assert "1 of 5 tomograms" in capsys.readouterr().err
     with (out / "tomograms.csv").open(newline="") as file:
         reasons = {row["tomogram"]: row["failure"] for row in csv.DictReader(file)}
     assert reasons["B"] == ""

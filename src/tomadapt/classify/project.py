@@ -120,7 +120,7 @@ def _with_what_is_there(plan: Plan) -> Plan:
         if not volume.exists():
             raise _without_volume(plan.entry.name, f"no file {volume}")
         return plan
-    except TomadaptError as error:  # another run, damaged, or no volume
+    except TomadaptError as error:  # another run, or no volume
         return replace(plan, options=None, error=error)
 
 
@@ -158,8 +158,13 @@ def _is_done(folder: Path, options: ClassifyOptions) -> bool:
     require_same(folder, found, wanted, remedy=remedy)
     if not (folder / SUMMARY).is_file():
         return False
-    asked = read_own(folder / SUMMARY).get("fdr", {}).get("asked")
-    return asked == options.fdr and all((folder / _ALSO[form]).exists() for form in options.also)
+    try:
+        asked = read_own(folder / SUMMARY)["fdr"]["asked"]
+    except (InputError, KeyError, TypeError):
+        return False  # damaged: it is labelled again
+    return bool(asked == options.fdr) and all(
+        (folder / _ALSO[form]).exists() for form in options.also
+    )
 
 
 def _shared(todo: Sequence[Plan]) -> dict[str, Any] | None:

@@ -134,7 +134,9 @@ class StudentLabels:
                 if i in judged:
                     verdicts, place = judged[i]
                     pose, by = _pose(verdicts, place, voxel_size_A), "likelihood"
-                    reason = reasons.get(i) or labelled_reason(verdicts, place)
+                    reason = reasons.get(i, "")
+                    if label >= 0 and not reason:
+                        reason = labelled_reason(verdicts, place)
                     kind = kind if kind in ("wanted", ABOVE) else str(verdicts.kind[place])
                 numbers = (p[label] if label >= 0 else none, self.fdr[i], p[-1])
                 cells = [i, name, *(f"{v:.4f}" for v in numbers), kind, second, *pose, reason]

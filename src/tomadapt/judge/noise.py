@@ -23,8 +23,9 @@ EDGE_VOXELS = 4.0
 SMOOTHING_SIGMA_VOXELS = 1.0
 """σ of the smoothing of the power, in Fourier voxels: an estimate from few cubes is rough."""
 MAX_CUBES = 400
-LIMIT_SIGMA = 3.0
-"""How far a cube's power in a shell may exceed the median, in standard deviations of noise."""
+LIMIT = 3.0
+"""A cube's power in a shell may exceed the median by this over the square root of the summed
+multiplicity, as a ratio: about 1.5 standard deviations of noise."""
 _BATCH = 32
 
 
@@ -173,8 +174,8 @@ def usual_power(
     """The mean power of cubes, without the influence of those that are far stronger than usual.
 
     Gold, ice and membranes in a few cubes would raise the mean many times. So a cube whose mean
-    power in a shell exceeds the median of all cubes by more than :data:`LIMIT_SIGMA` standard
-    deviations of pure noise is scaled down to that limit in this shell.
+    power in a shell exceeds the median of all cubes by more than :data:`LIMIT` says is
+    scaled down to that limit in this shell.
 
     Parameters
     ----------
@@ -191,8 +192,7 @@ def usual_power(
     shells = torch.zeros(int(points.shell.max()) + 1, device=points.k.device)
     count = shells.index_add(0, points.shell, points.multiplicity)
     of_cubes = torch.cat([_shell_means(some, points, count) for some in powers()])  # (n, shells)
-    # The median of n mean powers of independent points; noise has the relative deviation 1/√count.
-    limit = of_cubes.quantile(0.5, dim=0) * (1 + LIMIT_SIGMA / count.clamp_min(1).sqrt())
+    limit = of_cubes.quantile(0.5, dim=0) * (1 + LIMIT / count.clamp_min(1).sqrt())
     total, n = torch.zeros_like(points.multiplicity), 0
     for some in powers():
         scale = (limit / _shell_means(some, points, count).clamp_min(1e-30)).clamp_max(1)
