@@ -15,8 +15,10 @@ from command_line import call
 from tomadapt.acquisition import tilt_range
 from tomadapt.classify import project as labelling
 from tomadapt.classify.options import ClassifyOptions
+from tomadapt.classify.project_files import joined
 from tomadapt.errors import InputError, OutputError
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
+from tomadapt.io.star import read_star
 from tomadapt.project import Project, TomogramEntry, read_project, write_project
 from tomadapt.report.project_page import render_project
 from tomadapt.runs.atomic import write_json
@@ -287,3 +289,82 @@ def test_the_page_has_what_to_doubt_first_and_escapes_names(
     assert 'href="./A%20%3Cb%3E%231/report.html"' in page
     assert page.index("C is &lt;cut&gt;") < page.index("a &lt;doubt&gt;") < page.index("href=")
     assert page.count("a &lt;doubt&gt;") == 1
+
+
+def listed(path: Path, rows: Iterable[tuple[str, int]]) -> Path:
+    """A list with two optics groups, of which B's particles have the second."""
+    optics = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n1 5\n2 10\n"
+    head = "\ndata_particles\n\nloop_\n_rlnTomoName #1\n_userNote #2\n_rlnOpticsGroup #3\n"
+    lines = [f"{name} n{note} {2 if 'B' in name else 1}\n" for name, note in rows]
+    path.write_text(optics + head + "".join(lines))
+    return path
+
+
+def test_each_tomogram_takes_its_rows_of_a_list(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, n) for n in "ABC"])
+    rows = [("A", 1), ("rec_B.mrc", 2), ("A", 3), ("D", 4)]
+    given = (*GIVEN, "--particles", listed(tmp_path / "list.star", rows), "--out", out)
+    assert call("classify", path, *given) == 3
+    told = capsys.readouterr().err
+    assert "that the project has not: D (1)" in told
+    assert "the list has no particles of the tomogram C" in told
+    lists = [options.particles for options in labelled.options]
+    assert lists == [out / name / "listed.star" for name in "AB"]
+    notes = {}
+    for name in "AB":
+        table = read_star(out / name / "listed.star").table("particles")
+        assert table is not None
+        notes[name] = table.column("userNote")
+    assert notes == {"A": ("n1", "n3"), "B": ("n2",)}
+    labelled.names()
+    assert call("classify", path, *given) == 3
+    assert labelled.names() == []
+    # Without a list, or with other particles of one of them.
+    assert call("classify", path, *GIVEN, "--out", out) == 4
+    listed(tmp_path / "list.star", [*rows, ("B", 5)])
+    capsys.readouterr()
+    assert call("classify", path, *given) == 3
+    assert f"{out / 'B'} holds labels of another list" in capsys.readouterr().err
+
+
+def test_groups_of_a_list_are_numbered_anew(tmp_path: Path) -> None:
+    rows = [("A", 1), ("B", 2)]
+    lists = {name: listed(tmp_path / f"{name}.star", rows[i:]) for i, name in enumerate("AB")}
+    (tmp_path / "joint.star").write_text(joined(lists).text())
+    read = read_star(tmp_path / "joint.star")
+    particles, optics = read.table("particles"), read.table("optics")
+    assert particles is not None
+    assert optics is not None
+    assert particles.column("rlnTomoName") == ("A", "A", "B")
+    assert particles.column("rlnOpticsGroup") == ("1", "2", "3")
+    assert optics.column("rlnOpticsGroup") == ("1", "2", "3")
+    assert optics.column("rlnTomoTiltSeriesPixelSize") == ("5", "10", "10")
+    assert len(set(optics.column("rlnOpticsGroupName"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", "x,y,z\n"), ("a.star", "data_\n\nloop_\n_a #1\n1\n")]
+)
+def test_a_list_that_names_no_tomograms_is_refused(
+    name: str, text: str, tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    path = write(tmp_path, [entry(tmp_path, "A")])
+    given = (*GIVEN, "--particles", tmp_path / name, "--out", tmp_path / "out")
+    assert call("classify", path, *given) == 2
+    assert "does not name the tomograms" in capsys.readouterr().err
+
+
+def test_regression_lists_of_one_unnamed_block_are_joined(tmp_path: Path) -> None:
+    """Their particles were left out of the joint list without a word."""
+    (tmp_path / "a.star").write_text("data_\n\nloop_\n_rlnTomoName #1\n_a #2\nx 1\nx 2\n")
+    (tmp_path / "joint.star").write_text(joined({"A": tmp_path / "a.star"}).text())
+    table = read_star(tmp_path / "joint.star").table("particles")
+    assert table is not None
+    assert table.column("rlnTomoName") == ("A", "A")
+    assert table.column("a") == ("1", "2")
+    (tmp_path / "a.star").write_text("data_\n\nloop_\n_a #1\n1\n")
+    with pytest.raises(InputError, match="expected a table of particles"):
+        joined({"A": tmp_path / "a.star"})

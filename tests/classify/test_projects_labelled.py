@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from classify.conftest import CLASSES, VOXEL_A
 from command_line import call
 from tomadapt.acquisition import Acquisition, tilt_range
 from tomadapt.classify.project_files import joined
-from tomadapt.io.particle_lists import read_particles
+from tomadapt.io.particle_lists import read_particles, write_star
 from tomadapt.io.star import read_star
 from tomadapt.project import Project, TomogramEntry, read_project, write_project
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
@@ -132,6 +133,36 @@ def test_each_with_its_own_metadata_and_the_broken_ones_told(
     assert (out / "summary.json").read_bytes() == before
 
 
+@pytest.mark.slow
+def test_a_list_of_all_tomograms(
+    planted: Path, narrow: Path, tmp_path: Path, one_thread: None
+) -> None:
+    """Its rows go by the name in the project; volumes may all be called ``tomogram``."""
+    those = entries(planted, narrow)
+    truth = read_particles(narrow / "particles.star")
+    n = len(truth)
+    twice = replace(
+        truth,
+        coordinates_A=np.concatenate([truth.coordinates_A, truth.coordinates_A[:5] + 300]),
+        tomograms=("second",) * n + ("elsewhere",) * 5,
+        rotations=None,
+        pixel_size_A=np.full(n + 5, VOXEL_A),
+        document=None,
+        table=None,
+    )
+    write_star(tmp_path / "all.star", twice, columns={"userNote": list(range(n + 5))})
+    project, out = write(tmp_path / "project.toml", those["second"]), tmp_path / "out"
+    given = (*GIVEN, "--particles", tmp_path / "all.star", "--out", out)
+    assert call("classify", project, *given) == 0
+    joint = read_star(out / "particles.star").table("particles")
+    assert joint is not None
+    assert set(joint.column("rlnTomoName")) == {"second"}
+    notes = {int(note) for note in joint.column("userNote")}
+    assert notes <= set(range(n))
+    assert len(notes) > 0.85 * n
+    assert "tomadaptRefinedXAngst" in joint
+
+
 def test_strict_stops_at_the_first(
     planted: Path, narrow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,7 +179,7 @@ def test_strict_stops_at_the_first(
         ("--defocus", 3),
         ("--tilt-range", -60, 60),
         ("--voxel-size", 10),
-        ("--particles", "a.star"),
+        ("--pixel-size", 5),
         ("--method", "ada"),
     ],
 )

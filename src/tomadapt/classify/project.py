@@ -6,175 +6,29 @@ again after every tomogram, so that an interrupted run leaves what it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tomadapt.classify.judged import classify_by_likelihood
 from tomadapt.classify.matched_source import choose_geometry
-from tomadapt.classify.options import ClassifyOptions, SourceOptions
+from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.project_files import (
-    JOINT_FILES,
     SUMMARY,
     joint_summary,
     named_counts,
     write_joint_files,
 )
+from tomadapt.classify.project_lists import OWN_LIST
+from tomadapt.classify.project_plans import Plan, plans, shared_options
 from tomadapt.errors import InputError, OutputError, TomadaptError
+from tomadapt.io.star import StarDocument, write_star_document
 from tomadapt.project import Project, TomogramEntry
-from tomadapt.runs.own_folder import (
-    CONFIG,
-    description,
-    make_own,
-    read_own,
-    require_own,
-    require_same,
-)
+from tomadapt.runs.atomic import output_folder
+from tomadapt.runs.own_folder import make_own, read_own, require_own
 
-_ALSO = {"csv": "particles.csv", "copick": "copick", "ome-zarr": "particles.zarr"}
-_CHANGEABLE = {"also", "fdr"}
-"""Options that may be changed in a folder with results."""
-_OWN = {"tomogram", "voxel_size_A", "tilt_series_pixel_size_A"}
-"""Options that each tomogram has of its own, beside the acquisition."""
 _ANY_VOXEL_A = 10.0
 """To read structures with: any size does."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is done with one tomogram of a project.
-
-    Attributes
-    ----------
-    entry
-        The tomogram.
-    folder
-        Where its files go.
-    options
-        How it is labelled; None where it cannot be.
-    error
-        Why it cannot be.
-    done
-        Whether the same run was finished before.
-    """
-
-    entry: TomogramEntry
-    folder: Path
-    options: ClassifyOptions | None = None
-    error: TomadaptError | None = None
-    done: bool = False
-
-
-def plans(
-    project: Project, out: Path, options_of: Callable[[TomogramEntry], ClassifyOptions]
-) -> list[Plan]:
-    """What is done with each tomogram, before anything is; nothing is written.
-
-    Parameters
-    ----------
-    project
-        The table of tomograms.
-    out
-        Where a folder is made for each.
-    options_of
-        How a tomogram is labelled; a :class:`~tomadapt.errors.TomadaptError` where it cannot be.
-
-    Raises
-    ------
-    InputError
-        When the project has no tomograms, or the folder's description is damaged.
-    MismatchError
-        When the folder holds another run.
-    """
-    if not project.tomograms:
-        raise InputError(
-            "the project has no tomograms",
-            expected="at least one [[tomograms]] in the project file",
-            got="none",
-            remedy="import it again, or write them into the project file",
-        )
-    found = [_planned(entry, out / entry.name, options_of) for entry in project.tomograms]
-    before, now = description(out), _shared(found)
-    if before is not None and now is not None:
-        require_same(out, before, now)
-    return [_with_what_is_there(plan) for plan in found]
-
-
-def _planned(
-    entry: TomogramEntry, folder: Path, options_of: Callable[[TomogramEntry], ClassifyOptions]
-) -> Plan:
-    try:
-        return Plan(entry, folder, options_of(_usable(entry)))
-    except TomadaptError as error:
-        return Plan(entry, folder, error=error)
-
-
-def _with_what_is_there(plan: Plan) -> Plan:
-    if plan.options is None:
-        return plan
-    volume = plan.options.tomogram
-    try:
-        if _is_done(plan.folder, plan.options):
-            return replace(plan, done=True)
-        if not volume.exists():
-            raise _without_volume(plan.entry.name, f"no file {volume}")
-        return plan
-    except TomadaptError as error:  # another run, or no volume
-        return replace(plan, options=None, error=error)
-
-
-def _usable(entry: TomogramEntry) -> TomogramEntry:
-    name = entry.name
-    plain = Path(name).name == name and name not in (".", "..") and name.isprintable()
-    if not plain or name in (*JOINT_FILES, CONFIG):
-        raise InputError(
-            f"the tomogram {name} cannot have a folder of its name",
-            expected="a printable name without slashes, which is none of the joint files",
-            got=name,
-            remedy="rename it in the project file",
-        )
-    if entry.volume is None:
-        raise _without_volume(name, "none in the project file")
-    return entry
-
-
-def _without_volume(name: str, got: str) -> InputError:
-    return InputError(
-        f"the tomogram {name} has no volume",
-        expected="a reconstructed tomogram",
-        got=got,
-        remedy="write its path into the project file",
-    )
-
-
-def _is_done(folder: Path, options: ClassifyOptions) -> bool:
-    """Whether the same run was finished in a folder; another one is refused."""
-    found = description(folder)
-    if found is None:
-        return False
-    wanted = options.model_dump(mode="json", exclude=_CHANGEABLE)
-    remedy = "delete that folder to label it anew, or undo the change in the project file"
-    require_same(folder, found, wanted, remedy=remedy)
-    if not (folder / SUMMARY).is_file():
-        return False
-    try:
-        asked = read_own(folder / SUMMARY)["fdr"]["asked"]
-    except (InputError, KeyError, TypeError):
-        return False  # damaged: it is labelled again
-    return bool(asked == options.fdr) and all(
-        (folder / _ALSO[form]).exists() for form in options.also
-    )
-
-
-def _shared(todo: Sequence[Plan]) -> dict[str, Any] | None:
-    """What all tomograms are labelled with; None where none can be."""
-    options = next((plan.options for plan in todo if plan.options is not None), None)
-    if options is None:
-        return None
-    shared = options.model_dump(mode="json", exclude=_CHANGEABLE | _OWN)
-    del shared["source"]["acquisition"]
-    return {"kind": "project", **shared}
 
 
 def classify_project(
@@ -182,6 +36,7 @@ def classify_project(
     out: Path,
     options_of: Callable[[TomogramEntry], ClassifyOptions],
     *,
+    listed: Mapping[str, StarDocument] | None = None,
     strict: bool = False,
     device: str = "auto",
     tell: Callable[[str], None] = lambda _: None,
@@ -199,6 +54,8 @@ def classify_project(
         go.
     options_of
         How a tomogram is labelled.
+    listed
+        See :func:`~tomadapt.classify.project_plans.plans`.
     strict
         Stop at the first tomogram that fails: before any work where that is known.
     device
@@ -225,9 +82,9 @@ def classify_project(
     TomadaptError
         With ``strict``, the error of the first tomogram that fails.
     """
-    todo = plans(project, out, options_of)
+    todo = plans(project, out, options_of, listed=listed)
     failed = {plan.entry.name: str(plan.error) for plan in todo if plan.error is not None}
-    shared = _shared(todo)
+    shared = shared_options(todo)
     for plan in todo:
         if plan.error is None:
             continue
@@ -256,6 +113,8 @@ def classify_project(
         name = plan.entry.name
         tell(f"{name}: labelling it, {place} of {len(todo)}")
         try:
+            if plan.listed is not None:
+                write_star_document(output_folder(plan.folder) / OWN_LIST, plan.listed)
             finished[name] = classify_by_likelihood(plan.options, plan.folder, device=device)
             tell(f"{name}: {_counted(finished[name])}")
         except OutputError:  # the disk's fault, and so that of all
@@ -274,7 +133,7 @@ def _require_structures(todo: Sequence[Plan]) -> None:
     """Read the structures once before all, so that a fault of theirs is not every tomogram's."""
     waiting = [plan.options.source for plan in todo if plan.options is not None and not plan.done]
     if waiting:
-        source: SourceOptions = waiting[0].model_copy(update={"box": None})
+        source = waiting[0].model_copy(update={"box": None})
         choose_geometry(source, _ANY_VOXEL_A)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tomadapt.errors import InputError
 from tomadapt.io.star import StarDocument, StarTable, loop_of, read_star, write_star_document
 from tomadapt.project import TomogramEntry
 from tomadapt.report.project_page import write_project_report
@@ -14,7 +15,7 @@ from tomadapt.runs.atomic import atomic_path, write_json
 
 SUMMARY, LIST, TABLE, PAGE = "summary.json", "particles.star", "tomograms.csv", "report.html"
 JOINT_FILES = (SUMMARY, LIST, TABLE, PAGE)
-TOMOGRAM, OPTICS_GROUP = "rlnTomoName", "rlnOpticsGroup"
+TOMOGRAM, OPTICS_GROUP, OPTICS_NAME = "rlnTomoName", "rlnOpticsGroup", "rlnOpticsGroupName"
 _NOTHING = "none"
 """What a joint list has where a tomogram's own list lacks a column."""
 _COLUMNS = (
@@ -126,28 +127,47 @@ def _write_table(path: Path, summary: Mapping[str, Any]) -> None:
 def joined(lists: Mapping[str, Path]) -> StarDocument:
     """One list of the particles of several tomograms.
 
-    Each particle has the name of its tomogram in the project, and each tomogram an optics group of
+    Each particle has the name of its tomogram in the project, and each tomogram optics groups of
     its own, since coordinates count in its voxels.
 
     Parameters
     ----------
     lists
         Tomogram → its ``particles.star``.
+
+    Raises
+    ------
+    InputError
+        When one has no table of particles, or cannot be read.
     """
     optics: dict[str, list[str]] = {}
     particles: dict[str, list[str]] = {}
     n_optics = n_particles = 0
-    for group, (name, path) in enumerate(lists.items(), start=1):
+    for name, path in lists.items():
         document = read_star(path)
         mine, rows = document.table("optics"), document.table("particles")
-        if mine is not None:
-            own = {OPTICS_GROUP: [str(group)] * len(mine)}
-            _append(optics, mine, own, n_optics)
+        if rows is None:  # lists of RELION 3 have blocks of other names
+            rows = next((table for table in document.tables if TOMOGRAM in table), None)
+        if rows is None:
+            raise InputError(
+                f"{path} is damaged",
+                expected="a table of particles",
+                got="none",
+                remedy="delete that folder and run it again",
+            )
+        own = {TOMOGRAM: [name] * len(rows)}
+        if mine is not None and OPTICS_GROUP in mine and OPTICS_GROUP in rows:
+            used = set(rows.column(OPTICS_GROUP))
+            mine = mine.take([i for i, g in enumerate(mine.column(OPTICS_GROUP)) if g in used])
+            groups = mine.column(OPTICS_GROUP)
+            numbers = [str(n_optics + n) for n in range(1, len(groups) + 1)]
+            of = dict(zip(groups, numbers, strict=True))
+            named = [f"opticsGroup{number}" for number in numbers]
+            _append(optics, mine, {OPTICS_GROUP: numbers, OPTICS_NAME: named}, n_optics)
             n_optics += len(mine)
-        if rows is not None:
-            own = {TOMOGRAM: [name] * len(rows), OPTICS_GROUP: [str(group)] * len(rows)}
-            _append(particles, rows, own, n_particles)
-            n_particles += len(rows)
+            own[OPTICS_GROUP] = [of.get(group, group) for group in rows.column(OPTICS_GROUP)]
+        _append(particles, rows, own, n_particles)
+        n_particles += len(rows)
     parts: list[str | StarTable] = ["# written by tomadapt", ""]
     for block, columns in (("optics", optics), ("particles", particles)):
         parts += [f"data_{block}", "", loop_of(block, columns), ""]
@@ -158,7 +178,7 @@ def _append(
     columns: dict[str, list[str]], table: StarTable, own: Mapping[str, list[str]], before: int
 ) -> None:
     """Add a table's rows below those that are there; what either lacks is filled."""
-    for label in table.labels:
+    for label in dict.fromkeys((*table.labels, *own)):
         columns.setdefault(label, [_NOTHING] * before)
     for label, values in columns.items():
         filled = [_NOTHING] * len(table)
