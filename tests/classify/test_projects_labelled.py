@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from classify.conftest import CLASSES, VOXEL_A
 from command_line import call
 from tomadapt.acquisition import Acquisition, tilt_range
 from tomadapt.classify.project_files import joined
-from tomadapt.io.particle_lists import read_particles, write_star
+from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.star import read_star
 from tomadapt.project import Project, TomogramEntry, read_project, write_project
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
@@ -134,6 +133,7 @@ def test_each_with_its_own_metadata_and_the_broken_ones_told(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 def test_a_list_of_all_tomograms(
     planted: Path, narrow: Path, tmp_path: Path, one_thread: None
 ) -> None:
@@ -141,16 +141,11 @@ def test_a_list_of_all_tomograms(
     those = entries(planted, narrow)
     truth = read_particles(narrow / "particles.star")
     n = len(truth)
-    twice = replace(
-        truth,
-        coordinates_A=np.concatenate([truth.coordinates_A, truth.coordinates_A[:5] + 300]),
-        tomograms=("second",) * n + ("elsewhere",) * 5,
-        rotations=None,
-        pixel_size_A=np.full(n + 5, VOXEL_A),
-        document=None,
-        table=None,
-    )
-    write_star(tmp_path / "all.star", twice, columns={"userNote": list(range(n + 5))})
+    places_A = np.concatenate([truth.coordinates_A, truth.coordinates_A[:5] + 300])
+    names = ("second",) * n + ("elsewhere",) * 5
+    sizes_A = np.full(n + 5, VOXEL_A)
+    every = ParticleList(places_A, None, names, "relion4", pixel_size_A=sizes_A)
+    write_star(tmp_path / "all.star", every, columns={"userNote": list(range(n + 5))})
     project, out = write(tmp_path / "project.toml", those["second"]), tmp_path / "out"
     given = (*GIVEN, "--particles", tmp_path / "all.star", "--out", out)
     assert call("classify", project, *given) == 0

@@ -170,7 +170,8 @@ def joined(lists: Mapping[str, Path]) -> StarDocument:
         n_particles += len(rows)
     parts: list[str | StarTable] = ["# written by tomadapt", ""]
     for block, columns in (("optics", optics), ("particles", particles)):
-        parts += [f"data_{block}", "", loop_of(block, columns), ""]
+        if columns:  # no list may have optics
+            parts += [f"data_{block}", "", loop_of(block, columns), ""]
     return StarDocument(tuple(parts))
 
 
