@@ -13,8 +13,8 @@ from scipy.spatial import cKDTree
 from classify.conftest import CLASSES, VOXEL_A
 from command_line import call
 from tomadapt.acquisition import Acquisition, tilt_range
-from tomadapt.classify.project import joined
-from tomadapt.io.particle_lists import read_particles
+from tomadapt.classify.project_files import joined
+from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.star import read_star
 from tomadapt.project import Project, TomogramEntry, read_project, write_project
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
@@ -96,6 +96,9 @@ def test_each_with_its_own_metadata_and_the_broken_ones_told(
     assert "defocus" in summary["failed"]["no defocus"]
     row = summary["tomograms"]["second"]
     assert (row["defocus_um"], row["first_tilt_deg"], row["tilts"]) == (2.5, -48.0, 33)
+    assert row["contrast_sign"] == 1
+    page = (out / "report.html").read_text()
+    assert page.index("cut was not labelled") < page.index('href="./second/report.html"')
 
     # Another tomogram is added: the one that has labels is not labelled again.
     written = (out / "second" / "summary.json").stat().st_mtime_ns
@@ -122,9 +125,37 @@ def test_each_with_its_own_metadata_and_the_broken_ones_told(
         == json.loads((out / "summary.json").read_text())["classes"]["apoferritin"]
     )
 
-    # Another run in the same folder is refused, tomogram by tomogram.
-    assert call("classify", both, "--structures", CLASSES[0], "--out", out) == 3
+    # Another run in the same folder is refused, and what is there stays.
+    before = (out / "summary.json").read_bytes()
+    assert call("classify", both, "--structures", CLASSES[0], "--out", out) == 4
     assert "another configuration" in capsys.readouterr().err
+    assert (out / "summary.json").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_list_of_all_tomograms(
+    planted: Path, narrow: Path, tmp_path: Path, one_thread: None
+) -> None:
+    """Its rows go by the name in the project; volumes may all be called ``tomogram``."""
+    those = entries(planted, narrow)
+    truth = read_particles(narrow / "particles.star")
+    n = len(truth)
+    places_A = np.concatenate([truth.coordinates_A, truth.coordinates_A[:5] + 300])
+    names = ("second",) * n + ("elsewhere",) * 5
+    sizes_A = np.full(n + 5, VOXEL_A)
+    every = ParticleList(places_A, None, names, "relion4", pixel_size_A=sizes_A)
+    write_star(tmp_path / "all.star", every, columns={"userNote": list(range(n + 5))})
+    project, out = write(tmp_path / "project.toml", those["second"]), tmp_path / "out"
+    given = (*GIVEN, "--particles", tmp_path / "all.star", "--out", out)
+    assert call("classify", project, *given) == 0
+    joint = read_star(out / "particles.star").table("particles")
+    assert joint is not None
+    assert set(joint.column("rlnTomoName")) == {"second"}
+    notes = {int(note) for note in joint.column("userNote")}
+    assert notes <= set(range(n))
+    assert len(notes) > 0.85 * n
+    assert "tomadaptRefinedXAngst" in joint
 
 
 def test_strict_stops_at_the_first(
@@ -143,7 +174,7 @@ def test_strict_stops_at_the_first(
         ("--defocus", 3),
         ("--tilt-range", -60, 60),
         ("--voxel-size", 10),
-        ("--particles", "a.star"),
+        ("--pixel-size", 5),
         ("--method", "ada"),
     ],
 )

@@ -218,7 +218,7 @@ def classify(
             "--tilt-series-pixel-size": tilt_series_pixel_size,
         }
         _refuse(known, f"what the project {tomogram} says of each tomogram: edit that file")
-        one_list = {name: asked[name] for name in asked if name not in ("--also", *known)}
+        one_list = {n: asked[n] for n in asked if n not in ("--also", "--particles", *known)}
         _refuse(one_list, f"options of one tomogram, and {tomogram} is a project")
         if chosen != "likelihood":
             raise ConfigError(
@@ -234,7 +234,15 @@ def classify(
             "source": source,
             **common,
         }
-        run_project(tomogram, shared, out, strict=strict, dry_run=dry_run, device=device)
+        run_project(
+            tomogram,
+            shared,
+            out,
+            particles=particles,
+            strict=strict,
+            dry_run=dry_run,
+            device=device,
+        )
         return
     _refuse({"--strict": strict, "--dry-run": dry_run}, "options of a project")
     if holds_cubes(tomogram):

@@ -55,6 +55,7 @@ def run_project(
     shared: Mapping[str, Any],
     out: Path,
     *,
+    particles: Path | None,
     strict: bool,
     dry_run: bool,
     device: str,
@@ -69,6 +70,8 @@ def run_project(
         Options of :class:`~tomadapt.classify.options.ClassifyOptions` that hold for all tomograms.
     out
         Where the folders of tomograms and the joint files go.
+    particles
+        A list of the particles of all tomograms.
     strict, dry_run
         Stop at the first tomogram that fails; say what would be done alone.
     device
@@ -80,7 +83,9 @@ def run_project(
         When some tomograms could not be labelled; the others were.
     """
     from tomadapt.classify.options import ClassifyOptions
-    from tomadapt.classify.project import classify_project, plans
+    from tomadapt.classify.project import classify_project
+    from tomadapt.classify.project_lists import divided_list
+    from tomadapt.classify.project_plans import plans
     from tomadapt.errors import InputError
     from tomadapt.project import read_project
     from tomadapt.workflows.config import parse
@@ -95,15 +100,23 @@ def run_project(
         return parse({**shared, **own}, ClassifyOptions, where=f"classify {entry.name}")
 
     project = read_project(path)
+    listed = None
+    if particles is not None:
+        divided = divided_list(particles, [entry.name for entry in project.tomograms])
+        listed = divided.of
+        if divided.warning:
+            warn(divided.warning)
     if dry_run:
-        for plan in plans(project, out, options_of):
-            state = "done before" if plan.done else plan.reason or "to be labelled"
+        for plan in plans(project, out, options_of, listed=listed):
+            state = "done before" if plan.done else "to be labelled"
+            state = state if plan.error is None else f"cannot be labelled: {plan.error}"
             typer.echo(printable(f"{plan.entry.name}: {state}"))
         return
     summary = classify_project(
         project,
         out,
         options_of,
+        listed=listed,
         strict=strict,
         device=checked_device(device),
         tell=lambda text: typer.echo(printable(text)),
@@ -111,8 +124,8 @@ def run_project(
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
     labelled = len(summary["tomograms"])
     typer.echo(f"{labelled} of {summary['n_tomograms']} tomograms labelled ({counts})")
-    if summary["tomograms"]:
-        typer.echo(out / "particles.star")
+    if labelled:
+        typer.echo(out / "report.html")
     if summary["failed"]:
         raise InputError(
             f"{len(summary['failed'])} of {summary['n_tomograms']} tomograms of {path} were not "

@@ -1,0 +1,370 @@
+"""A project labelled again: nothing twice, nothing lost; the likelihood is replaced by a stub."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from command_line import call
+from tomadapt.acquisition import tilt_range
+from tomadapt.classify import project as labelling
+from tomadapt.classify.options import ClassifyOptions
+from tomadapt.classify.project_files import joined
+from tomadapt.errors import InputError, OutputError
+from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
+from tomadapt.io.star import read_star
+from tomadapt.project import Project, TomogramEntry, read_project, write_project
+from tomadapt.report.project_page import render_project
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.own_folder import make_own, require_own
+
+GIVEN = ("--structures", "apoferritin")
+ROWS = {"A": 2, "B": 3, "C": 4}
+
+
+class Labelled:
+    """Stands for the likelihood: writes what it writes, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.options: list[ClassifyOptions] = []
+        self.raised: dict[str, BaseException] = {}
+
+    def __call__(self, options: ClassifyOptions, out: Path, *, device: str) -> dict[str, Any]:
+        name = options.source.acquisition.name
+        self.options.append(options)
+        wanted = options.model_dump(mode="json", exclude={"also", "fdr"})
+        require_own(out, wanted)
+        if name in self.raised:
+            raise self.raised[name]
+        make_own(out, wanted)
+        n = ROWS.get(name, 1)
+        places = np.arange(3 * n, dtype=float).reshape(n, 3) * 10
+        found = ParticleList(places, None, ("volume",) * n, "relion4", pixel_size_A=np.full(n, 10))
+        write_star(out / "particles.star", found, columns={"tomadaptClassName": ["apo"] * n})
+        for form in options.also:
+            (out / f"particles.{form}").write_text("x")
+        summary = {
+            "classes": {"apo": n, "null": 0},
+            "n_rejected": 1,
+            "measured_acquisition": None,
+            "contrast": {"sign": -1, "text": "dark"},
+            "seconds": {"judge": 1.0},
+            "warnings": ["a <doubt>"],
+            "fdr": {"asked": options.fdr},
+        }
+        write_json(out / "summary.json", summary)
+        return summary
+
+    def names(self) -> list[str]:
+        """Of the tomograms that were labelled since the last call."""
+        names = [options.source.acquisition.name for options in self.options]
+        self.options.clear()
+        return names
+
+
+@pytest.fixture
+def labelled(monkeypatch: pytest.MonkeyPatch) -> Labelled:
+    stub = Labelled()
+    monkeypatch.setattr(labelling, "classify_by_likelihood", stub)
+    return stub
+
+
+def entry(folder: Path, name: str, **values: Any) -> TomogramEntry:
+    volume = folder / f"{name}.mrc"
+    volume.touch()
+    first = -60 if name == "A" else -45
+    told: dict[str, Any] = {
+        "volume": volume,
+        "tilt_angles_deg": tilt_range(first, 60, 3),
+        "defocus_um": 1.0 + "ABCD".find(name[0]),
+    }
+    return TomogramEntry(name=name, voxel_size_A=10, **(told | values))
+
+
+def write(folder: Path, those: Iterable[TomogramEntry]) -> Path:
+    path = folder / "project.toml"
+    path.unlink(missing_ok=True)
+    write_project(path, Project(ecosystem="none", folder=folder, tomograms=tuple(those)))
+    assert read_project(path).tomograms
+    return path
+
+
+def joint(out: Path) -> tuple[dict[str, int], dict[str, Any]]:
+    """Rows of the joint list by tomogram, and the summary."""
+    names = read_particles(out / "particles.star").tomograms
+    return {n: names.count(n) for n in names}, json.loads((out / "summary.json").read_text())
+
+
+def test_an_interrupted_run_goes_on_with_the_rest(tmp_path: Path, labelled: Labelled) -> None:
+    out = tmp_path / "out"
+    those = [entry(tmp_path, name) for name in "AB"]
+    path = write(tmp_path, those)
+    labelled.raised["B"] = SystemExit(9)
+    assert call("classify", path, *GIVEN, "--out", out) == 9
+    rows, summary = joint(out)
+    assert rows == {"A": 2}
+    assert summary["waiting"] == ["B"]
+    labelled.raised.clear()
+    labelled.names()
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    assert labelled.names() == ["B"]
+    assert joint(out)[0] == {"A": 2, "B": 3}
+    # In another order and with one more, the joint files have at all times what was done before.
+    path = write(tmp_path, [entry(tmp_path, "C"), *reversed(those)])
+    labelled.raised["C"] = SystemExit(9)
+    assert call("classify", path, *GIVEN, "--out", out) == 9
+    rows, summary = joint(out)
+    assert rows == {"B": 3, "A": 2}
+    assert summary["waiting"] == ["C"]
+    labelled.raised.clear()
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    assert labelled.names() == ["C", "C"]
+    assert joint(out)[0] == ROWS
+    assert joint(out)[1]["classes"] == {"apo": 9}
+
+
+def test_each_has_its_own_metadata(tmp_path: Path, labelled: Labelled) -> None:
+    path = write(tmp_path, [entry(tmp_path, "A", voltage_kv=200.0), entry(tmp_path, "B")])
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out") == 0
+    acquisitions = [options.source.acquisition for options in labelled.options]
+    assert [a.defocus_um for a in acquisitions] == [1.0, 2.0]
+    assert [a.voltage_kv for a in acquisitions] == [200.0, 300.0]
+    assert [a.tilt_angles_deg[0] for a in acquisitions] == [-60.0, -45.0]
+    with (tmp_path / "out" / "tomograms.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["first_tilt_deg"] for row in table] == ["-60.0", "-45.0"]
+    assert [row["contrast_sign"] for row in table] == ["-1", "-1"]
+
+
+@pytest.mark.parametrize("changed", [("--structures", "tric"), ("--seed", 3)])
+def test_another_run_is_refused_and_what_is_there_stays(
+    changed: tuple[object, ...],
+    tmp_path: Path,
+    labelled: Labelled,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, "A")])
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    before = {f: f.read_bytes() for f in out.iterdir() if f.is_file()}
+    options = changed if "--structures" in changed else (*GIVEN, *changed)
+    for further in ((), ("--dry-run",)):
+        assert call("classify", path, *options, *further, "--out", out) == 4
+        told = capsys.readouterr().err
+        assert ("source.seed (0 → 3)" if "--seed" in changed else "source.classes.tric") in told
+    assert {f: f.read_bytes() for f in out.iterdir() if f.is_file()} == before
+
+
+def test_the_folder_of_one_tomogram_is_refused(tmp_path: Path, labelled: Labelled) -> None:
+    out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, "A")])
+    out.mkdir()
+    make_own(out, {"tomogram": "a.mrc"})
+    assert call("classify", path, *GIVEN, "--out", out) == 4
+    assert [f.name for f in out.iterdir()] == ["config.json"]
+
+
+def test_an_edited_entry_is_refused_by_name(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    path = write(tmp_path, [entry(tmp_path, "A"), entry(tmp_path, "B")])
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    path = write(tmp_path, [entry(tmp_path, "A", defocus_um=7.0), entry(tmp_path, "B")])
+    capsys.readouterr()
+    assert call("classify", path, *GIVEN, "--out", out, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "A: cannot be labelled" in told
+    assert "defocus_um (1.0 → 7.0)" in told
+    assert "delete that folder" in told
+    assert call("classify", path, *GIVEN, "--out", out) == 3
+    assert list(joint(out)[1]["failed"]) == ["A"]
+    assert call("classify", path, *GIVEN, "--out", out, "--strict") == 4
+    assert labelled.names() == ["A", "B"]
+
+
+def test_formats_and_rates_that_are_asked_for_later(tmp_path: Path, labelled: Labelled) -> None:
+    """A finished tomogram was kept without the new format, and nothing said so."""
+    out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, "A")])
+    for options in ((), ("--also", "csv"), ("--fdr", 0.05)):
+        for labels in (["A"], []):
+            assert call("classify", path, *GIVEN, *options, "--out", out) == 0
+            assert labelled.names() == labels
+    assert (out / "A" / "particles.csv").exists()
+
+
+def test_what_is_damaged_or_missing_does_not_stop_the_others(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    those = {name: entry(tmp_path, name) for name in "ABCD"}
+    gone = entry(tmp_path, "E", volume=tmp_path / "gone.mrc")
+    path = write(tmp_path, [*those.values(), gone])
+    labelled.raised["B"] = InputError("B.mrc is damaged")
+    labelled.raised["D"] = PermissionError(13, "Permission denied", "D.mrc")
+    assert call("classify", path, *GIVEN, "--out", out) == 3
+    failed = joint(out)[1]["failed"]
+    assert set(failed) == {"B", "D", "E"}
+    assert "gone.mrc" in failed["E"]
+    (out / "A" / "summary.json").write_text("{")  # it is labelled again
+    (tmp_path / "C.mrc").unlink()  # what has labels needs no volume
+    labelled.raised.clear()
+    capsys.readouterr()
+    assert call("classify", path, *GIVEN, "--out", out) == 3
+    failed = joint(out)[1]["failed"]
+    assert set(failed) == {"E"}
+    assert joint(out)[0] == {"A": 2, "B": 3, "C": 4, "D": 1}
+    assert labelled.names() == [*"ABCD", *"ABD"]
+    assert "1 of 5 tomograms" in capsys.readouterr().err
+    with (out / "tomograms.csv").open(newline="") as file:
+        reasons = {row["tomogram"]: row["failure"] for row in csv.DictReader(file)}
+    assert reasons["B"] == ""
+    assert "gone.mrc" in reasons["E"]
+
+
+def test_strict_stops_where_one_fails(tmp_path: Path, labelled: Labelled) -> None:
+    path = write(tmp_path, [entry(tmp_path, name) for name in "ABC"])
+    labelled.raised["B"] = InputError("B.mrc is damaged")
+    assert call("classify", path, *GIVEN, "--strict", "--out", tmp_path / "out") == 3
+    assert labelled.names() == ["A", "B"]
+    assert joint(tmp_path / "out")[0] == {"A": 2}
+
+
+def test_a_full_disk_stops_all(tmp_path: Path, labelled: Labelled) -> None:
+    path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    labelled.raised["A"] = OutputError("no space left")
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out") == 5
+    assert labelled.names() == ["A"]
+
+
+def test_faults_of_all_are_told_once_before_anything_is_written(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    assert call("classify", path, "--structures", "no_such_one", "--out", out) == 2
+    path = write(tmp_path, [entry(tmp_path, name, defocus_um=None) for name in "AB"])
+    assert call("classify", path, *GIVEN, "--out", out) == 3
+    assert "no tomogram of the project can be labelled" in capsys.readouterr().err
+    path.write_text('ecosystem = "none"\nfolder = "."\n')
+    assert call("classify", path, *GIVEN, "--out", out) == 3
+    assert "has no tomograms" in capsys.readouterr().err
+    assert not list(out.glob("*"))
+    assert not labelled.names()
+
+
+def test_a_dry_run_says_what_would_fail_and_writes_nothing(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    those = [
+        entry(tmp_path, "A"),
+        entry(tmp_path, "B", defocus_um=None),
+        entry(tmp_path, "C", volume=None),
+        entry(tmp_path, "summary.json"),
+    ]
+    path = write(tmp_path, those)
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "A: to be labelled"
+    assert lines[1].startswith("B: cannot be labelled: the tomogram B has no defocus_um")
+    assert lines[2].startswith("C: cannot be labelled: the tomogram C has no volume")
+    assert lines[3].startswith("summary.json: cannot be labelled")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_has_what_to_doubt_first_and_escapes_names(
+    tmp_path: Path, labelled: Labelled
+) -> None:
+    out = tmp_path / "out"
+    path = write(tmp_path, [entry(tmp_path, n) for n in ("A <b>#1", "B")] + [entry(tmp_path, "C")])
+    labelled.raised["C"] = InputError("C is <cut>")
+    assert call("classify", path, *GIVEN, "--out", out) == 3
+    page = (out / "report.html").read_text()
+    assert page == render_project(joint(out)[1])
+    assert "<b>" not in page
+    assert 'href="./A%20%3Cb%3E%231/report.html"' in page
+    assert page.index("C is &lt;cut&gt;") < page.index("a &lt;doubt&gt;") < page.index("href=")
+    assert page.count("a &lt;doubt&gt;") == 1
+
+
+def listed(path: Path, rows: Iterable[tuple[str, int]]) -> Path:
+    """A list with two optics groups, of which B's particles have the second."""
+    optics = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n1 5\n2 10\n"
+    head = "\ndata_particles\n\nloop_\n_rlnTomoName #1\n_userNote #2\n_rlnOpticsGroup #3\n"
+    lines = [f"{name} n{note} {2 if 'B' in name else 1}\n" for name, note in rows]
+    path.write_text(optics + head + "".join(lines))
+    return path
+
+
+def test_each_tomogram_takes_its_rows_of_a_list(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, n) for n in "ABC"])
+    rows = [("A", 1), ("rec_B.mrc", 2), ("A", 3), ("D", 4)]
+    given = (*GIVEN, "--particles", listed(tmp_path / "list.star", rows), "--out", out)
+    assert call("classify", path, *given) == 3
+    told = capsys.readouterr().err
+    assert "that the project has not: D (1)" in told
+    assert "the list has no particles of the tomogram C" in told
+    lists = [options.particles for options in labelled.options]
+    assert lists == [out / name / "listed.star" for name in "AB"]
+    notes = {}
+    for name in "AB":
+        table = read_star(out / name / "listed.star").table("particles")
+        assert table is not None
+        notes[name] = table.column("userNote")
+    assert notes == {"A": ("n1", "n3"), "B": ("n2",)}
+    labelled.names()
+    assert call("classify", path, *given) == 3
+    assert labelled.names() == []
+    # Without a list, or with other particles of one of them.
+    assert call("classify", path, *GIVEN, "--out", out) == 4
+    listed(tmp_path / "list.star", [*rows, ("B", 5)])
+    capsys.readouterr()
+    assert call("classify", path, *given) == 3
+    assert f"{out / 'B'} holds labels of another list" in capsys.readouterr().err
+
+
+def test_groups_of_a_list_are_numbered_anew(tmp_path: Path) -> None:
+    rows = [("A", 1), ("B", 2)]
+    lists = {name: listed(tmp_path / f"{name}.star", rows[i:]) for i, name in enumerate("AB")}
+    (tmp_path / "joint.star").write_text(joined(lists).text())
+    read = read_star(tmp_path / "joint.star")
+    particles, optics = read.table("particles"), read.table("optics")
+    assert particles is not None
+    assert optics is not None
+    assert particles.column("rlnTomoName") == ("A", "A", "B")
+    assert particles.column("rlnOpticsGroup") == ("1", "2", "3")
+    assert optics.column("rlnOpticsGroup") == ("1", "2", "3")
+    assert optics.column("rlnTomoTiltSeriesPixelSize") == ("5", "10", "10")
+    assert len(set(optics.column("rlnOpticsGroupName"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", "x,y,z\n"), ("a.star", "data_\n\nloop_\n_a #1\n1\n")]
+)
+def test_a_list_that_names_no_tomograms_is_refused(
+    name: str, text: str, tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    path = write(tmp_path, [entry(tmp_path, "A")])
+    given = (*GIVEN, "--particles", tmp_path / name, "--out", tmp_path / "out")
+    assert call("classify", path, *given) == 2
+    assert "does not name the tomograms" in capsys.readouterr().err
+
+
+def test_regression_lists_of_one_unnamed_block_are_joined(tmp_path: Path) -> None:
+    """Their particles were left out of the joint list without a word."""
+    (tmp_path / "a.star").write_text("data_\n\nloop_\n_rlnTomoName #1\n_a #2\nx 1\nx 2\n")
+    (tmp_path / "joint.star").write_text(joined({"A": tmp_path / "a.star"}).text())
+    table = read_star(tmp_path / "joint.star").table("particles")
+    assert table is not None
+    assert table.column("rlnTomoName") == ("A", "A")
+    assert table.column("a") == ("1", "2")
+    (tmp_path / "a.star").write_text("data_\n\nloop_\n_a #1\n1\n")
+    with pytest.raises(InputError, match="expected a table of particles"):
+        joined({"A": tmp_path / "a.star"})
