@@ -48,6 +48,15 @@ def test_regression_gold_in_a_few_cubes_does_not_raise_the_noise() -> None:
     assert relative.max() < 2
 
 
+@pytest.mark.parametrize("scatter", [0.0, 0.2, 0.4])
+def test_regression_cubes_that_differ_in_noise_are_no_outliers(scatter: float) -> None:
+    scales = np.exp(np.random.default_rng(1).normal(scale=scatter, size=200)).astype(np.float32)
+    cubes = white_cubes(200, 1.0).volumes * torch.from_numpy(scales)[:, None, None, None]
+    relative = Noise.of(Held(cubes), POINTS).power / BOX**3 / float(np.square(scales).mean())
+    whole = float(relative[POINTS.shell >= 3].mean())
+    assert whole == pytest.approx(1.0, abs=0.03 if scatter < 0.3 else 0.12)
+
+
 @pytest.mark.parametrize("sigma", [0.5, 3.0])
 def test_white_noise_has_its_variance_at_each_point(sigma: float) -> None:
     noise = Noise.of(white_cubes(60, sigma), POINTS)

@@ -38,6 +38,7 @@ from tomadapt.inputs.particles import Contrast, open_target
 from tomadapt.judge.judge import JudgeOptions
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
+from tomadapt.judge.rows import evenly_spaced
 from tomadapt.judge.screen import Screen, min_search_shell, screen_all
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.engine import make_fabric
@@ -196,7 +197,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     told = [text for text in (*opened, sign.warning, contradiction) if text]
     acquisition = None if recording.ctf_corrected else recording.acquisition
     with clock.stage("judge"):
-        verdicts = measured.judged(sign.sign, structures, settings, StageBars())
+        verdicts = measured.judged(sign.sign, structures, noise, settings, StageBars())
     told += acquisition_warnings(verdicts, acquisition, data.voxel_size_A) + label_warnings(
         verdicts
     )
@@ -400,7 +401,7 @@ def cubes_sign(
         shell=min_search_shell(data.box),
         reach_voxels=settings.reach(data.box),
     )
-    rows = np.unique(np.linspace(0, len(data) - 1, min(_SIGN_SAMPLE, len(data))).astype(int))
+    rows = evenly_spaced(len(data), _SIGN_SAMPLE)
     sums = {}
     for sign in (1, -1):
         found = screen_all(SignedCubes(data.subset(rows), sign), screen, noise)

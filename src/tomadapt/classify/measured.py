@@ -106,6 +106,7 @@ class MeasuredCubes:
         self,
         sign: int,
         structures: Sequence[Hypothesis],
+        noise: Noise,
         options: JudgeOptions,
         progress: Callable[[str, int, int], None],
     ) -> Verdicts:
@@ -117,6 +118,8 @@ class MeasuredCubes:
             Of the cubes' density.
         structures
             The named ones on the cubes' grid.
+        noise
+            As :meth:`noise` measures it.
         options, progress
             As for :func:`~tomadapt.judge.judge.judge`.
         """
@@ -126,7 +129,7 @@ class MeasuredCubes:
             return judge_particles(
                 cubes,
                 structures,
-                self.points,
+                noise,
                 acquisition=None if recording.ctf_corrected else recording.acquisition,
                 voxel_size_A=voxel_size_A,
                 options=options,
@@ -136,7 +139,7 @@ class MeasuredCubes:
         return judge(
             cubes,
             structures,
-            self.noise(),
+            noise,
             acquisition=None,
             voxel_size_A=voxel_size_A,
             transfers=self.transfers,

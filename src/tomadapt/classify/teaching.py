@@ -27,6 +27,7 @@ from tomadapt.errors import ConfigError
 from tomadapt.inputs.particles import inverted
 from tomadapt.judge.groups import Some
 from tomadapt.judge.judge import JudgeOptions
+from tomadapt.judge.noise import Noise
 from tomadapt.judge.particles import judge_particles
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
 from tomadapt.judge.verdicts import Verdicts
@@ -153,7 +154,7 @@ class JudgedTarget:
         verdicts = judge_particles(
             some,
             self.structures,
-            self.measured.points,
+            Noise.of(some, self.measured.points),
             acquisition=self.acquisition,
             voxel_size_A=self.data.voxel_size_A,
             options=self.judging,

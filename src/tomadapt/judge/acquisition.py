@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.judge.judge import JudgeOptions
+from tomadapt.judge.noise import Noise
 from tomadapt.judge.particles import judge_particles
 from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.rows import evenly_spaced
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
 
@@ -44,7 +44,7 @@ def judge_as_recorded(
     return judge_particles(
         cubes,
         wanted,
-        points,
+        Noise.of(cubes, points),
         acquisition=acquisition,
         voxel_size_A=cubes.voxel_size_A,
         options=options,
@@ -68,7 +68,7 @@ def estimated_acquisition(
     stated
         The acquisition as stated.
     """
-    rows = np.unique(np.linspace(0, len(cubes) - 1, min(SAMPLE, len(cubes))).astype(int))
+    rows = evenly_spaced(len(cubes), SAMPLE)
     some, found = cubes.subset(rows), stated
     for _ in range(ROUNDS):
         optics = judge_as_recorded(some, wanted, found, JudgeOptions(rivals=False)).optics

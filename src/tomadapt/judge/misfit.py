@@ -18,6 +18,7 @@ from tomadapt.judge.mixture import Mixture, fit_mixture
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.refine import Refined
 from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.rows import batches
 from tomadapt.recover.reference import Reference
 from tomadapt.structures.resampling import radius_A
 
@@ -171,8 +172,7 @@ def residual_power(
             rows = np.flatnonzero(columns == column)
             reference = Reference.of(hypotheses[column].windowed, device)
             radius = radius_A(hypotheses[column].density, 1.0) + MARGIN_VOXELS
-            for first in range(0, len(rows), _BATCH):
-                some = rows[first : first + _BATCH]
+            for some in batches(rows, _BATCH):
                 x = noise.transforms(cubes.read(some)) * root  # (b, p)
                 R = torch.from_numpy(refined.rotations[some, column]).to(device)
                 s = torch.from_numpy(refined.shifts[some, column]).to(device)

@@ -7,7 +7,6 @@ smoothed over the neighbouring points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,16 +16,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomadapt.data.subtomograms import Indices
+from tomadapt.judge.rows import batches, evenly_spaced
 from tomadapt.recover.fourier import MeasuredPoints
 
 EDGE_VOXELS = 4.0
 SMOOTHING_SIGMA_VOXELS = 1.0
 """σ of the smoothing of the power, in Fourier voxels: an estimate from few cubes is rough."""
 MAX_CUBES = 400
-LIMIT = 3.0
-"""A cube's power in a shell may exceed the median by this over the square root of the summed
-multiplicity, as a ratio: about 1.5 standard deviations of noise."""
+OUTLIER_SIGMAS = 3.0
+"""A cube whose power in a shell is so far above the median of all cubes is no noise alone."""
 _BATCH = 32
+_SIGMA_OF_MAD = 1.4826
+"""Standard deviation over median absolute deviation, of a normal distribution."""
 
 
 def window(n: int) -> torch.Tensor:
@@ -119,16 +120,16 @@ class Noise:
             Largest number of cubes that are read, evenly spaced.
         """
         shape = window(points.n).to(points.k.device)
-        rows = np.unique(np.linspace(0, len(cubes) - 1, min(at_most, len(cubes))).astype(int))
-
-        def powers() -> Iterator[torch.Tensor]:
-            for first in range(0, len(rows), _BATCH):
-                some = cubes.read(rows[first : first + _BATCH])  # (b, n, n, n)
-                yield windowed_transforms(some, points, shape).abs().square()  # (b, p)
-
+        rows = evenly_spaced(len(cubes), at_most)
+        power = torch.cat(
+            [
+                windowed_transforms(cubes.read(some), points, shape).abs().square()
+                for some in batches(rows, _BATCH)
+            ]
+        )  # (n, p)
         if measured is None:
-            return cls.from_power(usual_power(powers, points), points, shape)
-        total = torch.stack([some.sum(dim=0) for some in powers()]).sum(dim=0)  # (p,)
+            return cls.from_power(usual_power(power, points), points, shape)
+        total = power.sum(dim=0)
         counts = measured[rows].sum(dim=0).to(total)
         usual = total.sum() / counts.sum()
         return cls.from_power(
@@ -168,19 +169,17 @@ class Noise:
         return torch.stack(found)
 
 
-def usual_power(
-    powers: Callable[[], Iterator[torch.Tensor]], points: MeasuredPoints
-) -> torch.Tensor:
+def usual_power(power: torch.Tensor, points: MeasuredPoints) -> torch.Tensor:
     """The mean power of cubes, without the influence of those that are far stronger than usual.
 
     Gold, ice and membranes in a few cubes would raise the mean many times. So a cube whose mean
-    power in a shell exceeds the median of all cubes by more than :data:`LIMIT` says is
-    scaled down to that limit in this shell.
+    power in a shell is an outlier is scaled down to the median of all cubes. Cubes that differ in
+    their noise are not outliers, as the spread is measured in them.
 
     Parameters
     ----------
-    powers
-        Gives |x|², (b, p), of all cubes in batches; it is called twice.
+    power
+        |x|² (n, p) of all cubes.
     points
         Where the cubes were measured.
 
@@ -188,23 +187,30 @@ def usual_power(
     -------
     Tensor
         (p,) mean of |x|².
+
+    Notes
+    -----
+    The mean of a few squares has a skewed distribution; its cube root is close to normal (Wilson
+    and Hilferty, PNAS 1931). Median and spread are of cube roots. The spread is the median absolute
+    deviation, and at least that of as many independent squares as the shell has points.
     """
-    shells = torch.zeros(int(points.shell.max()) + 1, device=points.k.device)
-    count = shells.index_add(0, points.shell, points.multiplicity)
-    of_cubes = torch.cat([_shell_means(some, points, count) for some in powers()])  # (n, shells)
-    limit = of_cubes.quantile(0.5, dim=0) * (1 + LIMIT / count.clamp_min(1).sqrt())
-    total, n = torch.zeros_like(points.multiplicity), 0
-    for some in powers():
-        scale = (limit / _shell_means(some, points, count).clamp_min(1e-30)).clamp_max(1)
-        total += (some * scale[:, points.shell]).sum(dim=0)
-        n += len(some)
-    return total / n
-
-
-def _shell_means(power: torch.Tensor, points: MeasuredPoints, count: torch.Tensor) -> torch.Tensor:
-    """Mean over the points of each shell, (b, shells), of power (b, p)."""
-    sums = power.new_zeros(len(power), len(count))
-    return sums.index_add(1, points.shell, power * points.multiplicity) / count.clamp_min(1)
+    weight = points.multiplicity
+    shells = torch.zeros(int(points.shell.max()) + 1, device=power.device)
+    n_points = shells.index_add(0, points.shell, torch.ones_like(weight))
+    total = shells.index_add(0, points.shell, weight)
+    sums = power.new_zeros(len(power), len(shells))
+    means = sums.index_add(1, points.shell, power * weight) / total.clamp_min(1)  # (n, shells)
+    roots = means.pow(1 / 3)
+    middle = roots.quantile(0.5, dim=0)
+    spread = _SIGMA_OF_MAD * (roots - middle).abs().quantile(0.5, dim=0)
+    least = middle / (3 * n_points.clamp_min(1).sqrt())
+    outlying = roots > middle + OUTLIER_SIGMAS * torch.maximum(spread, least)
+    scale = torch.where(outlying, middle.pow(3) / means.clamp_min(1e-30), 1.0)
+    scaled = [
+        (power[some] * scale[some][:, points.shell]).sum(dim=0)
+        for some in batches(len(power), _BATCH)
+    ]
+    return torch.stack(scaled).sum(dim=0) / len(power)
 
 
 def windowed_transforms(

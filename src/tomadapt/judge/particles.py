@@ -7,7 +7,7 @@ structure that explains each particle best is subtracted, and the noise is measu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from tomadapt.judge.judge import JudgeOptions, counter, judge
 from tomadapt.judge.noise import Cubes, Noise, usual_power
 from tomadapt.judge.refine import Refined, refine
 from tomadapt.judge.rivals import Hypothesis, mirrors, shapes
+from tomadapt.judge.rows import batches, evenly_spaced
 from tomadapt.judge.screen import Screen, screen_all, search_shell
 from tomadapt.judge.verdicts import Verdicts
 from tomadapt.recover.fourier import MeasuredPoints
@@ -30,6 +31,9 @@ SAMPLE = 128
 """Particles in which the noise is measured."""
 LEAST_NATS = 3.0
 """Structures with less evidence are not subtracted: in pure noise the best pose has about this."""
+LEAST_POWER = 1e-3
+"""Shells hold no noise whose power is below this fraction of the strongest one's, and cubes whose
+power is below this fraction of the median."""
 _BATCH = 32
 
 
@@ -62,23 +66,39 @@ class EvenCubes:
 
     @classmethod
     def of(cls, cubes: Cubes, noise: Noise) -> EvenCubes:
-        """Scale cubes by their power in the upper third of the measured shells.
+        """Scale cubes by their power in the upper third of the shells that hold noise.
 
-        Particles are weak there, in comparison with noise.
+        Particles are weak there, in comparison with noise. A cube's power is the median over the
+        points, on which the sharp edges of gold and ice have little influence. A cube with next to
+        no power, such as a blank one, is left as it is.
         """
-        high = noise.points.shell > noise.points.shell.max() * 2 // 3
-        weight = noise.weight[high] / (noise.points.multiplicity[high].sum() * noise.kept)
-        power = [
-            noise.transforms(cubes.read(rows))[:, high].abs().square() @ weight
-            for rows in _batches(len(cubes))
-        ]  # 1 on average
-        return cls(cubes, torch.cat(power).clamp_min(1e-20).rsqrt().cpu())
+
+        def power(rows: NDArray[np.int64]) -> torch.Tensor:
+            return noise.transforms(cubes.read(rows)).abs().square()  # (b, p)
+
+        shell = noise.points.shell
+        sample = batches(evenly_spaced(len(cubes), SAMPLE), _BATCH)
+        at_points = torch.cat([power(rows) for rows in sample]).quantile(0.5, dim=0)  # (p,)
+        sums = torch.zeros(int(shell.max()) + 1, device=shell.device)
+        counts = sums.index_add(0, shell, torch.ones_like(at_points)).clamp_min(1)
+        usual = sums.index_add(0, shell, at_points) / counts  # (shells,)
+        noisy = torch.nonzero(usual > LEAST_POWER * usual.max()).flatten()
+        high = torch.isin(shell, noisy[len(noisy) * 2 // 3 :])
+        expected = usual[shell[high]]
+        level = torch.cat(
+            [
+                (power(rows)[:, high] / expected).quantile(0.5, dim=1)
+                for rows in batches(len(cubes), _BATCH)
+            ]
+        ).cpu()
+        factor = torch.where(level < LEAST_POWER, 1.0, level.clamp_min(1e-20).rsqrt())
+        return cls(cubes, factor)
 
 
 def judge_particles(
     cubes: Cubes,
     wanted: Sequence[Hypothesis],
-    points: MeasuredPoints,
+    noise: Noise,
     *,
     acquisition: Acquisition | None,
     voxel_size_A: float,
@@ -93,24 +113,24 @@ def judge_particles(
         The particles, density positive, each of any scale.
     wanted
         The structures that the user named, on the cubes' grid.
-    points
-        Where the particles were measured.
+    noise
+        Measured in these cubes as if there were no particles in them.
     acquisition, voxel_size_A, options, progress
         As for :func:`~tomadapt.judge.judge.judge`.
     """
     options = options or JudgeOptions()
-    even, noise = particle_noise(
+    even, residual_noise = particle_noise(
         cubes,
         wanted,
-        points,
+        noise,
         voxel_size_A=voxel_size_A,
-        reach_voxels=options.reach(points.n),
+        reach_voxels=options.reach(noise.points.n),
         progress=progress,
     )
     return judge(
         even,
         wanted,
-        noise,
+        residual_noise,
         acquisition=acquisition,
         voxel_size_A=voxel_size_A,
         options=options,
@@ -121,7 +141,7 @@ def judge_particles(
 def particle_noise(
     cubes: Cubes,
     wanted: Sequence[Hypothesis],
-    points: MeasuredPoints,
+    noise: Noise,
     *,
     voxel_size_A: float,
     reach_voxels: float,
@@ -135,8 +155,8 @@ def particle_noise(
         The particles, density positive.
     wanted
         The structures that the user named, on the cubes' grid.
-    points
-        Where the particles were measured.
+    noise
+        Measured in these cubes as if there were no particles in them.
     voxel_size_A
         Of the cubes, in Å.
     reach_voxels
@@ -146,12 +166,13 @@ def particle_noise(
 
     Returns
     -------
-    even, noise
+    even, residual_noise
         The cubes with equal power of noise, and this noise.
     """
-    even = EvenCubes.of(cubes, Noise.of(cubes, points))
+    points = noise.points
+    even = EvenCubes.of(cubes, noise)
     first = Noise.of(even, points)
-    rows = np.unique(np.linspace(0, len(cubes) - 1, min(SAMPLE, len(cubes))).astype(int))
+    rows = evenly_spaced(len(cubes), SAMPLE)
     some = Some(even, rows)
     hypotheses = [*wanted, *mirrors(list(wanted)), *shapes(points.n, voxel_size_A)]
     shell = search_shell(first, wanted)
@@ -171,17 +192,16 @@ def particle_noise(
         progress=counter(progress, "noise", int(subtracted.sum())),
     )
 
-    def residuals() -> Iterator[torch.Tensor]:
-        for at in _batches(len(rows)):
+    power = []
+    with torch.inference_mode():
+        for at in batches(len(rows), _BATCH):
             x = first.transforms(some.read(at))  # (b, p)
             for column in np.unique(best[at][subtracted[at].any(axis=1)]):
                 here = np.flatnonzero(subtracted[at, column])
-                fitted = _fitted(hypotheses[column], refined, at[here], column, points)
-                x[here] -= fitted
-            yield x.abs().square()
-
-    with torch.inference_mode():
-        return even, Noise.from_power(usual_power(residuals, points), points, first.window)
+                x[here] -= _fitted(hypotheses[column], refined, at[here], column, points)
+            power.append(x.abs().square())
+        usual = usual_power(torch.cat(power), points)
+    return even, Noise.from_power(usual, points, first.window)
 
 
 def _fitted(
@@ -198,8 +218,3 @@ def _fitted(
     amplitude = torch.from_numpy(refined.amplitude[rows, column]).to(device, torch.float32)
     reference = Reference.of(hypothesis.windowed, device)
     return reference.at(R, points) * points.phases(s) * amplitude[:, None]
-
-
-def _batches(n: int) -> Iterator[NDArray[np.int64]]:
-    for first in range(0, n, _BATCH):
-        yield np.arange(first, min(first + _BATCH, n))

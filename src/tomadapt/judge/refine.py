@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.rows import batches
 from tomadapt.judge.screen import Screened
 from tomadapt.recover.local_refinement import best_of, refine_locally
 from tomadapt.recover.reference import Reference
@@ -98,13 +99,13 @@ def refine(
     rotations, shifts = screened.rotations[:, :, 0].copy(), screened.shifts[:, :, 0].copy()
     energy = np.zeros(len(cubes))
     with torch.inference_mode():
-        for rows in _batches(np.arange(len(cubes))):
+        for rows in batches(len(cubes), _BATCH):
             x = noise.transforms(cubes.read(rows))  # (b, p)
             energy[rows] = (x.abs().square() @ weight).cpu().numpy()
         # One structure after another, so that the transforms of only one are in memory.
         for column in np.flatnonzero(wanted.any(axis=0)).tolist():
             reference = Reference.of(hypotheses[column].windowed, device)
-            for at in _batches(np.flatnonzero(wanted[:, column])):
+            for at in batches(np.flatnonzero(wanted[:, column]), _BATCH):
                 x = noise.transforms(cubes.read(at))
                 begun = refine_locally(
                     reference,
@@ -134,8 +135,3 @@ def refine(
                 )
                 progress(len(at))
     return Refined(z, amplitude, rotations, shifts, energy, noise.freedom(points))
-
-
-def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for first in range(0, len(rows), _BATCH):
-        yield rows[first : first + _BATCH]

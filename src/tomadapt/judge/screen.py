@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tomadapt.judge.evidence import log_likelihood_ratio
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.rows import batches
 from tomadapt.recover.align import shift_grid
 from tomadapt.recover.local_refinement import refine_locally
 from tomadapt.recover.reference import Reference
@@ -354,8 +355,7 @@ def screen_all(
     """All particles through one screen, batch by batch."""
     parts = []
     with torch.inference_mode():
-        for first in range(0, len(cubes), _BATCH):
-            rows = range(first, min(first + _BATCH, len(cubes)))
+        for rows in batches(len(cubes), _BATCH):
             parts.append(screen(noise.transforms(cubes.read(rows))))
             progress(len(rows))
     return Screened.joined(parts)
