@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tomadapt.acquisition import Acquisition
-from tomadapt.classify import judged_summary
+from tomadapt.classify import measured_acquisition
 from tomadapt.classify.cubes import CubesOptions
 from tomadapt.classify.options import SourceOptions
 
@@ -19,10 +19,10 @@ def test_regression_overfocus_is_kept_in_the_summary(
     defocus_um: float, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was said on the screen alone, and the contrast that rests on it was called measured."""
-    monkeypatch.setattr(judged_summary, "hand_nats", lambda _: 0.0)
+    monkeypatch.setattr(measured_acquisition, "hand_nats", lambda _: 0.0)
     verdicts: Any = SimpleNamespace(optics=None, hand=1)
     acquisition = Acquisition(name="stated", defocus_um=defocus_um)
-    texts = judged_summary.acquisition_warnings(verdicts, acquisition, 10.0)
+    texts = measured_acquisition.acquisition_warnings(verdicts, acquisition, 10.0)
     assert any("is overfocus" in text for text in texts) == told
 
 

@@ -28,7 +28,8 @@ from tomadapt.judge.optics import (
     SEARCHED_SCALE,
     MeasuredOptics,
     Sample,
-    optics_log_likelihoods,
+    b_factor_log_likelihoods,
+    defocus_sums,
     scale_log_likelihoods,
     signal_to_noise,
     with_envelope,
@@ -65,7 +66,8 @@ class TestOptics:
             turn = Rotation.from_rotvec([np.radians(degrees), 0, 0]).as_matrix()
             rotations = (sample.refined.rotations @ turn).astype(np.float32)
             sample = replace(sample, refined=replace(sample.refined, rotations=rotations))
-        return MeasuredOptics.of(optics_log_likelihoods(sample, stated), stated, 12)
+        found = MeasuredOptics.of(b_factor_log_likelihoods(sample), 12)
+        return found if stated is None else found.with_defocus(defocus_sums(sample, stated), stated)
 
     def test_as_stated(self) -> None:
         found = self.optics(STATED)
@@ -76,14 +78,31 @@ class TestOptics:
 
     @pytest.mark.parametrize("change", [-2.0, 3.0])
     def test_another_defocus(self, change: float) -> None:
-        true = STATED.model_copy(update={"defocus_um": 4.0 + change})
-        found = self.optics(true)
-        assert found.defocus_um == pytest.approx(4.0 + change, abs=1.1)
+        stated = STATED.model_copy(update={"defocus_um": 9.0})
+        true = STATED.model_copy(update={"defocus_um": 9.0 + change})
+        found = self.optics(true, stated)
+        assert found.defocus_um == pytest.approx(9.0 + change, abs=1.1)
         assert found.defocus_nats > 8
+        assert found.defocus_range_um is not None
+        assert found.defocus_range_um[0] - 0.6 <= 9.0 + change <= found.defocus_range_um[1] + 0.6
 
     def test_another_b_factor(self) -> None:
         found = self.optics(STATED.model_copy(update={"b_factor_A2": 3000.0}))
         assert found.b_factor_A2 == pytest.approx(3000.0, abs=1000)
+
+    def test_regression_no_zero_below_nyquist_tells_no_defocus(self) -> None:
+        """Particles blurred by what is not modelled, of 2.5 µm, in voxels of 16 Å.
+
+        The first zero lies beyond the Nyquist frequency. A defocus that lets more through at low
+        frequencies would fit such particles better, if the envelope were known.
+        """
+        stated = STATED.model_copy(update={"defocus_um": 2.5})
+        found = self.optics(stated.model_copy(update={"b_factor_A2": 6000.0}), stated)
+        assert found.defocus_um == 2.5
+        assert found.defocus_nats == 0.0
+        lowest, highest = found.defocus_range_um or (2.5, 2.5)
+        assert lowest <= 2.0
+        assert highest >= 3.5
 
     def test_no_ctf(self) -> None:
         """Nothing is said of a defocus; with the transfer of the points an envelope is found."""
@@ -108,7 +127,7 @@ class TestScale:
         true = MeasuredPoints.of(STATED, n=BOX, voxel_size_A=VOXEL_A / scale)
         particles = planted(larger, 12, NOISE, z=25.0, seed=6, points=true)
         log_likelihoods = scale_log_likelihoods(sample_of(particles), STATED)
-        found = MeasuredOptics.of(torch.zeros(15, 25), STATED, 12).with_scale(log_likelihoods)
+        found = MeasuredOptics.of(torch.zeros(25), 12).with_scale(log_likelihoods)
         assert SEARCHED_SCALE.index(found.scale) - SEARCHED_SCALE.index(1.0) == steps
         assert (found.scale_nats > 30) == (steps != 0)
 

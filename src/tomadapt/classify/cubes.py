@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.find import sign_by_evidence
 from tomadapt.classify.judged_summary import (
-    acquisition_warnings,
     judged_content,
     judged_summary,
     label_warnings,
@@ -22,6 +21,7 @@ from tomadapt.classify.judged_summary import (
 )
 from tomadapt.classify.matched_source import choose_geometry, matched_source
 from tomadapt.classify.measured import MeasuredCubes, SignedCubes
+from tomadapt.classify.measured_acquisition import acquisition_warnings
 from tomadapt.classify.networks import predict_by_networks
 from tomadapt.classify.options import Classes, Method, SourceOptions
 from tomadapt.classify.run import FEWEST_PARTICLES

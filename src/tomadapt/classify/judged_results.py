@@ -14,7 +14,6 @@ from tomadapt.classify.assumed import tomogram_assumptions
 from tomadapt.classify.judged import JudgedTomogram
 from tomadapt.classify.judged_summary import (
     ANGLES,
-    acquisition_warnings,
     judged_content,
     judged_summary,
     label_columns,
@@ -22,6 +21,7 @@ from tomadapt.classify.judged_summary import (
     labelled_reason,
     rejection_reasons,
 )
+from tomadapt.classify.measured_acquisition import acquisition_warnings
 from tomadapt.classify.results import (
     write_also,
 )

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomadapt.acquisition import Acquisition, overfocus
+from tomadapt.acquisition import Acquisition
+from tomadapt.classify.measured_acquisition import defocus_text, measured_acquisition
 from tomadapt.classify.results import CLASS_NUMBER, FDR, NO_CLASS, SCORE, SECOND, UNKNOWN
 from tomadapt.data.cube_keys import CubeKeys
 from tomadapt.io.extracted import CLASS_NAME, KIND
@@ -23,11 +24,6 @@ from tomadapt.runs.atomic import atomic_path
 from tomadapt.simulate.simulator import NULL_CLASS
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-WRONG_DEFOCUS_NATS = WRONG_HAND_NATS = 30.0
-WRONG_DEFOCUS_UM = 0.75
-"""A measured defocus contradicts the stated one from this difference and evidence on."""
-WRONG_SCALE_NATS = 30.0
-"""Particles of another size than the structures contradict the voxel size from here on."""
 _EXAMPLES, _JUNK = 2, 6
 
 
@@ -46,16 +42,6 @@ def second_names(verdicts: Verdicts) -> list[str]:
     """(n,) name of the second most probable hypothesis of each particle."""
     names = verdicts.component_names
     return [names[i] for i in verdicts.second]
-
-
-def hand_nats(verdicts: Verdicts) -> float:
-    """Evidence of the structures' hand over that of their mirror images, summed over particles."""
-    n = len(verdicts.wanted)
-    rows = np.flatnonzero(verdicts.label >= 0)
-    own = verdicts.evidence[rows, verdicts.label[rows]]
-    mirror = verdicts.evidence[rows, n + verdicts.label[rows]]
-    gaps = (own - mirror)[np.isfinite(mirror)]
-    return verdicts.hand * float(gaps.sum())
 
 
 def rejection_reasons(
@@ -122,79 +108,6 @@ def label_columns(verdicts: Verdicts, rows: NDArray[np.int64], n: int) -> dict[s
         columns[SECOND][row] = second[place]
         columns[KIND][row] = str(verdicts.kind[place])
     return columns
-
-
-def measured_acquisition(
-    verdicts: Verdicts, acquisition: Acquisition | None, contrast: str
-) -> dict[str, Any]:
-    """What the particles say of the acquisition, beside what was stated."""
-    optics = verdicts.optics
-    return {
-        "stated_defocus_um": None if acquisition is None else acquisition.defocus_um,
-        "defocus_um": None if optics is None else optics.defocus_um,
-        "defocus_nats": 0.0 if optics is None else round(optics.defocus_nats, 1),
-        "b_factor_A2": None if optics is None else optics.b_factor_A2,
-        "scale": None if optics is None else optics.scale,
-        "scale_nats": 0.0 if optics is None else round(optics.scale_nats, 1),
-        "snr": None if optics is None or optics.snr is None else _digits(optics.snr),
-        "snr_before_ctf": (
-            None
-            if optics is None or optics.snr_before_ctf is None
-            else _digits(optics.snr_before_ctf)
-        ),
-        "particles": 0 if optics is None else optics.particles,
-        "hand_nats": round(hand_nats(verdicts), 1),
-        "contrast": contrast,
-    }
-
-
-def _digits(value: float) -> float:
-    """Three significant digits."""
-    return float(f"{value:.3g}")
-
-
-def acquisition_warnings(
-    verdicts: Verdicts, acquisition: Acquisition | None, voxel_size_A: float
-) -> list[str]:
-    """Where the particles contradict what was stated, with the evidence."""
-    found = []
-    optics = verdicts.optics
-    if acquisition is not None and (told := overfocus(acquisition.defocus_um)):
-        found.append(
-            f"{told}; if the sign is wrong, the measured contrast is the opposite of the true one"
-        )
-    if optics is not None and optics.scale_nats > WRONG_SCALE_NATS:
-        smaller = "smaller" if optics.scale > 1 else "larger"
-        found.append(
-            f"the surest {optics.particles} particles fit the structures better by "
-            f"{optics.scale_nats:.0f} nats if they are {optics.scale:.2f} times as large, and "
-            f"may differ more: either voxels are {smaller} than the {voxel_size_A:g} Å that "
-            "is stated or in the file, or the structures' maps have another voxel size than their "
-            "files say; labels rest on both, so mend it and classify again"
-        )
-    if optics is not None and acquisition is not None and optics.defocus_um is not None:
-        apart = abs(optics.defocus_um - acquisition.defocus_um)
-        if apart >= WRONG_DEFOCUS_UM and optics.defocus_nats > WRONG_DEFOCUS_NATS:
-            found.append(
-                f"the defocus was stated to be {acquisition.defocus_um:g} µm, but the surest "
-                f"{optics.particles} particles fit {optics.defocus_um:g} µm better by "
-                f"{optics.defocus_nats:.0f} nats"
-            )
-    hand = hand_nats(verdicts)
-    if verdicts.hand < 0 or hand < -WRONG_HAND_NATS:
-        found.append(
-            "the particles fit the mirror images of the structures better by "
-            f"{-hand:.0f} nats: the hand of the data, or the sign of the tilt angles, is inverted"
-            + (" (labels are by the mirror images)" if verdicts.hand < 0 else "")
-            + "; maps of these particles would be mirror images too, unless the tilt angles' sign "
-            "is turned before they are reconstructed"
-        )
-    if optics is None:
-        found.append(
-            "fewer than eight particles are clearly a named structure: nothing could be measured "
-            "of the optics, and probabilities rest on few particles"
-        )
-    return found
 
 
 def label_warnings(verdicts: Verdicts) -> list[str]:
@@ -349,7 +262,6 @@ def judged_content(
     if summary["fdr"]["above"]:
         rejected["above the rate"] = summary["fdr"]["above"]
     b_factor = measured["b_factor_A2"]
-    defocus = measured["defocus_um"]
     return JudgedContent(
         title=title,
         warnings=list(summary["warnings"]),
@@ -361,9 +273,7 @@ def judged_content(
                 recording.get("CTF", "none applies")
                 if acquisition is None
                 else f"{acquisition.defocus_um:g} µm",
-                "not measured"
-                if defocus is None
-                else f"{defocus:g} µm ({measured['defocus_nats']:.0f} nats better than stated)",
+                defocus_text(measured),
             ),
             "B-factor beyond the stated": (
                 "0 Å²",

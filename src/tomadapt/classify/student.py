@@ -10,11 +10,8 @@ import numpy as np
 
 from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.cubes import CubesOptions
-from tomadapt.classify.judged_summary import (
-    acquisition_warnings,
-    label_warnings,
-    measured_acquisition,
-)
+from tomadapt.classify.judged_summary import label_warnings
+from tomadapt.classify.measured_acquisition import acquisition_warnings, measured_acquisition
 from tomadapt.classify.student_labels import StudentLabels
 from tomadapt.classify.teaching import FEWEST, JudgedTarget, Taught, taught
 from tomadapt.data.cube_keys import DIGEST_KEY, CubeKeys, key_of

@@ -10,11 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomadapt.classify.judged_summary import (
-    LABEL_COLUMNS,
-    labelled_reason,
-    rejection_reasons,
-)
+from tomadapt.classify.judged_summary import LABEL_COLUMNS, labelled_reason, rejection_reasons
 from tomadapt.data.cube_keys import CubeKeys
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.mixture import false_discovery_rates

@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.classify.cubes import CubesOptions, cubes_sign
-from tomadapt.classify.judged_summary import (
-    hand_nats,
-)
 from tomadapt.classify.matched_source import choose_geometry, defoci_um
 from tomadapt.classify.measured import MeasuredCubes
+from tomadapt.classify.measured_acquisition import hand_nats
 from tomadapt.classify.options import SourceOptions
 from tomadapt.classify.student_labels import OTHER, JudgedCubes
 from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms

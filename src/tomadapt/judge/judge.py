@@ -26,7 +26,8 @@ from tomadapt.judge.optics import (
     SAMPLE,
     MeasuredOptics,
     Sample,
-    optics_log_likelihoods,
+    b_factor_log_likelihoods,
+    defocus_sums,
     scale_log_likelihoods,
     signal_to_noise,
     with_envelope,
@@ -314,13 +315,14 @@ class _Search:
             )
             for g in sample.groups
         ]
-        log_likelihoods = torch.stack(
-            [optics_log_likelihoods(part, acquisition) for part in parts]
-        ).sum(dim=0)
+        b_factors = torch.stack([b_factor_log_likelihoods(part) for part in parts]).sum(dim=0)
         scales = torch.stack([scale_log_likelihoods(part, acquisition) for part in parts]).sum(
             dim=0
         )
-        found = MeasuredOptics.of(log_likelihoods, acquisition, len(rows)).with_scale(scales)
+        found = MeasuredOptics.of(b_factors, len(rows)).with_scale(scales)
+        if acquisition is not None:
+            sums = torch.stack([defocus_sums(part, acquisition) for part in parts]).sum(dim=0)
+            found = found.with_defocus(sums, acquisition)
         if self.whitened:
             return found
         ratios = [signal_to_noise(part, found.b_factor_A2) for part in parts]

@@ -27,6 +27,12 @@ SEARCHED_SCALE = tuple(round(1.08**step, 4) for step in range(-8, 9))
 """Ratios of the particles' size to the structures', 0.54 to 1.85."""
 SAMPLE = 32
 """Most particles on which the optics are measured."""
+EQUAL_NATS, CLEARLY_WORSE_NATS = 2.0, 4.5
+"""A defocus less than the first below the best is as good; one three standard deviations below is
+clearly worse."""
+EQUAL_FRACTION, CLEARLY_WORSE_FRACTION = 0.002, 0.005
+"""At least these fractions of the log-likelihood: with strong particles, errors of the structures
+and of the noise weigh more than chance."""
 MIN_ENVELOPE = 0.1
 """Shells in which the envelope is below this are not used."""
 _SCALED_B_A2 = SEARCHED_B_A2[::4]
@@ -42,7 +48,11 @@ class MeasuredOptics:
         B of an envelope exp(−B k²/4) in addition to what was stated: errors of the tilt series'
         alignment, exposure, and other causes of blurring.
     defocus_um
-        Defocus of the largest summed log-likelihood of the particles; None without a CTF.
+        Defocus of the largest summed log-likelihood of the particles, or the one next to the stated
+        that is as good; None without a CTF.
+    defocus_range_um
+        Lowest and highest searched defocus that are not clearly worse. The range is wide where the
+        CTF has no zero up to the Nyquist frequency. None without a CTF.
     defocus_nats
         That log-likelihood minus the one at the stated defocus.
     particles
@@ -65,23 +75,29 @@ class MeasuredOptics:
     scale_nats: float = 0.0
     snr: float | None = None
     snr_before_ctf: float | None = None
+    defocus_range_um: tuple[float, float] | None = None
 
     @classmethod
-    def of(
-        cls, log_likelihoods: torch.Tensor, acquisition: Acquisition | None, particles: int
-    ) -> MeasuredOptics:
-        """The maximum of the log-likelihoods (d, b) of :func:`optics_log_likelihoods`.
+    def of(cls, log_likelihoods: torch.Tensor, particles: int) -> MeasuredOptics:
+        """The maximum of the log-likelihoods (b,) of :func:`b_factor_log_likelihoods`."""
+        return cls(SEARCHED_B_A2[int(log_likelihoods.argmax())], None, 0.0, particles)
 
-        The B-factor is the best one at the stated defocus, at which the judge compares.
-        """
-        defoci = _searched_defoci(acquisition)
-        stated = defoci.index(0.0)
-        best = int(log_likelihoods.amax(dim=1).argmax())
-        return cls(
-            SEARCHED_B_A2[int(log_likelihoods[stated].argmax())],
-            None if acquisition is None else acquisition.defocus_um + defoci[best],
-            float(log_likelihoods[best].max() - log_likelihoods[stated].max()),
-            particles,
+    def with_defocus(self, sums: torch.Tensor, acquisition: Acquisition) -> MeasuredOptics:
+        """The same with the best defocus by the sums (2, d, shells) of :func:`defocus_sums`."""
+        product, power = sums
+        found = (product.clamp_min(0).square() / (2 * power.clamp_min(1e-20))).sum(dim=1)  # (d,)
+        defoci = np.array(_searched_defoci(acquisition))
+        below = (found.max() - found).numpy()
+        largest = float(found.max())
+        as_good = defoci[below <= max(EQUAL_NATS, EQUAL_FRACTION * largest)]
+        best = as_good[np.abs(as_good).argmin()]
+        worse = max(CLEARLY_WORSE_NATS, CLEARLY_WORSE_FRACTION * largest)
+        possible = acquisition.defocus_um + defoci[below <= worse]
+        return replace(
+            self,
+            defocus_um=float(acquisition.defocus_um + best),
+            defocus_range_um=(float(possible.min()), float(possible.max())),
+            defocus_nats=float(below[defoci == 0.0][0] - below[defoci == best][0]),
         )
 
     def with_scale(self, log_likelihoods: torch.Tensor) -> MeasuredOptics:
@@ -135,40 +151,69 @@ class Sample:
             yield x, prepared[column], R, self.noise.points.phases(s)
 
 
-def optics_log_likelihoods(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
-    """Summed log-likelihood, at fixed poses, for each defocus and B-factor of the search.
+def b_factor_log_likelihoods(sample: Sample) -> torch.Tensor:
+    """Summed log-likelihood, at fixed poses, for each of :data:`SEARCHED_B_A2`.
+
+    Parameters
+    ----------
+    sample
+        The particles.
+
+    Returns
+    -------
+    Tensor
+        (b,) nats, at the defocus as stated, at which the judge compares.
+    """
+    points, root = sample.noise.points, sample.noise.weight.sqrt()
+    curves = _envelopes(sample.k2_A2, SEARCHED_B_A2) * points.transfer
+    log_likelihoods = torch.zeros(len(curves))
+    with torch.inference_mode():
+        for x, reference, R, phases in sample.particles():
+            seen = reference.at(R, _flat(points))[0] * phases * root
+            product, power = (x * seen.conj()).real, seen.abs().square()
+            log_likelihoods += _log_likelihoods(curves, product, power)
+    return log_likelihoods
+
+
+def defocus_sums(sample: Sample, acquisition: Acquisition) -> torch.Tensor:
+    """What the defocus is measured from: sums over the particles, at fixed poses.
+
+    A defocus is judged by the zeros of its CTF alone. The amplitude of the particles in each shell
+    is left free, since B-factor, noise and the structures' maps are never known well enough: with a
+    fixed envelope, strong particles would fit a wrong defocus better by hundreds of nats where
+    no zero lies below the Nyquist frequency.
 
     Parameters
     ----------
     sample
         The particles.
     acquisition
-        As stated; None where no CTF applies, and defocus is not searched.
+        As stated.
 
     Returns
     -------
     Tensor
-        (d, b) nats, for the valid ones of :data:`SEARCHED_DEFOCUS_UM` and for
-        :data:`SEARCHED_B_A2`.
+        (2, d, shells), for the valid ones of :data:`SEARCHED_DEFOCUS_UM`: the product of particles
+        and structures, and the power of the structures, both whitened. The amplitude p/q in a shell
+        has the log-likelihood p²/(2q).
     """
     points, root = sample.noise.points, sample.noise.weight.sqrt()
-    envelopes = _envelopes(sample.k2_A2, SEARCHED_B_A2)
-    transfers = points.transfer[None]
-    if acquisition is not None:
-        transfers = torch.stack(
-            [
-                _transfer(acquisition, points, sample.voxel_size_A, more_defocus_um=d)
-                for d in _searched_defoci(acquisition)
-            ]
-        )
-    log_likelihoods = torch.zeros(len(transfers), len(envelopes))
+    transfers = torch.stack(
+        [
+            _transfer(acquisition, points, sample.voxel_size_A, more_defocus_um=d)
+            for d in _searched_defoci(acquisition)
+        ]
+    )  # (d, p)
+    sums = torch.zeros(2, len(transfers), int(points.shell.max()) + 1, device=root.device)
     with torch.inference_mode():
         for x, reference, R, phases in sample.particles():
             seen = reference.at(R, _flat(points))[0] * phases * root
             product, power = (x * seen.conj()).real, seen.abs().square()
-            for number, transfer in enumerate(transfers):
-                log_likelihoods[number] += _log_likelihoods(envelopes * transfer, product, power)
-    return log_likelihoods
+            whole = (points.transfer.square() * power).sum().clamp_min(1e-20)
+            amplitude = ((points.transfer * product).sum() / whole).clamp_min(0)
+            sums[0].index_add_(1, points.shell, amplitude * transfers * product)
+            sums[1].index_add_(1, points.shell, (amplitude * transfers).square() * power)
+    return sums.cpu()
 
 
 def scale_log_likelihoods(sample: Sample, acquisition: Acquisition | None) -> torch.Tensor:
@@ -257,10 +302,8 @@ def _flat(points: MeasuredPoints) -> MeasuredPoints:
     return replace(points, transfer=torch.ones_like(points.transfer))
 
 
-def _searched_defoci(acquisition: Acquisition | None) -> list[float]:
+def _searched_defoci(acquisition: Acquisition) -> list[float]:
     """Relative to the stated one, µm."""
-    if acquisition is None:
-        return [0.0]
     return [d for d in SEARCHED_DEFOCUS_UM if abs(acquisition.defocus_um + d) <= 30]
 
 

@@ -1,0 +1,133 @@
+"""What the particles say of defocus, size and hand, and where that contradicts what was stated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tomadapt.acquisition import Acquisition, overfocus
+from tomadapt.judge.optics import MeasuredOptics
+from tomadapt.judge.verdicts import Verdicts
+
+WRONG_DEFOCUS_NATS = WRONG_HAND_NATS = 30.0
+WRONG_DEFOCUS_UM = 0.75
+"""A measured defocus contradicts the stated one from this difference and evidence on."""
+WIDEST_RANGE_UM = 2.0
+"""Where defoci that are further apart are as good as each other, none is measured."""
+WRONG_SCALE_NATS = 30.0
+"""Particles of another size than the structures contradict the voxel size from here on."""
+
+
+def measured_acquisition(
+    verdicts: Verdicts, acquisition: Acquisition | None, contrast: str
+) -> dict[str, Any]:
+    """What the particles say of the acquisition, beside what was stated."""
+    optics = verdicts.optics
+    return {
+        "stated_defocus_um": None if acquisition is None else acquisition.defocus_um,
+        "defocus_um": _measured_defocus_um(optics),
+        "defocus_range_um": (
+            None
+            if optics is None or optics.defocus_range_um is None
+            else _rounded(optics.defocus_range_um)
+        ),
+        "defocus_nats": 0.0 if optics is None else round(optics.defocus_nats, 1),
+        "b_factor_A2": None if optics is None else optics.b_factor_A2,
+        "scale": None if optics is None else optics.scale,
+        "scale_nats": 0.0 if optics is None else round(optics.scale_nats, 1),
+        "snr": None if optics is None or optics.snr is None else _digits(optics.snr),
+        "snr_before_ctf": (
+            None
+            if optics is None or optics.snr_before_ctf is None
+            else _digits(optics.snr_before_ctf)
+        ),
+        "particles": 0 if optics is None else optics.particles,
+        "hand_nats": round(hand_nats(verdicts), 1),
+        "contrast": contrast,
+    }
+
+
+def _measured_defocus_um(optics: MeasuredOptics | None) -> float | None:
+    """None too where so many defoci are as good that none is measured."""
+    if optics is None or optics.defocus_um is None or optics.defocus_range_um is None:
+        return None
+    lowest, highest = optics.defocus_range_um
+    return None if highest - lowest > WIDEST_RANGE_UM else round(optics.defocus_um, 3)
+
+
+def _rounded(ends: tuple[float, float]) -> tuple[float, float]:
+    return round(ends[0], 3), round(ends[1], 3)
+
+
+def defocus_text(measured: Mapping[str, Any]) -> str:
+    """The measured defocus of :func:`measured_acquisition`, for people."""
+    if measured["defocus_range_um"] is None:
+        return "not measured"
+    nats = f"{measured['defocus_nats']:.0f} nats better than stated"
+    lowest, highest = measured["defocus_range_um"]
+    if measured["defocus_um"] is None:
+        return f"{lowest:g} to {highest:g} µm are as good as each other ({nats})"
+    return f"{measured['defocus_um']:g} µm ({nats})"
+
+
+def _digits(value: float) -> float:
+    """Three significant digits."""
+    return float(f"{value:.3g}")
+
+
+def acquisition_warnings(
+    verdicts: Verdicts, acquisition: Acquisition | None, voxel_size_A: float
+) -> list[str]:
+    """Where the particles contradict what was stated, with the evidence."""
+    found = []
+    optics = verdicts.optics
+    if acquisition is not None and (told := overfocus(acquisition.defocus_um)):
+        found.append(
+            f"{told}; if the sign is wrong, the measured contrast is the opposite of the true one"
+        )
+    if optics is not None and optics.scale_nats > WRONG_SCALE_NATS:
+        smaller = "smaller" if optics.scale > 1 else "larger"
+        found.append(
+            f"the surest {optics.particles} particles fit the structures better by "
+            f"{optics.scale_nats:.0f} nats if they are {optics.scale:.2f} times as large, and "
+            f"may differ more: either voxels are {smaller} than the {voxel_size_A:g} Å that "
+            "is stated or in the file, or the structures' maps have another voxel size than their "
+            "files say; labels rest on both, so mend it and classify again"
+        )
+    if optics is not None and acquisition is not None and optics.defocus_range_um is not None:
+        lowest, highest = _rounded(optics.defocus_range_um)
+        apart = max(lowest - acquisition.defocus_um, acquisition.defocus_um - highest)
+        better = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
+        if apart >= WRONG_DEFOCUS_UM and optics.defocus_nats > WRONG_DEFOCUS_NATS:
+            found.append(
+                f"the defocus was stated to be {acquisition.defocus_um:g} µm, but the surest "
+                f"{optics.particles} particles fit {better} µm better by "
+                f"{optics.defocus_nats:.0f} nats"
+            )
+    hand = hand_nats(verdicts)
+    if verdicts.hand < 0 or hand < -WRONG_HAND_NATS:
+        found.append(
+            "the particles fit the mirror images of the structures better by "
+            f"{-hand:.0f} nats: the hand of the data, or the sign of the tilt angles, is inverted"
+            + (" (labels are by the mirror images)" if verdicts.hand < 0 else "")
+            + "; maps of these particles would be mirror images too, unless the tilt angles' sign "
+            "is turned before they are reconstructed"
+        )
+    if optics is None:
+        found.append(
+            "fewer than eight particles are clearly a named structure: nothing could be measured "
+            "of the optics, and probabilities rest on few particles"
+        )
+    return found
+
+
+def hand_nats(verdicts: Verdicts) -> float:
+    """Evidence of the structures' hand over that of their mirror images, summed over particles."""
+    n = len(verdicts.wanted)
+    rows = np.flatnonzero(verdicts.label >= 0)
+    own = verdicts.evidence[rows, verdicts.label[rows]]
+    mirror = verdicts.evidence[rows, n + verdicts.label[rows]]
+    gaps = (own - mirror)[np.isfinite(mirror)]
+    return verdicts.hand * float(gaps.sum())
