@@ -6,11 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.classify import measured_acquisition
 from tomadapt.classify.cubes import CubesOptions
+from tomadapt.classify.judged_summary import rejection_reasons
 from tomadapt.classify.options import SourceOptions
 
 
@@ -34,3 +36,28 @@ def test_no_structure_has_the_name_of_a_kind(name: str) -> None:
         CubesOptions(cubes=Path("cubes.mrc"), classes={name: "maps/a.mrc"})
     with pytest.raises(ValueError, match=message):
         SourceOptions(classes={name: "maps/a.mrc"}, acquisition=Acquisition(defocus_um=5.0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "others", "why"),
+    [
+        ("gold", 10.0, "voxels at its centre are far stronger"),
+        ("null", 0.0, "noise"),
+        ("unknown", 10.0, "ribosome explains it in part"),
+        ("membrane", 90.0, "bilayer explains it better"),
+        ("membrane", 48.0, "more probable than ribosome, for how frequent"),
+    ],
+)
+def test_the_reason_names_what_decided(kind: str, others: float, why: str) -> None:
+    verdicts: Any = SimpleNamespace(
+        wanted=("ribosome",),
+        label=np.array([-1]),
+        kind=np.array([kind]),
+        score=np.array([0.9]),
+        best=np.array([0]),
+        evidence=np.array([[50.0, others]]),
+        best_rival=lambda _: ("bilayer", others),
+    )
+    (reason,) = rejection_reasons(verdicts, None, {}).values()
+    assert reason.startswith(f"{kind} (probability 0.90): {why}")
+    assert reason.endswith(f"ribosome has 50 nats against noise, bilayer {others:.0f}")

@@ -60,15 +60,8 @@ def rejection_reasons(
     """
     found: dict[int, str] = {}
     for place, label in enumerate(verdicts.label):
-        score = verdicts.score[place]
         if label < 0:
-            best = verdicts.best[place]
-            gain = verdicts.evidence[place, best]
-            other, nats = verdicts.best_rival(place)
-            found[place] = (
-                f"{verdicts.kind[place]}: no wanted structure (probability {score:.2f}; "
-                f"{verdicts.wanted[best]} has {gain:.0f} nats against noise, {other} {nats:.0f})"
-            )
+            found[place] = _not_wanted_because(verdicts, place)
         elif place in duplicates:
             better = duplicates[place] + 1
             found[place] = f"duplicate: overlaps with the particle of subtomogram {better}"
@@ -78,6 +71,25 @@ def rejection_reasons(
                 f"above {fdr:g}"
             )
     return found
+
+
+def _not_wanted_because(verdicts: Verdicts, place: int) -> str:
+    """The kind of a particle without a label, and what decided."""
+    kind, best = str(verdicts.kind[place]), verdicts.best[place]
+    wanted, nats = verdicts.wanted[best], verdicts.evidence[place, best]
+    other, others = verdicts.best_rival(place)
+    against = f"{wanted} has {nats:.0f} nats against noise, {other} {others:.0f}"
+    if kind == "gold":
+        why = f"voxels at its centre are far stronger than those of particles; {against}"
+    elif kind == NULL_CLASS:
+        why = f"noise, or nothing that noise does not explain; {against}"
+    elif kind == "unknown":
+        why = f"{wanted} explains it in part: its contrast or its residual does not fit; {against}"
+    elif others > nats:
+        why = f"{other} explains it better; {against}"
+    else:
+        why = f"more probable than {wanted}, for how frequent both are here; {against}"
+    return f"{kind} (probability {verdicts.score[place]:.2f}): {why}"
 
 
 def labelled_reason(verdicts: Verdicts, place: int) -> str:
