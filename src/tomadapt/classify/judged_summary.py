@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from tomadapt.io.extracted import CLASS_NAME, KIND
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.verdicts import JUNK_KINDS, Verdicts
 from tomadapt.report.judged_content import Example, JudgedContent
-from tomadapt.runs.atomic import atomic_path
+from tomadapt.runs.atomic import write_rows
 from tomadapt.simulate.simulator import NULL_CLASS
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -66,11 +65,13 @@ def rejection_reasons(
             better = duplicates[place] + 1
             found[place] = f"duplicate: overlaps with the particle of subtomogram {better}"
         elif fdr is not None and verdicts.fdr[place] > fdr:
-            found[place] = (
-                f"{verdicts.wanted[label]} at a false-discovery rate of {verdicts.fdr[place]:.3f}, "
-                f"above {fdr:g}"
-            )
+            found[place] = above_the_rate(verdicts.wanted[label], verdicts.fdr[place], fdr)
     return found
+
+
+def above_the_rate(wanted: str, rate: float, asked: float) -> str:
+    """Why a particle that is most probably a structure has no label."""
+    return f"{wanted} at a false-discovery rate of {rate:.3f}, above {asked:g}"
 
 
 def _not_wanted_because(verdicts: Verdicts, place: int) -> str:
@@ -206,21 +207,22 @@ def write_labels_csv(
     angles = relion_angles_deg(Rotation.from_matrix(verdicts.rotations.astype(np.float64)))
     second = second_names(verdicts)
     classes = (*verdicts.wanted, NULL_CLASS)
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow([*LABEL_COLUMNS, *(f"p_{name}" for name in classes), *keys.columns])
-        for i, label in enumerate(verdicts.label):
-            name = verdicts.wanted[label] if label >= 0 else NULL_CLASS
-            numbers = (verdicts.score[i], verdicts.fdr[i], verdicts.unknown[i])
-            cells = [i, name, *(f"{v:.4f}" for v in numbers), verdicts.kind[i], second[i]]
-            cells += [f"{a:.3f}" for a in angles[i]]
-            cells += [f"{s * voxel_size_A:.3f}" for s in verdicts.shifts[i]]
-            cells.append(reasons.get(i) or labelled_reason(verdicts, i))
-            cells += [f"{p:.4f}" for p in verdicts.probabilities[i]]
-            writer.writerow([*cells, *keys.of(i)])
+
+    def cells(i: int) -> list[Any]:
+        label = verdicts.label[i]
+        name = verdicts.wanted[label] if label >= 0 else NULL_CLASS
+        numbers = (verdicts.score[i], verdicts.fdr[i], verdicts.unknown[i])
+        return [
+            *(i, name, *(f"{v:.4f}" for v in numbers), verdicts.kind[i], second[i]),
+            *(f"{a:.3f}" for a in angles[i]),
+            *(f"{s * voxel_size_A:.3f}" for s in verdicts.shifts[i]),
+            reasons.get(i) or labelled_reason(verdicts, i),
+            *(f"{p:.4f}" for p in verdicts.probabilities[i]),
+            *keys.of(i),
+        ]
+
+    columns = (*LABEL_COLUMNS, *(f"p_{name}" for name in classes), *keys.columns)
+    write_rows(path, columns, map(cells, range(len(verdicts.label))))
 
 
 def judged_content(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomadapt.classify.judged_summary import LABEL_COLUMNS, labelled_reason, rejection_reasons
+from tomadapt.classify.judged_summary import (
+    LABEL_COLUMNS,
+    above_the_rate,
+    labelled_reason,
+    rejection_reasons,
+)
 from tomadapt.data.cube_keys import CubeKeys
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.judge.mixture import false_discovery_rates
 from tomadapt.judge.verdicts import Verdicts
-from tomadapt.runs.atomic import atomic_path
+from tomadapt.runs.atomic import write_rows
 from tomadapt.simulate.simulator import NULL_CLASS
 
 ABOVE = "above the rate"
@@ -59,6 +64,7 @@ class StudentLabels:
     label: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     fdr: NDArray[np.float64]
+    asked: float | None = None
 
     @classmethod
     def of(
@@ -79,7 +85,7 @@ class StudentLabels:
         fdr = np.where(label >= 0, false_discovery_rates(score, label), 1.0)
         if asked is not None:
             label = np.where(fdr <= asked, label, -1)
-        return cls(names, label.astype(np.int64), p, fdr)
+        return cls(names, label.astype(np.int64), p, fdr, asked)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -96,7 +102,6 @@ class StudentLabels:
         keys: CubeKeys,
     ) -> None:
         """As :func:`~tomadapt.classify.judged_summary.write_labels_csv`, and who says so."""
-        n_wanted = len(self.names) - 2
         judged = {
             int(row): (part.verdicts, place)
             for part in parts
@@ -107,37 +112,34 @@ class StudentLabels:
             for part in parts
             for place, text in rejection_reasons(part.verdicts, None, {}).items()
         }
-        not_posed = [""] * 6
-        with (
-            atomic_path(path) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            classes = (*self.names[:n_wanted], NULL_CLASS)
-            writer.writerow(
-                [*LABEL_COLUMNS, *(f"p_{name}" for name in classes), "by", *keys.columns]
-            )
-            for i, (label, p) in enumerate(zip(self.label, self.probabilities, strict=True)):
-                none = p[n_wanted:].sum()
-                name = self.names[label] if label >= 0 else NULL_CLASS
-                second = self.names[int(np.argsort(-p, kind="stable")[1])]
-                kind = self.names[n_wanted + int(p[n_wanted:].argmax())]
-                if label >= 0:
-                    kind = "wanted"
-                elif p[:n_wanted].max() > none:
-                    kind = ABOVE
-                pose, by, reason = not_posed, "student", ""
-                if i in judged:
-                    verdicts, place = judged[i]
-                    pose, by = _pose(verdicts, place, voxel_size_A), "likelihood"
-                    reason = reasons.get(i, "")
-                    if label >= 0 and not reason:
-                        reason = labelled_reason(verdicts, place)
-                    kind = kind if kind in ("wanted", ABOVE) else str(verdicts.kind[place])
-                numbers = (p[label] if label >= 0 else none, self.fdr[i], p[-1])
-                cells = [i, name, *(f"{v:.4f}" for v in numbers), kind, second, *pose, reason]
-                cells += [f"{v:.4f}" for v in (*p[:n_wanted], none)]
-                writer.writerow([*cells, by, *keys.of(i)])
+        classes = (*self.names[:-2], NULL_CLASS)
+
+        def cells(i: int) -> list[Any]:
+            wanted, others = self.probabilities[i, :-2], self.probabilities[i, -2:]
+            label, none = self.label[i], others.sum()
+            kind = "wanted" if label >= 0 else self.names[int(others.argmax()) - 2]
+            reason = f"{kind} by the student (probability {max(wanted.max(), none):.2f})"
+            pose, by = [""] * 6, "student"
+            if i in judged:
+                verdicts, place = judged[i]
+                pose, by = _pose(verdicts, place, voxel_size_A), "likelihood"
+                kind = kind if label >= 0 else str(verdicts.kind[place])
+                reason = reasons.get(i) or labelled_reason(verdicts, place)
+            if label < 0 and wanted.max() > none:
+                kind = ABOVE
+                best = self.names[int(wanted.argmax())]
+                reason = above_the_rate(best, self.fdr[i], self.asked or 0.0)
+            second = self.names[int(np.argsort(-self.probabilities[i], kind="stable")[1])]
+            numbers = (wanted[label] if label >= 0 else none, self.fdr[i], others[-1])
+            return [
+                *(i, self.names[label] if label >= 0 else NULL_CLASS),
+                *(*(f"{v:.4f}" for v in numbers), kind, second, *pose, reason),
+                *(f"{v:.4f}" for v in (*wanted, none)),
+                *(by, *keys.of(i)),
+            ]
+
+        columns = (*LABEL_COLUMNS, *(f"p_{name}" for name in classes), "by", *keys.columns)
+        write_rows(path, columns, map(cells, range(len(self.label))))
 
 
 def _pose(verdicts: Verdicts, place: int, voxel_size_A: float) -> list[str]:

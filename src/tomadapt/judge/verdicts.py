@@ -14,6 +14,8 @@ from tomadapt.judge.optics import MeasuredOptics
 from tomadapt.judge.refine import Refined
 from tomadapt.judge.rivals import Hypothesis
 
+GOLD_NATS = 50.0
+"""Evidence of a structure over all rivals from which on a particle is none of gold."""
 JUNK_KINDS = ("gold", "membrane", "filament", "edge", "sphere", "shell")
 CLEAR_NATS = 10.0
 """Least evidence over noise of particles that are used to estimate the scatter of evidence."""
@@ -107,7 +109,16 @@ class Verdicts:
         return (self.hypotheses[best].name, nats) if nats > 0 else ("noise", 0.0)
 
     def with_gold(self, on_gold: NDArray[np.bool_]) -> Verdicts:
-        """The same, with the labels of particles (n,) on gold removed."""
+        """The same, with the labels of particles (n,) on very strong voxels removed.
+
+        A particle keeps its label where its structure explains it better than all rivals by
+        :data:`GOLD_NATS`: gold does not look like that.
+        """
+        leads = [
+            label >= 0 and self.evidence[i, label] - self.best_rival(i)[1] >= GOLD_NATS
+            for i, label in enumerate(self.label.tolist())
+        ]
+        on_gold = on_gold & ~np.array(leads, dtype=bool)
         label = np.where(on_gold, -1, self.label)
         nothing = np.zeros_like(self.probabilities)
         nothing[:, -1] = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.learn.engine import evaluation_batches, make_fabric
 from tomadapt.learn.model import Model
-from tomadapt.runs.atomic import atomic_path
+from tomadapt.runs.atomic import atomic_path, write_rows
 
 MIN_PARTICLES_FOR_WARNING, ONE_SIDED_RATIO = 20, 0.95
 """A warning is given when at least so many particles are predicted, and more than this fraction of
@@ -106,17 +105,15 @@ class Prediction:
         A column ``cubes_digest`` identifies the cubes that the labels belong to. A last column
         ``file`` names the particles' files, when each has its own.
         """
-        with (
-            atomic_path(path) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            keys = CubeKeys(self.cubes, self.names)
-            writer.writerow(["index", "label", "probability", *self.class_names, *keys.columns])
-            for index, row in enumerate(self.probabilities):
-                best = int(row.argmax())
-                cells = [index, self.class_names[best], *(f"{p:.4f}" for p in (row[best], *row))]
-                writer.writerow([*cells, *keys.of(index)])
+        keys = CubeKeys(self.cubes, self.names)
+
+        def cells(index: int, row: NDArray[np.float32]) -> list[object]:
+            best = int(row.argmax())
+            numbers = (f"{p:.4f}" for p in (row[best], *row))
+            return [index, self.class_names[best], *numbers, *keys.of(index)]
+
+        columns = ["index", "label", "probability", *self.class_names, *keys.columns]
+        write_rows(path, columns, (cells(i, row) for i, row in enumerate(self.probabilities)))
 
 
 def require_prediction_file(path: Path) -> None:

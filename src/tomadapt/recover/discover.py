@@ -6,7 +6,6 @@ averaged, and the averages are compared with the known structures.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from tomadapt.recover.clusters import ClusterOptions
 from tomadapt.recover.compare import MapComparison
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.recover.unknown import UnknownKind, unknown_scores
-from tomadapt.runs.atomic import atomic_path, output_folder, write_json
+from tomadapt.runs.atomic import output_folder, write_json, write_rows
 from tomadapt.runs.versions import versions
 
 NO_CLUSTER = "none"
@@ -226,7 +225,7 @@ def discover(
     found.sort(key=lambda each: (not each.candidate, -each.unknown_score))
     columns = tuple(field.name for field in fields(FoundCluster))
     rows_of_clusters = [[_text(getattr(one, c)) for c in columns] for one in found]
-    _write_rows(out / "clusters.csv", columns, rows_of_clusters)
+    write_rows(out / "clusters.csv", columns, rows_of_clusters)
     volumes = {one.name: one.result.volume for one in averaged if one.result is not None}
     for each in found:
         if each.candidate:
@@ -316,14 +315,7 @@ def _write_particles(
     """One row per particle; ``index`` is its number in the file or set that it was read from."""
     every = zip(index.tolist(), names, predicted, unknown, strict=True)
     rows = [[str(i), name, label, f"{score:.5f}"] for i, name, label, score in every]
-    _write_rows(path, ("index", "cluster", "predicted", "unknown_score"), rows)
-
-
-def _write_rows(path: Path, columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    write_rows(path, ("index", "cluster", "predicted", "unknown_score"), rows)
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists.model import relion_angles_deg
 from tomadapt.io.star import StarDocument, loop_of, write_star_document
 from tomadapt.recover.poses import Poses
-from tomadapt.runs.atomic import atomic_path
+from tomadapt.runs.atomic import atomic_path, write_rows
 
 SUFFIXES = (".csv", ".npz", ".star")
 _MATRIX = [f"r{row}{column}" for row in (1, 2, 3) for column in (1, 2, 3)]
@@ -81,17 +80,13 @@ def write_poses(
         with atomic_path(path) as temporary:
             np.savez(temporary, index=index, rotations=rotations, shifts=shifts, scores=scores)
     elif path.suffix == ".csv":
-        with (
-            atomic_path(path) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            half = [] if halves is None else ["half"]
-            writer.writerow(["index", *_MATRIX, *_SHIFT, "score", *half])
-            for i, (R, s, score) in enumerate(zip(rotations, shifts, scores, strict=True)):
-                numbers = [*(f"{v:.6f}" for v in R.flat), *(f"{v:.4f}" for v in s), f"{score:.5f}"]
-                half = [] if halves is None else [str(int(halves[i]) + 1)]
-                writer.writerow([int(index[i]), *numbers, *half])
+        rows_of_text: list[list[object]] = []
+        for i, (R, s, score) in enumerate(zip(rotations, shifts, scores, strict=True)):
+            numbers = [*(f"{v:.6f}" for v in R.flat), *(f"{v:.4f}" for v in s), f"{score:.5f}"]
+            half = [] if halves is None else [str(int(halves[i]) + 1)]
+            rows_of_text.append([int(index[i]), *numbers, *half])
+        header = ["index", *_MATRIX, *_SHIFT, "score", *([] if halves is None else ["half"])]
+        write_rows(path, header, rows_of_text)
     else:
         angles = relion_angles_deg(Rotation.from_matrix(rotations))
         names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")

@@ -33,7 +33,7 @@ from tomadapt.io.particle_lists.model import (
     rotations_from,
 )
 from tomadapt.io.star import MAX_COLUMNS
-from tomadapt.runs.atomic import atomic_path
+from tomadapt.runs.atomic import write_rows
 
 IN_ANGSTROM = ("x_A", "y_A", "z_A")
 IN_VOXELS = ("x", "y", "z")
@@ -218,13 +218,7 @@ def write_csv(
                 remedy="give one value for each row, without zero bytes",
             )
     try:
-        with (
-            atomic_path(path) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(cells)
-            writer.writerows([texts[row] for texts in cells.values()] for row in kept)
+        write_rows(path, cells, ([texts[row] for texts in cells.values()] for row in kept))
     except UnicodeEncodeError as error:
         raise not_encodable(path, error) from error
 
