@@ -9,7 +9,7 @@ from planted_cubes import BOX, STATED, STRUCTURES, VOXEL_A, Held, measured, plan
 
 from tomadapt.judge.judge import JudgeOptions
 from tomadapt.judge.noise import Noise
-from tomadapt.judge.particles import EvenCubes, judge_particles, particle_noise
+from tomadapt.judge.particles import EvenCubes, judge_particles, noise_share, particle_noise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,6 +47,25 @@ def test_particles_do_not_count_as_noise() -> None:
     assert low(noise) - 1 < (with_particles - 1) / 8
     high = noise.points.shell > noise.points.shell.max() // 2
     assert float((noise.power / NOISE.power)[high].mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_the_share_of_noise_in_the_power_of_cubes() -> None:
+    """Of strong particles little of it at low frequencies, all of it at high ones."""
+    shares = {}
+    for name, volumes in (
+        ("particles", strong_particles()),
+        ("none", NOISE.sample(len(TRUE), seed=3)),
+    ):
+        cubes = Held(volumes)
+        first = Noise.of(cubes, NOISE.points)
+        even, noise = particle_noise(
+            cubes, wanted(), first, voxel_size_A=VOXEL_A, reach_voxels=BOX / 16
+        )
+        shares[name] = noise_share(even, noise)
+    assert shares["none"].shape == (BOX // 2 + 1,)
+    assert shares["none"] == pytest.approx(np.ones(BOX // 2 + 1), abs=0.1)
+    assert shares["particles"][2:5].mean() < 0.35
+    assert shares["particles"][-2:] == pytest.approx(np.ones(2), abs=0.1)
 
 
 def test_cubes_of_any_scale_get_the_same_noise() -> None:

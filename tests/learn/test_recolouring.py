@@ -97,6 +97,14 @@ def test_the_targets_spectrum(box: int, slope: float) -> None:
     assert amplitudes.shape == (box // 2 + 1,)
 
 
+def test_the_part_of_the_spectrum_that_is_noise() -> None:
+    share = np.linspace(0.2, 1.0, 13)
+    whole = recoloured(source(24), target(24, 1.5), snr=0.5)[1]
+    noise = recoloured(source(24), target(24, 1.5), snr=0.5, noise_share=share)[1]
+    ratio = (noise / whole)[1:] / np.sqrt(share)[1:]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
+
+
 def test_labels_and_snr_stay() -> None:
     whole = source(24)
     part = whole.subset([5, 2, 9])

@@ -41,19 +41,27 @@ class JudgedCubes:
         (m, classes) of the student's classes.
     verdicts
         Kinds, and what was measured.
+    noise_share
+        See :func:`~tomadapt.judge.particles.noise_share`.
     """
 
     rows: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     verdicts: Verdicts
+    noise_share: NDArray[np.float64]
 
     @classmethod
-    def of(cls, rows: NDArray[np.int64], verdicts: Verdicts) -> JudgedCubes:
+    def of(
+        cls,
+        rows: NDArray[np.int64],
+        verdicts: Verdicts,
+        noise_share: NDArray[np.float64],
+    ) -> JudgedCubes:
         """Cubes in these rows, which the judge said this of."""
         other = np.minimum(verdicts.unknown, verdicts.probabilities[:, -1])
         rest = verdicts.probabilities[:, -1] - other
         p = np.column_stack([verdicts.probabilities[:, :-1], rest, other])
-        return cls(rows, p, verdicts)
+        return cls(rows, p, verdicts, noise_share)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,11 +24,10 @@ from tomadapt.data.subtomograms import LabelledSubtomograms, Subtomograms
 from tomadapt.errors import ConfigError
 from tomadapt.inputs.particles import inverted
 from tomadapt.judge.groups import Some
-from tomadapt.judge.judge import JudgeOptions
+from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
-from tomadapt.judge.particles import judge_particles
+from tomadapt.judge.particles import noise_share, particle_noise
 from tomadapt.judge.rivals import Hypothesis, wanted_structures
-from tomadapt.judge.verdicts import Verdicts
 from tomadapt.learn.calibration import calibration_error, cross_fitted, fitted_temperature, tempered
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.student import (
@@ -148,15 +147,23 @@ class JudgedTarget:
 
     def judged(self, rows: NDArray[np.int64]) -> JudgedCubes:
         """What the likelihood says of some cubes."""
-        some = Some(self.upright, rows)
-        verdicts = judge_particles(
+        some, progress = Some(self.upright, rows), StageBars()
+        even, noise = particle_noise(
             some,
             self.structures,
             Noise.of(some, self.measured.points),
+            voxel_size_A=self.data.voxel_size_A,
+            reach_voxels=self.judging.reach(self.data.box),
+            progress=progress,
+        )
+        verdicts = judge(
+            even,
+            self.structures,
+            noise,
             acquisition=self.acquisition,
             voxel_size_A=self.data.voxel_size_A,
             options=self.judging,
-            progress=StageBars(),
+            progress=progress,
         )
         if verdicts.hand == -1:  # simulated particles would teach the other hand
             raise ConfigError(
@@ -166,7 +173,7 @@ class JudgedTarget:
                 remedy="turn the sign of the tilt angles where they were reconstructed, or use "
                 "--method likelihood",
             )
-        return JudgedCubes.of(rows, verdicts)
+        return JudgedCubes.of(rows, verdicts, noise_share(even, noise))
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +261,7 @@ def taught(
     with clock.stage("judge"):
         first = target.judged(sample)
     with clock.stage("source"):
-        source = _source(options, target, first.verdicts)
+        source = _source(options, target, first)
     n_held = round(HELD_OUT * len(sample))
     places = np.random.default_rng([HOLD_OUT, options.seed]).permutation(len(sample))
     seen, unseen = np.sort(places[n_held:]), np.sort(places[:n_held])
@@ -305,13 +312,14 @@ class _Source:
     training: StudentTraining
 
 
-def _source(options: CubesOptions, target: JudgedTarget, verdicts: Verdicts) -> _Source:
+def _source(options: CubesOptions, target: JudgedTarget, first: JudgedCubes) -> _Source:
     """Simulated like the cubes: their acquisition, the noise's spectrum, the SNR as measured.
 
     As many as a stored set would have are drawn anew in every epoch.
     """
     settings = target.simulated
-    measured = None if verdicts.optics is None else verdicts.optics.snr
+    optics = first.verdicts.optics
+    measured = None if optics is None else optics.snr
     snr_range = settings.snr_range if measured is None else snr_range_about(measured)
     snr = math.sqrt(snr_range[0] * snr_range[1])
     names = (*options.classes_without_null, NULL_CLASS, OTHER)
@@ -330,7 +338,12 @@ def _source(options: CubesOptions, target: JudgedTarget, verdicts: Verdicts) -> 
         neighbours=settings.neighbours,
         even_noise=True,
     )
-    made, _ = recoloured(stream(config, defoci_um=defoci_um(settings)), target.upright, snr=snr)
+    made, _ = recoloured(
+        stream(config, defoci_um=defoci_um(settings)),
+        target.upright,
+        snr=snr,
+        noise_share=first.noise_share,
+    )
     # No particle is simulated of the last class.
     data = LabelledSubtomograms(made.source, made.rows, labels=made.labels, class_names=names)
     training = StudentTraining(

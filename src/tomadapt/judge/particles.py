@@ -204,6 +204,29 @@ def particle_noise(
     return even, Noise.from_power(usual, points, first.window)
 
 
+def noise_share(even: EvenCubes, noise: Noise) -> NDArray[np.float64]:
+    """The part of the cubes' power in each shell that is noise.
+
+    Parameters
+    ----------
+    even, noise
+        From :func:`particle_noise`.
+
+    Returns
+    -------
+    ndarray
+        (n // 2 + 1,), at most 1. Shells without measured points have the value of the last one that
+        has some.
+    """
+    whole = Noise.of(even, noise.points)
+    shell = noise.points.shell.cpu().numpy()
+    ratio = (noise.power / whole.power).cpu().numpy().astype(np.float64)
+    places = np.unique(shell)
+    means = np.array([ratio[shell == place].mean() for place in places])
+    shares = np.interp(np.arange(noise.points.n // 2 + 1), places, means)
+    return np.asarray(shares.clip(max=1.0))
+
+
 def _fitted(
     hypothesis: Hypothesis,
     refined: Refined,

@@ -91,7 +91,11 @@ class RecolouredVolumes(SourceDefaults):
 
 
 def recoloured(
-    source: LabelledSubtomograms, target: Subtomograms, *, snr: float
+    source: LabelledSubtomograms,
+    target: Subtomograms,
+    *,
+    snr: float,
+    noise_share: NDArray[np.float64] | None = None,
 ) -> tuple[LabelledSubtomograms, NDArray[np.float64]]:
     """A source whose noise has the mean power spectrum of a target, shell by shell.
 
@@ -100,9 +104,12 @@ def recoloured(
     source
         Simulated particles, whose signal and noise are kept apart.
     target
-        Particles of the same box. Their whole power is taken for noise, since most of it is.
+        Particles of the same box.
     snr
         SNR at which the source is read by default.
+    noise_share
+        (d // 2 + 1,) the part of the target's power in each shell that is noise. All of it when
+        None, since most of it is.
 
     Returns
     -------
@@ -133,6 +140,7 @@ def recoloured(
             remedy="train without recolouring its noise",
         )
     found, wanted = _noise_power(inner, source.rows), _power(target)
+    wanted *= 1.0 if noise_share is None else noise_share
     amplitudes = np.sqrt(wanted / np.maximum(found, np.finfo(float).tiny))
     amplitudes[0] = amplitudes[1]  # cubes have mean 0
     shell = shell_numbers(source.box, half=True)
