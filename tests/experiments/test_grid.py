@@ -17,7 +17,7 @@ from grids import run_tasks
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.experiments import models
-from tomadapt.experiments.cluster import dask_client
+from tomadapt.runs.cluster import dask_client
 from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.grid import execute, ordered, read_record
 from tomadapt.experiments.particles import SimulateTask

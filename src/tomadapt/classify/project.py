@@ -6,9 +6,10 @@ again after every tomogram, so that an interrupted run leaves what it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tomadapt.classify.judged import classify_by_likelihood
 from tomadapt.classify.matched_source import choose_geometry
@@ -20,12 +21,16 @@ from tomadapt.classify.project_files import (
     write_joint_files,
 )
 from tomadapt.classify.project_lists import OWN_LIST
-from tomadapt.classify.project_plans import Plan, plans, shared_options
+from tomadapt.classify.project_plans import Plan, is_done, plans, shared_options
 from tomadapt.errors import InputError, OutputError, TomadaptError
 from tomadapt.io.star import StarDocument, write_star_document
 from tomadapt.project import Project, TomogramEntry
-from tomadapt.runs.atomic import output_folder
+from tomadapt.runs.atomic import locked, output_folder
 from tomadapt.runs.own_folder import make_own, read_own, require_own
+from tomadapt.runs.progress import silent
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _ANY_VOXEL_A = 10.0
 """To read structures with: any size does."""
@@ -39,6 +44,7 @@ def classify_project(
     listed: Mapping[str, StarDocument] | None = None,
     strict: bool = False,
     device: str = "auto",
+    client: Client | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Label the particles of all tomograms; one that fails does not stop the others.
@@ -60,6 +66,9 @@ def classify_project(
         Stop at the first tomogram that fails: before any work where that is known.
     device
         See :func:`tomadapt.learn.engine.make_fabric`.
+    client
+        A Dask client, whose workers see all files under the same paths; tomograms are labelled one
+        after another in this process when None. Labels are the same.
     tell
         Called with a sentence about each tomogram.
 
@@ -107,26 +116,70 @@ def classify_project(
         tell(f"{name}: {_counted(one)}, as labelled before")
     summary = joint_summary(entries, finished, failed)
     write_joint_files(out, summary)
-    for place, plan in enumerate(todo, start=1):
-        if plan.options is None or plan.done:
-            continue
+    waiting = [plan for plan in todo if plan.options is not None and not plan.done]
+    for plan, result in _labelled(waiting, device, client, tell):
         name = plan.entry.name
-        tell(f"{name}: labelling it, {place} of {len(todo)}")
-        try:
-            if plan.listed is not None:
-                write_star_document(output_folder(plan.folder) / OWN_LIST, plan.listed)
-            finished[name] = classify_by_likelihood(plan.options, plan.folder, device=device)
-            tell(f"{name}: {_counted(finished[name])}")
-        except OutputError:  # the disk's fault, and so that of all
-            raise
-        except (TomadaptError, OSError) as error:
-            if strict:
-                raise
-            failed[name] = str(error)
-            tell(f"{name}: not labelled: {error}")
+        if isinstance(result, dict):
+            finished[name] = result
+            tell(f"{name}: {_counted(result)}")
+        elif strict or isinstance(result, OutputError):  # a full disk is the fault of none of them
+            raise result
+        else:
+            failed[name] = str(result)
+            tell(f"{name}: not labelled: {result}")
         summary = joint_summary(entries, finished, failed)
         write_joint_files(out, summary)
     return summary
+
+
+def _labelled(
+    waiting: Sequence[Plan], device: str, client: Client | None, tell: Callable[[str], None]
+) -> Iterator[tuple[Plan, dict[str, Any] | TomadaptError | OSError]]:
+    """Each tomogram with its summary, or why it failed, as they are finished."""
+    if client is None:
+        for place, plan in enumerate(waiting, start=1):
+            tell(f"{plan.entry.name}: labelling it, {place} of {len(waiting)}")
+            yield plan, label_tomogram(plan, device)
+        return
+    from distributed import as_completed
+
+    # Never taken from the scheduler's memory: the folder says what is done.
+    futures = {
+        client.submit(_in_worker, plan, device, pure=False, priority=-place): plan
+        for place, plan in enumerate(waiting)
+    }
+    tell(f"labelling {len(waiting)} tomograms on {len(client.ncores())} workers")
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        client.cancel(list(futures))
+
+
+def _in_worker(plan: Plan, device: str) -> dict[str, Any] | TomadaptError | OSError:
+    """Label a tomogram without a word: its warnings are in its summary."""
+    with silent(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return label_tomogram(plan, device)
+
+
+def label_tomogram(plan: Plan, device: str) -> dict[str, Any] | TomadaptError | OSError:
+    """Label one tomogram in its own folder; what is wrong with it is given back, not raised.
+
+    Two processes may be given the same one when a worker was thought to be dead: the second waits,
+    and finds it done.
+    """
+    assert plan.options is not None
+    try:
+        folder = output_folder(plan.folder)
+        with locked(folder / ".lock"):
+            if is_done(folder, plan.options):
+                return read_own(folder / SUMMARY)
+            if plan.listed is not None:
+                write_star_document(folder / OWN_LIST, plan.listed)
+            return classify_by_likelihood(plan.options, folder, device=device)
+    except (TomadaptError, OSError) as error:
+        return error
 
 
 def _require_structures(todo: Sequence[Plan]) -> None:

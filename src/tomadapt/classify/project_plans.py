@@ -121,7 +121,7 @@ def _with_what_is_there(plan: Plan) -> Plan:
         return plan
     volume = plan.options.tomogram
     try:
-        if _is_done(plan.folder, plan.options):
+        if is_done(plan.folder, plan.options):
             _require_same_list(plan)
             return replace(plan, done=True)
         if not volume.exists():
@@ -155,7 +155,7 @@ def _without_volume(name: str, got: str) -> InputError:
     )
 
 
-def _is_done(folder: Path, options: ClassifyOptions) -> bool:
+def is_done(folder: Path, options: ClassifyOptions) -> bool:
     """Whether the same run was finished in a folder; another one is refused."""
     found = description(folder)
     if found is None:

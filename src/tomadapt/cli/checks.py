@@ -90,9 +90,9 @@ def experiment(
 
     from tomadapt.errors import ConfigError
     from tomadapt.experiments import EXPERIMENTS
-    from tomadapt.experiments.cluster import dask_client
     from tomadapt.experiments.domains import require_methods
     from tomadapt.experiments.scales import SCALES, Setting
+    from tomadapt.runs.cluster import dask_client
 
     if name == "list":
         for known, about in EXPERIMENTS.items():

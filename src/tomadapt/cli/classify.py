@@ -116,6 +116,12 @@ def classify(
     strict: Annotated[
         bool, typer.Option("--strict", help="Of a project: stop at the first that fails.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Of a project: processes here (above 1: Dask).")
+    ] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of a project: a Dask cluster that sees all files.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Of a project: say what would be done, and stop.")
     ] = False,
@@ -227,10 +233,9 @@ def classify(
                 got=f"{tomogram}, a project",
                 remedy="leave --method out, or label its tomograms one by one",
             )
-        names = [one_of("--also", name, ("csv", "copick", "ome-zarr")) for name in also or []]
         shared = {
             "border": one_of("--border", border, ("pad", "drop")),
-            "also": names,
+            "also": [one_of("--also", name, ("csv", "copick", "ome-zarr")) for name in also or []],
             "source": source,
             **common,
         }
@@ -242,9 +247,17 @@ def classify(
             strict=strict,
             dry_run=dry_run,
             device=device,
+            workers=workers,
+            scheduler=scheduler,
         )
         return
-    _refuse({"--strict": strict, "--dry-run": dry_run}, "options of a project")
+    of_project = {
+        "--strict": strict,
+        "--dry-run": dry_run,
+        "--workers": workers > 1,
+        "--scheduler": scheduler,
+    }
+    _refuse(of_project, "options of a project")
     if holds_cubes(tomogram):
         asked |= {"--border": None if border == "pad" else border, "--box": box}
         asked["--match-noise"] = match_noise

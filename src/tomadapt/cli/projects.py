@@ -59,6 +59,8 @@ def run_project(
     strict: bool,
     dry_run: bool,
     device: str,
+    workers: int,
+    scheduler: str | None,
 ) -> None:
     """Label all tomograms of a project file; see :mod:`tomadapt.classify.project`.
 
@@ -74,6 +76,8 @@ def run_project(
         A list of the particles of all tomograms.
     strict, dry_run
         Stop at the first tomogram that fails; say what would be done alone.
+    workers, scheduler
+        See :func:`~tomadapt.runs.cluster.dask_client`.
     device
         Name of the device.
 
@@ -88,6 +92,7 @@ def run_project(
     from tomadapt.classify.project_plans import plans
     from tomadapt.errors import InputError
     from tomadapt.project import read_project
+    from tomadapt.runs.cluster import dask_client
     from tomadapt.workflows.config import parse
 
     def options_of(entry: TomogramEntry) -> ClassifyOptions:
@@ -112,15 +117,18 @@ def run_project(
             state = state if plan.error is None else f"cannot be labelled: {plan.error}"
             typer.echo(printable(f"{plan.entry.name}: {state}"))
         return
-    summary = classify_project(
-        project,
-        out,
-        options_of,
-        listed=listed,
-        strict=strict,
-        device=checked_device(device),
-        tell=lambda text: typer.echo(printable(text)),
-    )
+    chosen = checked_device(device)
+    with dask_client(workers, scheduler) as client:
+        summary = classify_project(
+            project,
+            out,
+            options_of,
+            listed=listed,
+            strict=strict,
+            device=chosen,
+            client=client,
+            tell=lambda text: typer.echo(printable(text)),
+        )
     counts = ", ".join(f"{name} {n}" for name, n in summary["classes"].items())
     labelled = len(summary["tomograms"])
     typer.echo(f"{labelled} of {summary['n_tomograms']} tomograms labelled ({counts})")

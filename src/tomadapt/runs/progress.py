@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Protocol
 
 from rich.console import Console
@@ -36,6 +37,19 @@ class RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:.3g}/s", style="cyan")
 
 
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """No bars and no lines within a block, as in one of several workers that share a terminal."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
+
+
 @contextlib.contextmanager
 def progress_bar(title: str, total: int, *, unit: str = "") -> Iterator[Advance]:
     """A bar on standard error for the length of a block.
@@ -49,6 +63,9 @@ def progress_bar(title: str, total: int, *, unit: str = "") -> Iterator[Advance]
     unit
         What they are, for the line that is left behind.
     """
+    if _SILENT.get():
+        yield lambda _n, note="": None
+        return
     console = Console(stderr=True, highlight=False)
     started = time.perf_counter()
     columns = (

@@ -1,4 +1,4 @@
-"""A Dask client for a grid: workers on this machine, or a cluster that is already there."""
+"""A Dask client: workers on this machine, or a cluster that is already there."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def dask_client(workers: int, scheduler: str | None) -> Iterator[Client | None]:
     # tensor anew: half of the time went into the kernel.
     environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ"))
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
-    # A port of its own: two grids on one machine cannot both use the usual one. What workers log
+    # A port of its own: two runs on one machine cannot both use the usual one. What workers log
     # while they are closed looks like failures and is none.
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),

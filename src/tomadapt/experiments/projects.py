@@ -1,0 +1,123 @@
+"""Twelve tomograms of one project: each labelled with its own metadata, and all with one defocus.
+
+Tomograms differ in defocus and tilts, and one has the opposite contrast. Not in the paper.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomadapt.acquisition import Acquisition, tilt_range
+from tomadapt.classify.options import ClassifyOptions, SourceOptions
+from tomadapt.classify.project import classify_project
+from tomadapt.experiments.grid import commit
+from tomadapt.experiments.records import Results, Row
+from tomadapt.experiments.scales import Setting
+from tomadapt.experiments.tables import titled_table
+from tomadapt.io.particle_lists import read_particles
+from tomadapt.metrics import match_positions
+from tomadapt.project import Project, TomogramEntry
+from tomadapt.runs.atomic import output_folder
+from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
+
+CLASSES = ("ribosome_80s", "tric", "apoferritin")
+DEFOCI_UM = (1.8, 2.4, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5)
+TILTS_DEG = ((-60, 60), (-54, 51), (-60, 45), (-45, 60))
+TYPED = {"defocus_um": 4.5, "tilt_angles_deg": tilt_range(-60, 60, 3)}
+VOXEL_A, SNR, TOLERANCE_A = 12.0, 0.05, 100.0
+COLUMNS = ("case", "tomograms", "planted", "recall", "precision", "labels_right", "minutes")
+
+
+def run(setting: Setting) -> list[Path]:
+    """Plant, classify with what the project says and with one defocus for all, and compare."""
+    entries = planted_project(setting)
+    table = partial(titled_table, "Tomograms of a project", (*COLUMNS, "peak_memory_mb"))
+    results = Results.of(setting, "projects", table)
+    cases: dict[str, dict[str, Any]] = {"own metadata": {}, "one defocus and tilt range": TYPED}
+    for case, own in cases.items():
+        stated = [entry.model_copy(update=own) for entry in entries]
+        out = setting.store / f"projects-{setting.scale.name}-{case.replace(' ', '-')}"
+        begun = time.perf_counter()
+        classify_project(project_of(stated, setting.store), out, options_of)
+        minutes = (time.perf_counter() - begun) / 60
+        results.add(_row(case, entries, out) | {"minutes": minutes})
+    return results.files
+
+
+def planted_project(setting: Setting) -> list[TomogramEntry]:
+    """Simulate the tomograms, each in a folder of its own, and say how they were recorded."""
+    smoke, entries = setting.scale.name == "smoke", []
+    for number, defocus_um in enumerate(DEFOCI_UM[:2] if smoke else DEFOCI_UM):
+        name, tilts = f"TS_{number + 1:02d}", TILTS_DEG[number % len(TILTS_DEG)]
+        angles = tilt_range(*tilts, 3)
+        config = TomogramConfig(
+            classes=dict(zip(CLASSES, CLASSES, strict=True)),
+            counts=dict(zip(CLASSES, (4, 6, 8) if smoke else (8, 14, 20), strict=True)),
+            acquisition=Acquisition(name=name, defocus_um=defocus_um, tilt_angles_deg=angles),
+            shape_zyx=(40, 96, 96) if smoke else (48, 140, 140),
+            snr=SNR,
+            seed=100 + number,
+            box=40,
+            voxel_size_A=VOXEL_A,
+            resolution_A=VOXEL_A,
+        )
+        folder = output_folder(setting.store / f"projects-{setting.scale.name}" / name)
+        planted = simulate_tomogram(config)
+        if number == 1:
+            planted = replace(planted, density=-planted.density)
+        write_planted(planted, folder)
+        entries.append(
+            TomogramEntry(
+                name=name,
+                volume=folder / "tomogram.mrc",
+                voxel_size_A=VOXEL_A,
+                defocus_um=defocus_um,
+                tilt_angles_deg=angles,
+            )
+        )
+    return entries
+
+
+def project_of(entries: Sequence[TomogramEntry], folder: Path) -> Project:
+    """The table of the tomograms."""
+    return Project(ecosystem="none", folder=folder, tomograms=tuple(entries))
+
+
+def options_of(entry: TomogramEntry) -> ClassifyOptions:
+    """How each is labelled."""
+    assert entry.volume is not None
+    classes = dict(zip(CLASSES, CLASSES, strict=True))
+    source = SourceOptions(classes=classes, acquisition=entry.acquisition())
+    return ClassifyOptions(tomogram=entry.volume, source=source, method="likelihood", fdr=0.05)
+
+
+def _row(case: str, entries: Sequence[TomogramEntry], out: Path) -> Row:
+    planted = found = paired = right = 0
+    for entry in entries:
+        assert entry.volume is not None
+        truth = read_particles(entry.volume.parent / "particles.star")
+        labelled = read_particles(out / entry.name / "particles.star")
+        names, true = labelled.classes or (), truth.classes or ()
+        tolerance = np.full(len(truth), TOLERANCE_A)
+        pairs = match_positions(labelled.coordinates_A, truth.coordinates_A, tolerance)
+        same = [names[f] == true[p] for f, p in zip(*pairs, strict=True)]
+        planted, found = planted + len(truth), found + len(labelled)
+        paired, right = paired + len(same), right + sum(same)
+    return {
+        "case": case,
+        "tomograms": len(entries),
+        "planted": planted,
+        "recall": right / planted,
+        "precision": right / max(1, found),
+        "labels_right": right / max(1, paired),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "commit": commit(),
+    }
