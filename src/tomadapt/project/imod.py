@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from tomadapt.project.reading import (
     Doubles,
     by_voxel_size,
     files_below,
+    names_of_folders,
     one_number,
     pixel_size_of,
     plausible,
@@ -58,12 +58,9 @@ def read_imod(folder: Path, root: Path) -> list[TomogramEntry]:
     """
     found = files_below(folder, (*ANGLES, *MDOCS, ".defocus"), deepest=2)
     series = sorted({(path.parent, bare(path)) for path in found}, key=lambda s: (s[1], s[0]))
-    names = [name for _, name in series]
     entries = []
-    for inner, name in series:
-        # Two folders may have a series of the same name: then the folder is part of the name.
-        unique = name if names.count(name) == 1 else (inner.relative_to(folder) / name).as_posix()
-        claims = Claims(unique, root)
+    for (inner, name), called in names_of_folders(series, folder).items():
+        claims = Claims(called, root)
         imod_claims(claims, inner, name)
         entry = claims.entry()
         angles = entry.tilt_angles_deg
@@ -92,8 +89,9 @@ def imod_claims(claims: Claims, folder: Path, name: str) -> None:
     for suffix in ANGLES:
         path = folder / f"{name}{suffix}"
         if path.is_file() and (read := claims.read(read_angles, path)) is not None:
-            claims.tilts(TiltTable(read, refined=suffix == ".tlt"), path)
-            angles = read if angles is None else angles
+            views = np.arange(len(read))
+            taken = claims.tilts(TiltTable(read, refined=suffix == ".tlt", views=views), path)
+            angles = read if angles is None and taken else angles
     for path in _existing(folder, name, MDOCS):
         claims.read(mdoc_claims, claims, path)
     for path in _existing(folder, name, (".defocus",)):
@@ -124,16 +122,15 @@ def _existing(folder: Path, name: str, suffixes: Sequence[str]) -> list[Path]:
 
 def _defocus_claims(claims: Claims, path: Path, angles: Doubles | None) -> None:
     defocus = read_defocus(path)
-    table = replace(defocus.table(angles), refined=True)
-    if angles is None and not defocus.is_one_view_a_row:
-        table = replace(table, angles_deg=None)
-    elif angles is not None and defocus.is_one_view_a_row and defocus.version > 1:
-        # Of version 1 views may be low by one (IMOD's checkAndFixDefocusList): its angles count.
-        views = defocus.views[:, 0].astype(int) - 1
-        if ((views >= 0) & (views < len(angles))).all():
-            table = replace(table, angles_deg=angles[views])
     told = f"version {defocus.version}"
-    claims.tilts(table, path, told, defocus=told)
+    claims.tilts(defocus.table(angles), path, told, defocus=told)
+    if angles is not None and not defocus.is_one_view_a_row and defocus.is_turned(angles):
+        claims.disagree(
+            f"tilt_angles_deg: {claims.told_source(path)} has the opposite sign for the views that "
+            "it names; defocus is taken by its views"
+        )
+    if defocus.phase_deg is not None:
+        claims.phase_shifts(defocus.phase_deg, path, told, "°")
     if defocus.angles_inverted:
         claims.state("inverted", True, path, "flag 16: angles need to be inverted")
 
@@ -154,6 +151,10 @@ def _command_claims(claims: Claims, path: Path, name: str) -> None:
         ("amplitude_contrast", "AmplitudeContrast"),
     ):
         claims.state(field, one_number(options.get(option), what=option, path=path), path, option)
+    for option, degrees in (("PhasePlateShift", 180 / np.pi), ("PhaseShiftInDegrees", 1.0)):
+        shift = one_number(options.get(option), what=option, path=path)
+        if shift is not None:
+            claims.phase_shifts([shift * degrees], path, option, "°")
     option = "UnbinnedPixelSize" if "UnbinnedPixelSize" in options else "PixelSize"
     pixel_nm = plausible(one_number(options.get(option), what=option, path=path))
     # An aligned stack may be binned, and PixelSize is that of the stack that is corrected.

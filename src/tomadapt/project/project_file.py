@@ -116,6 +116,7 @@ def _body(project: Project, folder: Path) -> str:
         lines += _keyed("other_volumes", shown.other_volumes)
         lines += _keyed("contradictions", entry.contradictions)
         lines += _keyed("unreadable", entry.unreadable)
+        lines += _keyed("notes", entry.notes)
         if entry.sources:
             lines += ["", "[tomograms.sources]"]
             lines += [f"{key} = {_value(value)}" for key, value in entry.sources.items()]

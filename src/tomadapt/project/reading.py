@@ -225,6 +225,32 @@ def _inside(folder: Path) -> list[Path]:
         return []
 
 
+def names_of_folders(
+    series: Sequence[tuple[Path, str]], folder: Path
+) -> dict[tuple[Path, str], str]:
+    """Folder and name of each series → a name of its own, which a folder may have.
+
+    Series of the same name are told apart by the folders that they lie in: ``a/ts`` and ``b/ts``
+    are ``a_ts`` and ``b_ts``, and so are ``a/ts/ts`` and ``b/ts/ts``.
+    """
+    names = [name for _, name in series]
+    found: dict[tuple[Path, str], str] = {}
+    taken = {name for name in names if names.count(name) == 1}
+    for inner, name in series:
+        called = name
+        if names.count(name) > 1:
+            parts = inner.relative_to(folder).parts
+            parts = parts[:-1] if parts and parts[-1] == name else parts
+            whole = called = "_".join((*parts, name))
+            number = 1
+            while called in taken:
+                number += 1
+                called = f"{whole}_{number}"
+            taken.add(called)
+        found[inner, name] = called
+    return found
+
+
 def plausible(value: float | None) -> float | None:
     """A size that a program left at 0 or −1 is none."""
     return value if value is not None and math.isfinite(value) and value > 0 else None
