@@ -17,6 +17,7 @@ from tomadapt.classify import project as labelling
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.project_files import joined
 from tomadapt.errors import InputError, OutputError
+from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.star import read_star
 from tomadapt.project import Project, TomogramEntry, read_project, write_project
@@ -77,7 +78,7 @@ def labelled(monkeypatch: pytest.MonkeyPatch) -> Labelled:
 
 def entry(folder: Path, name: str, **values: Any) -> TomogramEntry:
     volume = folder / f"{name}.mrc"
-    volume.touch()
+    write_mrc(volume, np.zeros((4, 4, 4), np.float32), voxel_size_A=10)
     first = -60 if name == "A" else -45
     told: dict[str, Any] = {
         "volume": volume,

@@ -131,7 +131,9 @@ def measured_acquisition(
     optics = verdicts.optics
     return {
         "stated_defocus_um": None if acquisition is None else acquisition.defocus_um,
-        "defocus_um": None if optics is None else optics.defocus_um,
+        "defocus_um": (
+            None if optics is None or optics.defocus_um is None else round(optics.defocus_um, 3)
+        ),
         "defocus_nats": 0.0 if optics is None else round(optics.defocus_nats, 1),
         "b_factor_A2": None if optics is None else optics.b_factor_A2,
         "scale": None if optics is None else optics.scale,

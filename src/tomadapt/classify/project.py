@@ -99,7 +99,7 @@ def classify_project(
             remedy="mend what is named",
         )
     require_own(out, shared)
-    _require_structures(todo)
+    require_structures(todo)
     make_own(out, shared)
     entries = {plan.entry.name: plan.entry for plan in todo}
     finished = {plan.entry.name: read_own(plan.folder / SUMMARY) for plan in todo if plan.done}
@@ -129,8 +129,14 @@ def classify_project(
     return summary
 
 
-def _require_structures(todo: Sequence[Plan]) -> None:
-    """Read the structures once before all, so that a fault of theirs is not every tomogram's."""
+def require_structures(todo: Sequence[Plan]) -> None:
+    """Read the structures once before all, so that a fault of theirs is not every tomogram's.
+
+    Raises
+    ------
+    ConfigError, OfflineError
+        When one cannot be read.
+    """
     waiting = [plan.options.source for plan in todo if plan.options is not None and not plan.done]
     if waiting:
         source = waiting[0].model_copy(update={"box": None})

@@ -113,7 +113,9 @@ class Claims:
             if self._cannot_be("tilt_angles_deg", (float(angle),), told.angles):
                 return False
         for before in () if table.pre_exposure_e_per_A2 is None else table.pre_exposure_e_per_A2:
-            if self._cannot_be("pre_exposure_e_per_A2", (float(before),), told.pre_exposure_e_per_A2):
+            if self._cannot_be(
+                "pre_exposure_e_per_A2", (float(before),), told.pre_exposure_e_per_A2
+            ):
                 table = replace(table, pre_exposure_e_per_A2=None)
                 break
         self.tables.append((self._with_possible_fits(table, told.defocus_um), told))
@@ -139,8 +141,7 @@ class Claims:
         if not wrong.any():
             return table
         if (~wrong).mean() < FEWEST_FITS:
-            gone = dict.fromkeys(("defocus_um", "astigmatism_um", "astigmatism_angle_deg"))
-            return replace(table, **gone)
+            return replace(table, defocus_um=None, astigmatism_um=None, astigmatism_angle_deg=None)
         half = table.astigmatism_um
         return replace(
             table,
@@ -174,8 +175,7 @@ class Claims:
             self.note(
                 f"{PHASE_SHIFTS} (median {np.nanmedian(values):.4g}{unit}) in "
                 f"{self.told_source(source, what)} are not used: CTFs are calculated without a "
-                "phase plate, so that their zeros are elsewhere, and labels of this tomogram "
-                "are not to be trusted"
+                "phase plate, so that their zeros are elsewhere; doubt the labels of this tomogram"
             )
 
     def disagree(self, text: str) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tomadapt.io.star import read_text
 from tomadapt.project.claims import Claims
 from tomadapt.project.imod_defocus import read_defocus
 from tomadapt.project.mdoc import mdoc_claims
@@ -31,6 +30,8 @@ from tomadapt.project.reading import (
     plausible,
     rows_of_numbers,
     take_volume,
+    tell_name,
+    text_of,
 )
 from tomadapt.project.tilts import TiltTable
 
@@ -61,6 +62,7 @@ def read_imod(folder: Path, root: Path) -> list[TomogramEntry]:
     entries = []
     for (inner, name), called in names_of_folders(series, folder).items():
         claims = Claims(called, root)
+        tell_name(claims, inner, name)
         imod_claims(claims, inner, name)
         entry = claims.entry()
         angles = entry.tilt_angles_deg
@@ -138,7 +140,7 @@ def _defocus_claims(claims: Claims, path: Path, angles: Doubles | None) -> None:
 def _command_claims(claims: Claims, path: Path, name: str) -> None:
     """What etomo's command file says, if it is that of this series."""
     options: dict[str, str] = {}
-    for line in read_text(path, kind="command file").splitlines():
+    for line in text_of(path, kind="command file").splitlines():
         words = line.split(None, 1)
         if words and not words[0].startswith(("#", "$")):
             options.setdefault(words[0], words[1].strip() if len(words) > 1 else "")

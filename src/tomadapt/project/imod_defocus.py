@@ -1,10 +1,11 @@
 """IMOD's ``.defocus`` files, of all versions.
 
 Sources: IMOD's ``ctfplotter/ctfutils.cpp`` (``readDefocusFile``), ``include/ctfutils.h`` and
-``ctfphaseflip.cpp``; the manual page of ctfphaseflip. A row is: first and last view (from 1), the lowest and the highest tilt
-angle, the defocus in nm. In version 2 the first row ends with the number 2. In version 3 a line
-comes first that begins with the sum of flags and ends with the number 3; by the flags, rows go on
-with the second defocus and the angle of astigmatism, the phase shift, and a cut-on frequency.
+``ctfphaseflip.cpp``; the manual page of ctfphaseflip. A row is: first and last view (from 1), the
+lowest and the highest tilt angle, the defocus in nm. In version 2 the first row ends with the
+number 2. In version 3 a line comes first that begins with the sum of flags and ends with the
+number 3; by the flags, rows go on with the second defocus and the angle of astigmatism, the phase
+shift, and a cut-on frequency.
 AreTomo's ``_CTF_Imod.txt`` is of version 3 (AreTomo3's ``CSaveCtfResults.cpp``).
 
 The angle of astigmatism is as in CTFFIND and RELION: ``ctfphaseflip.cpp`` has, with the first
@@ -94,7 +95,8 @@ class DefocusFile:
             return TiltTable(middle, views=self._rows_of(len(angles_deg)), **columns)
         at, to = middle, angles_deg
         if self.version > 1:
-            at, to = self.views.mean(axis=1) - 1, np.arange(len(angles_deg), dtype=float)
+            # Of an even number of views the first of the two in the middle, as there.
+            at, to = np.floor(self.views.mean(axis=1)) - 1, np.arange(len(angles_deg), dtype=float)
         elif self.is_turned(angles_deg):
             at = -middle
         order = np.argsort(at, kind="stable")

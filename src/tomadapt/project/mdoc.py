@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.star import read_text
 from tomadapt.project.claims import Claims
-from tomadapt.project.reading import one_number, plausible
+from tomadapt.project.reading import one_number, plausible, text_of
 from tomadapt.project.tilts import Rows, TiltTable
 
 Doubles = NDArray[np.float64]
@@ -72,7 +71,7 @@ def read_mdoc(path: Path) -> Mdoc:
     general: dict[str, str] = {}
     sections: list[dict[str, str]] = []
     into = general
-    for line in read_text(path, kind=".mdoc file").splitlines():
+    for line in text_of(path, kind=".mdoc file").splitlines():
         stripped = line.strip()
         if found := _SECTION.fullmatch(stripped):
             into = {_NUMBER: found[2]} if found[1] == "ZValue" else {}

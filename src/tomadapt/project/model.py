@@ -138,7 +138,9 @@ class TomogramEntry(BaseModel):
         """Sentences: what commands take for granted of a tilt series where no file says it."""
         if self.tilt_angles_deg is None or self.recorded_deg is not None:
             return ()
-        why = "is missing" if self.pre_exposure_e_per_A2 is None else "is the same for several tilts"
+        why = (
+            "is missing" if self.pre_exposure_e_per_A2 is None else "is the same for several tilts"
+        )
         return (
             f"pre_exposure_e_per_A2 {why}: the order of recording is assumed to be dose-symmetric, "
             "outwards from 0° with the positive side first",

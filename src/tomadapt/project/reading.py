@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from tomadapt.io.particle_lists.model import numbers
 from tomadapt.io.star import StarTable, read_text
 from tomadapt.io.voxel_sizes import cubic_voxel_size_A
 from tomadapt.project.claims import Claims
+from tomadapt.runs.json_files import json_object
 
 Doubles = NDArray[np.float64]
 
@@ -33,6 +35,17 @@ def located(name: str, beside: Path) -> Path:
     return next((folder / name for folder in folders if (folder / name).exists()), Path(name))
 
 
+def text_of(path: Path, *, kind: str) -> str:
+    """The text of a file, without the byte-order mark that editors put before it.
+
+    Raises
+    ------
+    InputError
+        As for :func:`~tomadapt.io.star.read_text`.
+    """
+    return read_text(path, kind=kind).removeprefix("\ufeff")
+
+
 def rows_of_numbers(path: Path, *, kind: str, columns: int, comment: str = "#") -> list[Doubles]:
     """The rows of a text file of numbers, without comments; each has so many columns or more.
 
@@ -43,7 +56,7 @@ def rows_of_numbers(path: Path, *, kind: str, columns: int, comment: str = "#") 
         is short: its line is named.
     """
     rows = []
-    for number, line in enumerate(read_text(path, kind=kind).splitlines(), start=1):
+    for number, line in enumerate(text_of(path, kind=kind).splitlines(), start=1):
         words = line.partition(comment)[0].split()
         if not words:
             continue
@@ -113,6 +126,17 @@ def one_number(text: str | None, *, what: str, path: Path) -> float | None:
     value = numbers([text.strip()], what=what, path=path, place=lambda _: what)
     require_finite(value, path, what)
     return float(value[0])
+
+
+def json_of(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or is none; the remedy is that.
+    """
+    return json_object(text_of(path, kind="JSON file"), what=str(path), remedy=remedy)
 
 
 def volume_facts(path: Path) -> tuple[tuple[int, int, int], float | None]:
@@ -249,6 +273,13 @@ def names_of_folders(
             taken.add(called)
         found[inner, name] = called
     return found
+
+
+def tell_name(claims: Claims, inner: Path, name: str) -> None:
+    """Note what a series is called in its folder, where it has another name in the project."""
+    if claims.name != name:
+        where = claims.told_source(inner / name)
+        claims.note(f"it is {where}: several folders have a series {name}")
 
 
 def plausible(value: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ LARGEST_OFFSET_DEG = 30.0
 PAIRED = 0.8
 """Where so many pairs of rows have the same angle, or the opposite one, the pairs are right."""
 _SAME_TILT_DEG = 0.5
+_A_TO_UM = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +186,22 @@ def principal_defoci(
     half = (first_um - second_um) / 2
     angle = np.where(half < 0, angle_deg + 90, angle_deg) % 180
     return (first_um + second_um) / 2, np.abs(half), angle
+
+
+def defocus_columns(
+    first_A: Doubles | None, second_A: Doubles | None, azimuth_deg: Doubles | None
+) -> dict[str, Any]:
+    """Columns of a :class:`TiltTable` from principal defoci in Å and the direction of the first.
+
+    None where a file has no such column; then there is no defocus, or no astigmatism.
+    """
+    if first_A is None or second_A is None:
+        return {}
+    angle = np.zeros(len(first_A)) if azimuth_deg is None else azimuth_deg
+    defocus, half, direction = principal_defoci(first_A * _A_TO_UM, second_A * _A_TO_UM, angle)
+    if azimuth_deg is None:
+        return {"defocus_um": defocus}
+    return {"defocus_um": defocus, "astigmatism_um": half, "astigmatism_angle_deg": direction}
 
 
 def mean_astigmatism(half_um: Doubles, angle_deg: Doubles) -> tuple[float, float]:
