@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -277,6 +278,81 @@ def test_a_dry_run_says_what_would_fail_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_regression_a_dry_run_opens_each_volume(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    those = {name: entry(tmp_path, name) for name in ("whole", "short", "empty", "text", "flat")}
+    cut = (tmp_path / "short.mrc").read_bytes()[:-20]
+    (tmp_path / "short.mrc").write_bytes(cut)
+    (tmp_path / "empty.mrc").write_bytes(b"")
+    (tmp_path / "text.mrc").write_text("no volume" * 200)
+    write_mrc(tmp_path / "flat.mrc", np.zeros((1, 4, 4), np.float32), voxel_size_A=10)
+    packed = gzip.compress((tmp_path / "whole.mrc").read_bytes())
+    for name, content in (("packed", packed), ("torn", packed[:40])):
+        (tmp_path / f"{name}.mrc.gz").write_bytes(content)
+        those[name] = entry(tmp_path, name, volume=tmp_path / f"{name}.mrc.gz")
+    sizeless = tmp_path / "sizeless.mrc"
+    those["sizeless"] = entry(tmp_path, "sizeless").model_copy(update={"voxel_size_A": None})
+    write_mrc(sizeless, np.zeros((4, 4, 4), np.float32), voxel_size_A=1)
+    path = write(tmp_path, those.values())
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 0
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert {name for name, state in told.items() if state == "to be labelled"} == {
+        "whole",
+        "packed",
+    }
+    for name in set(those) - {"whole", "packed"}:
+        assert told[name].startswith("cannot be labelled: "), told
+        assert name in told[name]
+    assert "bytes" in told["short"]
+    assert not labelled.names()
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--strict") == 3
+    assert not labelled.names()
+
+
+@pytest.mark.parametrize("extra", [(), ("--dry-run",)])
+@pytest.mark.parametrize("structures", ["no_such_one", "null", "other"])
+def test_regression_a_fault_of_the_structures_is_told_once(
+    tmp_path: Path,
+    labelled: Labelled,
+    capsys: pytest.CaptureFixture[str],
+    structures: str,
+    extra: tuple[str, ...],
+) -> None:
+    path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    out = tmp_path / "out"
+    assert call("classify", path, "--structures", structures, "--out", out, *extra) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("error: ") == 1
+    assert not any(f" {name}:" in captured.err for name in "AB")
+    assert not list(out.glob("*"))
+
+
+def test_regression_measured_defocus_has_no_digits_that_mean_nothing(
+    tmp_path: Path, labelled: Labelled
+) -> None:
+    path = write(tmp_path, [entry(tmp_path, "A")])
+    out = tmp_path / "out"
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    one = json.loads((out / "A/summary.json").read_text())
+    one["measured_acquisition"] = {"defocus_um": 7.486000000000001, "hand_nats": 1.0}
+    write_json(out / "A/summary.json", one)
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    assert joint(out)[1]["tomograms"]["A"]["measured_defocus_um"] == 7.486
+    assert ",7.486," in (out / "tomograms.csv").read_text()
+
+
+def test_regression_notes_and_what_is_assumed_are_on_the_page(
+    tmp_path: Path, labelled: Labelled
+) -> None:
+    path = write(tmp_path, [entry(tmp_path, "A", notes=("it is <b>chosen",))])
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out") == 0
+    page = (tmp_path / "out/report.html").read_text()
+    assert "it is &lt;b&gt;chosen" in page
+    assert "the order of recording is assumed to be dose-symmetric" in page
+
+
 def test_the_page_has_what_to_doubt_first_and_escapes_names(
     tmp_path: Path, labelled: Labelled
 ) -> None:
@@ -330,7 +406,9 @@ def test_each_tomogram_takes_its_rows_of_a_list(
     assert f"{out / 'B'} holds labels of another list" in capsys.readouterr().err
 
 
-def test_groups_of_a_list_are_numbered_anew(tmp_path: Path) -> None:
+def test_regression_groups_of_a_list_are_numbered_anew_and_named_after_tomograms(
+    tmp_path: Path,
+) -> None:
     rows = [("A", 1), ("B", 2)]
     lists = {name: listed(tmp_path / f"{name}.star", rows[i:]) for i, name in enumerate("AB")}
     (tmp_path / "joint.star").write_text(joined(lists).text())
@@ -342,7 +420,7 @@ def test_groups_of_a_list_are_numbered_anew(tmp_path: Path) -> None:
     assert particles.column("rlnOpticsGroup") == ("1", "2", "3")
     assert optics.column("rlnOpticsGroup") == ("1", "2", "3")
     assert optics.column("rlnTomoTiltSeriesPixelSize") == ("5", "10", "10")
-    assert len(set(optics.column("rlnOpticsGroupName"))) == 3
+    assert optics.column("rlnOpticsGroupName") == ("A_optics1", "A_optics2", "B")
 
 
 @pytest.mark.parametrize(
