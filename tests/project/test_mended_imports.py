@@ -14,7 +14,7 @@ import pytest
 from command_line import call
 from tomadapt.project import TomogramEntry, import_project, program_of, read_project, write_project
 
-PHASE = "are not used: CTFs are calculated without a phase plate"
+PHASE = "are not used: CTFs of tomograms are without a phase plate"
 
 
 def first(folder: Path) -> TomogramEntry:

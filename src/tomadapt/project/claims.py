@@ -169,13 +169,13 @@ class Claims:
         self.notes.append(text)
 
     def phase_shifts(self, values: Any, source: Path, what: str, unit: str = "") -> None:
-        """Note the phase shifts of a phase plate, which nothing here has; 0 is none."""
+        """Note the phase shifts of a phase plate, which no acquisition has; 0 is none."""
         values = np.abs(np.asarray(values, dtype=float))
         if np.nanmax(values, initial=0.0) > SHIFT_DEG and not any(map(_is_shift, self.notes)):
             self.note(
                 f"{PHASE_SHIFTS} (median {np.nanmedian(values):.4g}{unit}) in "
-                f"{self.told_source(source, what)} are not used: CTFs are calculated without a "
-                "phase plate, so that their zeros are elsewhere; doubt the labels of this tomogram"
+                f"{self.told_source(source, what)} are not used: CTFs of tomograms are without a "
+                "phase plate, so that their zeros are elsewhere; doubt the labels of this one"
             )
 
     def disagree(self, text: str) -> None:

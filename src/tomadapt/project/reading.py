@@ -29,12 +29,6 @@ MOST_FOLDERS = 5_000
 _DEEPEST = 4
 
 
-def located(name: str, beside: Path) -> Path:
-    """A file that another one names: beside it, or from a folder somewhere above it."""
-    folders = (beside.parent, *beside.absolute().parents)
-    return next((folder / name for folder in folders if (folder / name).exists()), Path(name))
-
-
 def text_of(path: Path, *, kind: str) -> str:
     """The text of a file, without the byte-order mark that editors put before it.
 

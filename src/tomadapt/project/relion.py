@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.particle_lists.model import numbers
+from tomadapt.io.particle_lists.tomogram_sizes import SIZES
+from tomadapt.io.relion_files import SERIES_FILE, located, triples
 from tomadapt.io.star import StarDocument, StarTable, read_star
 from tomadapt.project.claims import Claims
 from tomadapt.project.model import TomogramEntry
-from tomadapt.project.reading import column, located, plausible, take_volume
+from tomadapt.project.reading import column, plausible, take_volume
 from tomadapt.project.tilts import TiltTable, defocus_columns
 
 Doubles = NDArray[np.float64]
 
-SERIES_FILE, NAME = "rlnTomoTiltSeriesStarFile", "rlnTomoName"
-SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
+NAME = "rlnTomoName"
 OPTICS = {
     "voltage_kv": "rlnVoltage",
     "spherical_aberration_mm": "rlnSphericalAberration",
@@ -189,17 +189,5 @@ def _refined_angles(table: StarTable, path: Path) -> tuple[Doubles | None, str]:
         return angles, "rlnTomoYTilt"
     if "rlnTomoProjZ" not in table:
         return None, ""
-    rows = [text.strip("[]").split(",") for text in table.column("rlnTomoProjZ")]
-    short = next((row for row, words in enumerate(rows) if len(words) < 3), None)
-    if short is not None:
-        raise InputError(
-            f"{path}, {table.place(short)}: rlnTomoProjZ is no row of a matrix",
-            expected="a list such as [0,0,1,0]",
-            got=repr(table.column("rlnTomoProjZ")[short][:80]),
-            remedy="export the tomograms again",
-        )
-    x, z = (
-        numbers([row[k] for row in rows], what="rlnTomoProjZ", path=path, place=table.place)
-        for k in (0, 2)
-    )
+    x, _, z = triples(table, "rlnTomoProjZ", path).T
     return np.degrees(np.arctan2(-x, z)).round(4), "rlnTomoProjZ"
