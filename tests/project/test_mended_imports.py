@@ -89,6 +89,14 @@ class TestImpossibleValues:
         assert any(text.startswith(f"{field}: {value} in") for text in one.unreadable)
         assert one.defocus_um == pytest.approx(2.0, abs=0.02)
 
+    def test_regression_astigmatism_of_ranges_of_views(self, tmp_path: Path) -> None:
+        made.write_imod(tmp_path, made.truths(2))
+        rows = ["1 15 -60 -18 3000 2900 20", "14 41 -21 60 80000 80100 20"]
+        made.write(tmp_path / "TS_01/TS_01.defocus", "\n".join(["1 0 0 0 0 3", *rows]) + "\n")
+        one, other = import_project(tmp_path).tomograms
+        assert any("of 41 tilts)" in text for text in one.unreadable)
+        assert other.unreadable == ()
+
     def test_regression_another_file_counts_then(self, tmp_path: Path) -> None:
         made.write_imod(tmp_path, made.truths(2))
         edit(tmp_path / "TS_01/TS_01.tlt", "  -60.25", "  -96.25")
@@ -260,6 +268,32 @@ class TestSigns:
         told = [text for text in entry.contradictions if "opposite sign" in text]
         assert len(told) == 0  # .aln has no order; its list of tilts has
         assert entry.pre_exposure_e_per_A2 == pytest.approx(truth.before.tolist())
+
+    @pytest.mark.parametrize("ranges", [True, False])
+    @pytest.mark.parametrize("version", [1, 2, 3])
+    def test_angles_that_ctfplotter_inverted_are_no_contradiction(
+        self, tmp_path: Path, version: int, ranges: bool
+    ) -> None:
+        truth = replace(made.truths(5)[4], angles_deg=made.truths(5)[0].angles_deg[:33])
+        truth = replace(truth, defocus_um=truth.defocus_um[:33], order=truth.order[:33])
+        made.write_imod(tmp_path, [truth])
+        assert truth.inverted
+        turned = replace(truth, angles_deg=-truth.angles_deg)
+        text = made.defocus_file(turned, version=version, flags=0)
+        if ranges:
+            rows = ["1 11 30 60 3000", "12 22 -3 27 3500", "23 33 -36 -6 4000"]
+            rows[0] += "\t2" if version == 2 else ""
+            text = "\n".join([*(["0 0 0 0 0 3"] if version == 3 else []), *rows])
+        made.write(tmp_path / "TS_05/TS_05.defocus", text)
+        entry = first(tmp_path)
+        assert entry.inverted
+        assert [t for t in entry.contradictions if not t.startswith("defocus_um")] == []
+        assert entry.defocus_per_tilt_um is not None
+        if ranges:
+            assert entry.defocus_per_tilt_um[0] == 3.0
+            assert entry.defocus_per_tilt_um[-1] == 4.0
+        else:
+            assert entry.defocus_per_tilt_um == pytest.approx(truth.defocus_um.tolist(), abs=2e-4)
 
     def test_a_stack_that_was_sorted_since_is_no_contradiction(self, tmp_path: Path) -> None:
         # The .mdoc of the frames has its sections in the order of recording.

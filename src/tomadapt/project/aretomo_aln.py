@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tomadapt.errors import InputError
 from tomadapt.project.reading import Doubles, one_number, text_of
 
-_DARK = re.compile(r"#\s*DarkFrame\s*=\s*(\d+)\s")
+_DARK = re.compile(r"#\s*DarkFrame\s*=\s*(\d{1,9})\s")
 
 
 @dataclass(frozen=True, eq=False)

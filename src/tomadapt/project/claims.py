@@ -123,31 +123,31 @@ class Claims:
 
     def _with_possible_fits(self, table: TiltTable, told_source: str) -> TiltTable:
         """The table with NaN where a defocus or an astigmatism cannot be, which is told."""
-        if table.defocus_um is None:
+        defocus, half = table.defocus_um, table.astigmatism_um
+        if defocus is None:
             return table
-        wrong = np.zeros(len(table.defocus_um), dtype=bool)
-        for name in ("defocus_um", "astigmatism_um"):
-            values = getattr(table, name)
-            if values is None:
-                continue
-            faults = [fault_of(name, float(value)) for value in values]
-            bad = [row for row, fault in enumerate(faults) if fault]
-            if bad:
-                self.unreadable.append(
-                    f"{name}: {shown(float(values[bad[0]]))} in {told_source} cannot be, and is "
-                    f"left out: it {faults[bad[0]]} ({len(bad)} of {len(values)} tilts)"
-                )
-                wrong[bad] = True
-        if not wrong.any():
+        good = self._possible("defocus_um", defocus, told_source)
+        good_half = None if half is None else self._possible("astigmatism_um", half, told_source)
+        if good_half is not None and len(good_half) == len(good):
+            good = good_half = good & good_half  # the same fit has both
+        if good.mean() < FEWEST_FITS:
+            return replace(table, defocus_um=None, astigmatism_um=None)
+        table = replace(table, defocus_um=np.where(good, defocus, np.nan))
+        if half is None or good_half is None:
             return table
-        if (~wrong).mean() < FEWEST_FITS:
-            return replace(table, defocus_um=None, astigmatism_um=None, astigmatism_angle_deg=None)
-        half = table.astigmatism_um
-        return replace(
-            table,
-            defocus_um=np.where(wrong, np.nan, table.defocus_um),
-            astigmatism_um=None if half is None else np.where(wrong, np.nan, half),
-        )
+        enough = good_half.mean() >= FEWEST_FITS
+        return replace(table, astigmatism_um=np.where(good_half, half, np.nan) if enough else None)
+
+    def _possible(self, name: str, values: Doubles, told_source: str) -> NDArray[np.bool_]:
+        """Which fits can be; the first of the others is told, and how many they are."""
+        faults = [fault_of(name, float(value)) for value in values]
+        bad = [row for row, fault in enumerate(faults) if fault]
+        if bad:
+            self.unreadable.append(
+                f"{name}: {shown(float(values[bad[0]]))} in {told_source} cannot be, and is "
+                f"left out: it {faults[bad[0]]} ({len(bad)} of {len(values)} tilts)"
+            )
+        return np.array([not fault for fault in faults])
 
     def target_defocus(self, values_um: Doubles, source: Path, what: str) -> None:
         """Note the defocus that was asked for, which counts where none was measured."""

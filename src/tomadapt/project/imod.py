@@ -96,14 +96,16 @@ def imod_claims(claims: Claims, folder: Path, name: str) -> None:
             angles = read if angles is None and taken else angles
     for path in _existing(folder, name, MDOCS):
         claims.read(mdoc_claims, claims, path)
+    commands = {path: claims.read(_options, path, name) for path in _existing(folder, "", COMMANDS)}
+    own = {path: options for path, options in commands.items() if options is not None}
+    inverts = any(_inverts(options) for options in own.values())
     for path in _existing(folder, name, (".defocus",)):
-        claims.read(_defocus_claims, claims, path, angles)
+        claims.read(_defocus_claims, claims, path, angles, inverts)
     for path in _existing(folder, name, STACKS):
         pixel = claims.read(pixel_size_of, path)
         claims.state("tilt_series_pixel_size_A", pixel, path, "header")
-    for command in COMMANDS:
-        if (folder / command).is_file():
-            claims.read(_command_claims, claims, folder / command, name)
+    for path, options in own.items():
+        claims.read(_command_claims, claims, path, options)
     take_volume(claims, by_voxel_size(_existing(folder, name, VOLUMES)))
 
 
@@ -122,31 +124,44 @@ def _existing(folder: Path, name: str, suffixes: Sequence[str]) -> list[Path]:
     return [p for suffix in suffixes if (p := folder / f"{name}{suffix}").is_file()]
 
 
-def _defocus_claims(claims: Claims, path: Path, angles: Doubles | None) -> None:
+def _defocus_claims(claims: Claims, path: Path, angles: Doubles | None, inverts: bool) -> None:
+    """Defocus of the views; ``inverts`` where IMOD's programs were told to invert the angles."""
     defocus = read_defocus(path)
-    told = f"version {defocus.version}"
-    claims.tilts(defocus.table(angles), path, told, defocus=told)
-    if angles is not None and not defocus.is_one_view_a_row and defocus.is_turned(angles):
-        claims.disagree(
-            f"tilt_angles_deg: {claims.told_source(path)} has the opposite sign for the views that "
-            "it names; defocus is taken by its views"
-        )
     if defocus.phase_deg is not None:
-        claims.phase_shifts(defocus.phase_deg, path, told, "°")
+        claims.phase_shifts(defocus.phase_deg, path, f"version {defocus.version}", "°")
     if defocus.angles_inverted:
         claims.state("inverted", True, path, "flag 16: angles need to be inverted")
+    if angles is not None and defocus.is_turned(angles):
+        if inverts or defocus.angles_inverted:
+            defocus = defocus.turned()  # ctfplotter writes the angles that it has inverted
+        elif not defocus.is_one_view_a_row:
+            claims.disagree(
+                f"tilt_angles_deg: {claims.told_source(path)} has the opposite sign for the views "
+                "that it names; defocus is taken by its views"
+            )
+    told = f"version {defocus.version}"
+    claims.tilts(defocus.table(angles), path, told, defocus=told)
 
 
-def _command_claims(claims: Claims, path: Path, name: str) -> None:
-    """What etomo's command file says, if it is that of this series."""
+def _options(path: Path, name: str) -> dict[str, str] | None:
+    """Options in etomo's command file; None where it is that of another series."""
     options: dict[str, str] = {}
     for line in text_of(path, kind="command file").splitlines():
         words = line.split(None, 1)
         if words and not words[0].startswith(("#", "$")):
             options.setdefault(words[0], words[1].strip() if len(words) > 1 else "")
     stack = Path(options.get("InputStack", "")).name
-    if not re.fullmatch(rf"{re.escape(name)}(_preali|_ali)?(\.\w+)*", stack):
-        return
+    own = re.fullmatch(rf"{re.escape(name)}(_preali|_ali)?(\.\w+)*", stack)
+    return options if own else None
+
+
+def _inverts(options: dict[str, str]) -> bool:
+    """Whether angles are inverted: etomo writes the option without a value, or with 1 or 0."""
+    return options.get("InvertTiltAngles", "0") != "0"
+
+
+def _command_claims(claims: Claims, path: Path, options: dict[str, str]) -> None:
+    """What etomo's command file says."""
     for field, option in (
         ("voltage_kv", "Voltage"),
         ("spherical_aberration_mm", "SphericalAberration"),
@@ -162,6 +177,5 @@ def _command_claims(claims: Claims, path: Path, name: str) -> None:
     # An aligned stack may be binned, and PixelSize is that of the stack that is corrected.
     if pixel_nm is not None and (option == "UnbinnedPixelSize" or path.name == "ctfplotter.com"):
         claims.state("tilt_series_pixel_size_A", round(10 * pixel_nm, 4), path, f"{option}, nm")
-    flag = options.get("InvertTiltAngles")
-    # etomo writes the option without a value, or with 1 or 0; left out, angles are not inverted.
-    claims.state("inverted", flag is not None and flag != "0", path, "InvertTiltAngles")
+    # Left out, angles are not inverted.
+    claims.state("inverted", _inverts(options), path, "InvertTiltAngles")

@@ -16,7 +16,7 @@ the alignment itself. A second defocus of 0 stands for no astigmatism that was f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,10 @@ class DefocusFile:
         rows = np.arange(len(named))
         own = TiltTable(self.angles_deg.mean(axis=1), refined=True, views=rows)
         return opposite(TiltTable(named, refined=True, views=rows), own)
+
+    def turned(self) -> DefocusFile:
+        """The file with the opposite sign of its angles."""
+        return replace(self, angles_deg=-self.angles_deg[:, ::-1])
 
     def _rows_of(self, tilts: int) -> Rows | None:
         """The view of each row, from 0; of version 1 the place in their order."""

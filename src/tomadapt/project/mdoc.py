@@ -27,7 +27,7 @@ Doubles = NDArray[np.float64]
 
 _SECTION = re.compile(r"\[\s*(ZValue|FrameSet)\s*=\s*(-?\d+)\s*\]")
 _NUMBER = "[ZValue]"
-_MOST_SECTIONS = 1_000_000
+_MOST_DIGITS = 9
 _OF_STACK = (".mrc.mdoc", ".st.mdoc")
 _DATES = ("%d-%b-%y %H:%M:%S", "%d-%b-%Y %H:%M:%S")
 
@@ -74,7 +74,8 @@ def read_mdoc(path: Path) -> Mdoc:
     for line in text_of(path, kind=".mdoc file").splitlines():
         stripped = line.strip()
         if found := _SECTION.fullmatch(stripped):
-            into = {_NUMBER: found[2]} if found[1] == "ZValue" else {}
+            numbered = found[1] == "ZValue" and len(found[2]) <= _MOST_DIGITS
+            into = {_NUMBER: found[2]} if numbered else {}
             sections.append(into)
         elif stripped.startswith("["):
             into = {} if sections else general  # a title, such as [T = SerialEM: …]
@@ -127,8 +128,7 @@ def _is_of_stack(path: Path, general: dict[str, str]) -> bool:
 def _views(sections: Sequence[dict[str, str]]) -> Rows | None:
     """(t,) the number of each section, or None where one has none or two have the same."""
     numbers = [int(section[_NUMBER]) for section in sections if _NUMBER in section]
-    fits = len(set(numbers)) == len(sections) and max(map(abs, numbers)) < _MOST_SECTIONS
-    return np.array(numbers, dtype=np.intp) if fits else None
+    return np.array(numbers, dtype=np.intp) if len(set(numbers)) == len(sections) else None
 
 
 def mdoc_claims(
