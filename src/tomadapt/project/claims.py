@@ -14,7 +14,15 @@ from pydantic import ValidationError
 from tomadapt.errors import InputError, TomadaptError
 from tomadapt.project.agreement import same, shown
 from tomadapt.project.model import UNITS, TomogramEntry, fault_of, told
-from tomadapt.project.tilts import TiltTable, angle_fault, mean_astigmatism, placed
+from tomadapt.project.tilts import (
+    OPPOSITE,
+    TiltTable,
+    angle_fault,
+    mean_astigmatism,
+    opposite,
+    pairs,
+    placed,
+)
 
 Doubles = NDArray[np.float64]
 Read = TypeVar("Read")
@@ -247,26 +255,31 @@ class Claims:
         angles = first.angles_deg[order]
         values["tilt_angles_deg"] = tuple(map(float, angles))
         sources["tilt_angles_deg"] = first_source
-        for table, source in with_angles[1:]:
+        for place, (table, source) in enumerate(with_angles[1:], start=1):
             of_defocus = table.pre_exposure_e_per_A2 is None and table.defocus_um is not None
             if of_defocus and len(table) != len(angles):
                 continue  # told below, as rows of defocus
-            if fault := angle_fault(first, table):
+            fault, against = angle_fault(first, table), first_source
+            if not fault and pairs(first, table) is None:  # another table may tell the sign
+                turned = (s for t, s in with_angles[1:place] if opposite(t, table))
+                against = next(turned, "")
+                fault = OPPOSITE if against else ""
+            if fault:
                 self.contradictions.append(
-                    f"tilt_angles_deg: {fault.format(first=first_source, second=source)}; "
-                    "the first is taken"
+                    f"tilt_angles_deg: {fault.format(first=against, second=source)}; the first is "
+                    "taken"
                 )
         for name, column in (
             ("pre_exposure_e_per_A2", "pre_exposure_e_per_A2"),
             ("defocus_per_tilt_um", "defocus_um"),
         ):
-            for table, told_sources in self.tables:
+            for place, (table, told_sources) in enumerate(self.tables):
                 given, source = getattr(table, column), getattr(told_sources, column)
                 if given is None:
                     continue
                 if not np.isfinite(given).all():
                     continue  # fits that cannot be were told
-                own = placed(given, table, first)
+                own = placed(given, table, first, [t for t, _ in self.tables[:place]])
                 if own is None:
                     if name not in values:
                         self.contradictions.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ REFINED_DEG = 2.0
 """An alignment moves single tilts by less, apart from an offset of all of them."""
 LARGEST_OFFSET_DEG = 30.0
 """The pre-tilt of a lamella, which an alignment may take off all angles, is less."""
+OPPOSITE = "the angles in {first} have the opposite sign of those in {second}"
 PAIRED = 0.8
 """Where so many pairs of rows have the same angle, or the opposite one, the pairs are right."""
 _SAME_TILT_DEG = 0.5
@@ -69,7 +71,7 @@ def angle_fault(first: TiltTable, second: TiltTable) -> str:
     if len(one) != len(other):
         return f"{len(one)} tilts in {{first}}, {len(other)} in {{second}}"
     if opposite(first, second):
-        return "the angles in {first} have the opposite sign of those in {second}"
+        return OPPOSITE
     refined = first.refined or second.refined
     offset = float(np.median(one - other)) if refined else 0.0
     off = np.abs(one - other - offset)
@@ -131,17 +133,22 @@ def opposite(first: TiltTable, second: TiltTable) -> bool:
     return bool(mirrored and np.abs(one - other).max() > 2 * allowed)
 
 
-def placed(values: Doubles, table: TiltTable, first: TiltTable) -> Doubles | None:
+def placed(
+    values: Doubles, table: TiltTable, first: TiltTable, others: Sequence[TiltTable] = ()
+) -> Doubles | None:
     """Values of a table's rows in the order of another table's ascending angles.
 
-    Image by image where both tell it, or else by angles, of which the sign may be the opposite.
-    None where they cannot be matched.
+    Image by image where both tell it, or one of the others that count before this one; or else by
+    angles, of which the sign may be the opposite. None where they cannot be matched.
     """
     assert first.angles_deg is not None
     order = np.argsort(first.angles_deg, kind="stable")
     if (paired := pairs(first, table)) is not None:
         of_images: Doubles = values[paired[0]][order]
         return of_images
+    for other in others:
+        if other.angles_deg is not None and (paired := pairs(other, table)) is not None:
+            return placed(values[paired[0]], other, first)
     own = table.angles_deg
     if own is not None and opposite(first, table):
         own = -own
