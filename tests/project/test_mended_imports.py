@@ -489,6 +489,10 @@ class TestOrder:
         err = capsys.readouterr().err
         assert f"all tomograms: pre_exposure_e_per_A2 is missing: {self.SAID}" in err
         assert "outwards from 0° with the positive side first" in err
+        missing = "# missing pre_exposure_e_per_A2 = "
+        lines = [line for line in out.read_text().splitlines() if line.startswith(missing)]
+        assert len(lines) == 2
+        assert all(line.endswith("without it a dose-symmetric order is assumed") for line in lines)
         entry = read_project(out).tomograms[0]
         assert entry.acquisition().exposure_order == "dose_symmetric"
         # What is written into the project file later counts.

@@ -25,7 +25,10 @@ UNITS = {
     "tilt_series_pixel_size_A": "Å, of the unbinned tilt series",
     "binning": "voxel size over the tilt series' pixel size",
     "tilt_angles_deg": "degrees, ascending",
-    "pre_exposure_e_per_A2": "e/Å² before each tilt, in the order of the angles; tells the order",
+    "pre_exposure_e_per_A2": (
+        "e/Å² before each tilt, in the order of the angles; without it a dose-symmetric order is "
+        "assumed"
+    ),
     "exposure_per_tilt_e_per_A2": "e/Å²",
     "defocus_um": "µm, median over the tilts, positive = underfocus",
     "defocus_per_tilt_um": "µm, in the order of the angles",
