@@ -265,7 +265,7 @@ def test_regression_a_voxel_size_stated_over_the_header_is_kept(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     sentence = f"{path} has voxels of 15.3 Å in its header, and 15 Å are stated"
     assert [sentence in text for text in summary["warnings"]].count(True) == 1
-    assert summary["assumed"]["voxel size"].startswith("voxels of 15 Å, as stated (--voxel-size); ")
+    assert summary["assumed"]["voxel size"].startswith("voxels of 15 Å, as stated; ")
     assert sentence in summary["assumed"]["voxel size"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("15.3 Å in its header") >= 2

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from distributed import Client, KilledWorker
 
 from command_line import call
 from tomadapt.acquisition import tilt_range
 from tomadapt.classify import project as labelling
 from tomadapt.classify.options import ClassifyOptions
+from tomadapt.classify.project import label_tomogram
 from tomadapt.classify.project_files import joined
+from tomadapt.classify.project_plans import Plan
 from tomadapt.errors import InputError, OutputError
+from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.star import read_star
 from tomadapt.project import Project, TomogramEntry, read_project, write_project
 from tomadapt.report.project_page import render_project
+from tomadapt.runs import cluster
 from tomadapt.runs.atomic import write_json
 from tomadapt.runs.own_folder import make_own, require_own
 
@@ -77,7 +85,7 @@ def labelled(monkeypatch: pytest.MonkeyPatch) -> Labelled:
 
 def entry(folder: Path, name: str, **values: Any) -> TomogramEntry:
     volume = folder / f"{name}.mrc"
-    volume.touch()
+    write_mrc(volume, np.zeros((4, 4, 4), np.float32), voxel_size_A=10)
     first = -60 if name == "A" else -45
     told: dict[str, Any] = {
         "volume": volume,
@@ -276,6 +284,81 @@ def test_a_dry_run_says_what_would_fail_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_regression_a_dry_run_opens_each_volume(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    those = {name: entry(tmp_path, name) for name in ("whole", "short", "empty", "text", "flat")}
+    cut = (tmp_path / "short.mrc").read_bytes()[:-20]
+    (tmp_path / "short.mrc").write_bytes(cut)
+    (tmp_path / "empty.mrc").write_bytes(b"")
+    (tmp_path / "text.mrc").write_text("no volume" * 200)
+    write_mrc(tmp_path / "flat.mrc", np.zeros((1, 4, 4), np.float32), voxel_size_A=10)
+    packed = gzip.compress((tmp_path / "whole.mrc").read_bytes())
+    for name, content in (("packed", packed), ("torn", packed[:40])):
+        (tmp_path / f"{name}.mrc.gz").write_bytes(content)
+        those[name] = entry(tmp_path, name, volume=tmp_path / f"{name}.mrc.gz")
+    sizeless = tmp_path / "sizeless.mrc"
+    those["sizeless"] = entry(tmp_path, "sizeless").model_copy(update={"voxel_size_A": None})
+    write_mrc(sizeless, np.zeros((4, 4, 4), np.float32), voxel_size_A=1)
+    path = write(tmp_path, those.values())
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 0
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert {name for name, state in told.items() if state == "to be labelled"} == {
+        "whole",
+        "packed",
+    }
+    for name in set(those) - {"whole", "packed"}:
+        assert told[name].startswith("cannot be labelled: "), told
+        assert name in told[name]
+    assert "bytes" in told["short"]
+    assert not labelled.names()
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--strict") == 3
+    assert not labelled.names()
+
+
+@pytest.mark.parametrize("extra", [(), ("--dry-run",)])
+@pytest.mark.parametrize("structures", ["no_such_one", "null", "other"])
+def test_regression_a_fault_of_the_structures_is_told_once(
+    tmp_path: Path,
+    labelled: Labelled,
+    capsys: pytest.CaptureFixture[str],
+    structures: str,
+    extra: tuple[str, ...],
+) -> None:
+    path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    out = tmp_path / "out"
+    assert call("classify", path, "--structures", structures, "--out", out, *extra) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("error: ") == 1
+    assert not any(f" {name}:" in captured.err for name in "AB")
+    assert not list(out.glob("*"))
+
+
+def test_regression_measured_defocus_has_no_digits_that_mean_nothing(
+    tmp_path: Path, labelled: Labelled
+) -> None:
+    path = write(tmp_path, [entry(tmp_path, "A")])
+    out = tmp_path / "out"
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    one = json.loads((out / "A/summary.json").read_text())
+    one["measured_acquisition"] = {"defocus_um": 7.486000000000001, "hand_nats": 1.0}
+    write_json(out / "A/summary.json", one)
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    assert joint(out)[1]["tomograms"]["A"]["measured_defocus_um"] == 7.486
+    assert ",7.486," in (out / "tomograms.csv").read_text()
+
+
+def test_regression_notes_and_what_is_assumed_are_on_the_page(
+    tmp_path: Path, labelled: Labelled
+) -> None:
+    path = write(tmp_path, [entry(tmp_path, "A", notes=("it is <b>chosen",))])
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out") == 0
+    page = (tmp_path / "out/report.html").read_text()
+    assert "it is &lt;b&gt;chosen" in page
+    assert "the order of recording is assumed to be dose-symmetric" in page
+
+
 def test_the_page_has_what_to_doubt_first_and_escapes_names(
     tmp_path: Path, labelled: Labelled
 ) -> None:
@@ -329,7 +412,9 @@ def test_each_tomogram_takes_its_rows_of_a_list(
     assert f"{out / 'B'} holds labels of another list" in capsys.readouterr().err
 
 
-def test_groups_of_a_list_are_numbered_anew(tmp_path: Path) -> None:
+def test_regression_groups_of_a_list_are_numbered_anew_and_named_after_tomograms(
+    tmp_path: Path,
+) -> None:
     rows = [("A", 1), ("B", 2)]
     lists = {name: listed(tmp_path / f"{name}.star", rows[i:]) for i, name in enumerate("AB")}
     (tmp_path / "joint.star").write_text(joined(lists).text())
@@ -341,7 +426,7 @@ def test_groups_of_a_list_are_numbered_anew(tmp_path: Path) -> None:
     assert particles.column("rlnOpticsGroup") == ("1", "2", "3")
     assert optics.column("rlnOpticsGroup") == ("1", "2", "3")
     assert optics.column("rlnTomoTiltSeriesPixelSize") == ("5", "10", "10")
-    assert len(set(optics.column("rlnOpticsGroupName"))) == 3
+    assert optics.column("rlnOpticsGroupName") == ("A_optics1", "A_optics2", "B")
 
 
 @pytest.mark.parametrize(
@@ -368,3 +453,58 @@ def test_regression_lists_of_one_unnamed_block_are_joined(tmp_path: Path) -> Non
     (tmp_path / "a.star").write_text("data_\n\nloop_\n_a #1\n1\n")
     with pytest.raises(InputError, match="expected a table of particles"):
         joined({"A": tmp_path / "a.star"})
+
+
+@pytest.fixture
+def two_workers() -> Iterator[Client]:
+    with Client(
+        processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as client:
+        yield client
+
+
+def test_workers_give_what_one_process_gives(
+    tmp_path: Path, labelled: Labelled, two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    those = [entry(tmp_path, name) for name in "ABCD"]
+    path = write(tmp_path, those)
+    labelled.raised["C"] = InputError("it is empty")
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    assert call("classify", path, *GIVEN, "--out", alone) == 3
+    monkeypatch.setattr(cluster, "dask_client", lambda *_: contextlib.nullcontext(two_workers))
+    assert call("classify", path, *GIVEN, "--workers", 2, "--out", spread) == 3
+    assert sorted(labelled.names()) == sorted("ABCD" * 2)
+    assert (alone / "particles.star").read_bytes() == (spread / "particles.star").read_bytes()
+    for key in ("classes", "failed", "waiting"):
+        assert joint(alone)[1][key] == joint(spread)[1][key]
+    assert "it is empty" in joint(spread)[1]["failed"]["C"]
+
+    # The one that failed is tried again, and alone.
+    labelled.raised.clear()
+    assert call("classify", path, *GIVEN, "--workers", 2, "--out", spread) == 0
+    assert labelled.names() == ["C"]
+
+
+def test_a_tomogram_whose_worker_dies_is_told(
+    tmp_path: Path, labelled: Labelled, two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled.raised["B"] = KilledWorker("B", SimpleNamespace(address="tcp://there"), 3)  # type: ignore[arg-type]
+    path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    monkeypatch.setattr(cluster, "dask_client", lambda *_: contextlib.nullcontext(two_workers))
+    assert call("classify", path, *GIVEN, "--workers", 2, "--out", tmp_path / "out") == 3
+    rows, summary = joint(tmp_path / "out")
+    assert set(rows) == {"A"}
+    assert "died, several times" in summary["failed"]["B"]
+
+
+def test_a_tomogram_that_another_process_has_labelled_meanwhile(
+    tmp_path: Path, labelled: Labelled
+) -> None:
+    """As when a worker was thought to be dead and was not."""
+    path = write(tmp_path, [entry(tmp_path, "A")])
+    out = tmp_path / "out"
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    plan = Plan(entry(tmp_path, "A"), out / "A", labelled.options[0])
+    again = label_tomogram(plan, "cpu")
+    assert isinstance(again, dict)
+    assert labelled.names() == ["A"]

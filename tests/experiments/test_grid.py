@@ -17,12 +17,12 @@ from grids import run_tasks
 
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.experiments import models
-from tomadapt.runs.cluster import dask_client
 from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.grid import execute, ordered, read_record
 from tomadapt.experiments.particles import SimulateTask
 from tomadapt.experiments.scales import SMOKE
 from tomadapt.experiments.task import Task
+from tomadapt.runs.cluster import dask_client
 
 GRID = ["table1", "--scale", "smoke", "--cell", "0.1:0.1", "--cell", "1000:0.1"]
 GRID += ["--method", "source_only", "--method", "ada", "--method", "oracle"]

@@ -43,6 +43,7 @@ def entries(draw: st.DrawFn, name: str) -> TomogramEntry:
         sources=draw(st.dictionaries(st.sampled_from(sorted(UNITS)), texts)),
         contradictions=draw(sentences),
         unreadable=draw(sentences),
+        notes=draw(sentences),
     )
 
 

@@ -79,7 +79,7 @@ def cubes_assumptions(
 
 def _voxel_size(size_A: float, stated_A: float | None, told: Sequence[str]) -> str:
     """Where it comes from; where the file says another one, both are named."""
-    source = "as the file says" if stated_A is None else "as stated (--voxel-size)"
+    source = "as the file says" if stated_A is None else "as stated"
     other = "".join(f"; {text}" for text in told if text.endswith(STATED_TAKEN))
     return f"voxels of {size_A:g} Å, {source}{other}"
 

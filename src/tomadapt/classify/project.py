@@ -108,7 +108,7 @@ def classify_project(
             remedy="mend what is named",
         )
     require_own(out, shared)
-    _require_structures(todo)
+    require_structures(todo)
     make_own(out, shared)
     entries = {plan.entry.name: plan.entry for plan in todo}
     finished = {plan.entry.name: read_own(plan.folder / SUMMARY) for plan in todo if plan.done}
@@ -141,7 +141,7 @@ def _labelled(
             tell(f"{plan.entry.name}: labelling it, {place} of {len(waiting)}")
             yield plan, label_tomogram(plan, device)
         return
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     # Never taken from the scheduler's memory: the folder says what is done.
     futures = {
@@ -151,9 +151,22 @@ def _labelled(
     tell(f"labelling {len(waiting)} tomograms on {len(client.ncores())} workers")
     try:
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            plan = futures[future]
+            try:
+                yield plan, future.result()
+            except KilledWorker:
+                yield plan, _killed(plan.entry.name)
     finally:
         client.cancel(list(futures))
+
+
+def _killed(name: str) -> InputError:
+    return InputError(
+        f"the worker that labelled the tomogram {name} died, several times",
+        expected="a worker that lives",
+        got="most often too little memory",
+        remedy="start fewer workers, or label this tomogram alone",
+    )
 
 
 def _in_worker(plan: Plan, device: str) -> dict[str, Any] | TomadaptError | OSError:
@@ -182,8 +195,14 @@ def label_tomogram(plan: Plan, device: str) -> dict[str, Any] | TomadaptError | 
         return error
 
 
-def _require_structures(todo: Sequence[Plan]) -> None:
-    """Read the structures once before all, so that a fault of theirs is not every tomogram's."""
+def require_structures(todo: Sequence[Plan]) -> None:
+    """Read the structures once before all, so that a fault of theirs is not every tomogram's.
+
+    Raises
+    ------
+    ConfigError, OfflineError
+        When one cannot be read.
+    """
     waiting = [plan.options.source for plan in todo if plan.options is not None and not plan.done]
     if waiting:
         source = waiting[0].model_copy(update={"box": None})

@@ -59,7 +59,7 @@ def joint_summary(
             "classes": named_counts(one),
             "rejected": one["n_rejected"],
             "defocus_um": entry.defocus_um,
-            "measured_defocus_um": measured.get("defocus_um"),
+            "measured_defocus_um": _rounded(measured.get("defocus_um")),
             "first_tilt_deg": angles[0] if angles else None,
             "last_tilt_deg": angles[-1] if angles else None,
             "tilts": len(angles),
@@ -68,6 +68,7 @@ def joint_summary(
             "hand_nats": measured.get("hand_nats"),
             "seconds": round(sum(one["seconds"].values()), 1),
             "contradictions": list(entry.contradictions),
+            "notes": [*entry.notes, *entry.assumed],
             "warnings": one["warnings"],
             "report": f"{name}/{PAGE}",
         }
@@ -79,6 +80,11 @@ def joint_summary(
         "waiting": [name for name in entries if name not in (*finished, *failed)],
         "tomograms": rows,
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    """To nm; runs of older versions have more digits, which mean nothing."""
+    return None if value is None else round(value, 3)
 
 
 def write_joint_files(out: Path, summary: Mapping[str, Any]) -> None:
@@ -162,7 +168,8 @@ def joined(lists: Mapping[str, Path]) -> StarDocument:
             groups = mine.column(OPTICS_GROUP)
             numbers = [str(n_optics + n) for n in range(1, len(groups) + 1)]
             of = dict(zip(groups, numbers, strict=True))
-            named = [f"opticsGroup{number}" for number in numbers]
+            several = len(mine) > 1
+            named = [f"{name}_optics{n}" if several else name for n in range(1, len(mine) + 1)]
             _append(optics, mine, {OPTICS_GROUP: numbers, OPTICS_NAME: named}, n_optics)
             n_optics += len(mine)
             own[OPTICS_GROUP] = [of.get(group, group) for group in rows.column(OPTICS_GROUP)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,13 @@ from tomadapt.classify.options import ClassifyOptions
 from tomadapt.classify.project_files import JOINT_FILES, SUMMARY
 from tomadapt.classify.project_lists import OWN_LIST
 from tomadapt.errors import InputError, MismatchError, TomadaptError
+from tomadapt.inputs.tomogram import MRC_SUFFIXES, open_tomogram
+from tomadapt.io.mrc import read_header
 from tomadapt.io.star import StarDocument, read_star
 from tomadapt.project import Project, TomogramEntry
 from tomadapt.runs.own_folder import CONFIG, description, read_own, require_same
 
+PACKED = tuple(f"{suffix}.gz" for suffix in MRC_SUFFIXES)
 _ALSO = {"csv": "particles.csv", "copick": "copick", "ome-zarr": "particles.zarr"}
 _CHANGEABLE = {"also", "fdr"}
 """Options that may be changed in a folder with results."""
@@ -126,9 +130,23 @@ def _with_what_is_there(plan: Plan) -> Plan:
             return replace(plan, done=True)
         if not volume.exists():
             raise _without_volume(plan.entry.name, f"no file {volume}")
+        _require_whole(volume, plan.options.voxel_size_A)
         return plan
-    except TomadaptError as error:  # another run, or no volume
+    except TomadaptError as error:  # another run, or no volume, or half of one
         return replace(plan, options=None, error=error)
+
+
+def _require_whole(volume: Path, voxel_size_A: float | None) -> None:
+    """Refuse a volume whose header, size or length says that it cannot be labelled.
+
+    Of packed files the header alone is read: how long they are is seen when they are unpacked.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # told when it is labelled
+        if volume.name.lower().endswith(PACKED):
+            read_header(volume)
+        elif volume.suffix.lower() != ".gz":
+            open_tomogram(volume, contrast="positive", voxel_size_A=voxel_size_A)
 
 
 def _usable(entry: TomogramEntry) -> TomogramEntry:

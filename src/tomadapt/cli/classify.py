@@ -27,7 +27,7 @@ from tomadapt.cli.options import (
     require_one_process,
     warn_of_overfocus,
 )
-from tomadapt.cli.projects import run_project
+from tomadapt.cli.projects import naming_import, run_project
 from tomadapt.cli.tomograms import (
     Border,
     ListOfTomograms,
@@ -323,12 +323,13 @@ def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
     from tomadapt.workflows.config import parse
 
     options = parse(values, CubesOptions, where="classify")
-    if options.method == "likelihood":
-        summary = classify_cubes(options, out, device=device)
-    elif options.method == "student":
-        summary = classify_cubes_by_student(options, out, device=device)
-    else:
-        summary = classify_cubes_by_network(options, out, cache=cache, device=device)
+    with naming_import(options.cubes):
+        if options.method == "likelihood":
+            summary = classify_cubes(options, out, device=device)
+        elif options.method == "student":
+            summary = classify_cubes_by_student(options, out, device=device)
+        else:
+            summary = classify_cubes_by_network(options, out, cache=cache, device=device)
     counts = _told(summary)
     typer.echo(f"{summary['n_labelled']} of {summary['n_particles']} cubes labelled ({counts})")
     typer.echo(out / "labels.csv")

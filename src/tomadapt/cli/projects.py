@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +51,33 @@ def import_command(
     typer.echo(f"{out}: {count} tomogram{'' if count == 1 else 's'} of {found.ecosystem}")
 
 
+@contextmanager
+def naming_import(path: Path) -> Iterator[None]:
+    """Where what was given cannot be read and is a project, say in the error what reads it.
+
+    Raises
+    ------
+    InputError
+        In place of the reader's own, when the path is a project of another program.
+    """
+    from tomadapt.errors import ConfigError, InputError
+    from tomadapt.project import program_of
+
+    try:
+        yield
+    except (ConfigError, InputError) as error:
+        program = program_of(path)
+        if program is None:
+            raise
+        raise InputError(
+            f"{path} is a project of {program}, and no cubes",
+            expected="cubes, a tomogram, or the project.toml of `tomadapt import`",
+            got=str(error).partition(". Remedy: ")[0],
+            remedy=f"run `tomadapt import {path} --out project.toml`, then "
+            "`tomadapt classify project.toml`",
+        ) from error
+
+
 def run_project(
     path: Path,
     shared: Mapping[str, Any],
@@ -87,7 +115,7 @@ def run_project(
         When some tomograms could not be labelled; the others were.
     """
     from tomadapt.classify.options import ClassifyOptions
-    from tomadapt.classify.project import classify_project
+    from tomadapt.classify.project import classify_project, require_structures
     from tomadapt.classify.project_lists import divided_list
     from tomadapt.classify.project_plans import plans
     from tomadapt.errors import InputError
@@ -104,6 +132,9 @@ def run_project(
         }
         return parse({**shared, **own}, ClassifyOptions, where=f"classify {entry.name}")
 
+    # What holds for all is told once, and not as a fault of each tomogram.
+    any_one = {"tomogram": path, "source": {**shared["source"], "acquisition": {"defocus_um": 0.0}}}
+    parse({**shared, **any_one}, ClassifyOptions, where="classify")
     project = read_project(path)
     listed = None
     if particles is not None:
@@ -112,7 +143,9 @@ def run_project(
         if divided.warning:
             warn(divided.warning)
     if dry_run:
-        for plan in plans(project, out, options_of, listed=listed):
+        todo = plans(project, out, options_of, listed=listed)
+        require_structures(todo)
+        for plan in todo:
             state = "done before" if plan.done else "to be labelled"
             state = state if plan.error is None else f"cannot be labelled: {plan.error}"
             typer.echo(printable(f"{plan.entry.name}: {state}"))
@@ -169,13 +202,13 @@ def _number(value: float | None, told: str, without: str) -> str:
 
 
 def _warnings(project: Project) -> list[str]:
-    """Contradictions, damaged files, and what is missing; of all tomograms at once if it is."""
+    """Contradictions, damage, notes, what is missing and assumed; of all at once if it is."""
     from tomadapt.project.claims import NOT_MEASURED
 
     found = [
         f"{entry.name}: {text}"
         for entry in project.tomograms
-        for text in (*entry.unreadable, *entry.contradictions)
+        for text in (*entry.unreadable, *entry.contradictions, *entry.notes)
     ]
     targets = [
         entry.name
@@ -185,11 +218,15 @@ def _warnings(project: Project) -> list[str]:
     if targets:
         found.append(f"the defocus of {_whose(targets, project)} is the target: none was measured")
     lacking: dict[str, list[str]] = {}
+    assumed: dict[str, list[str]] = {}
     for entry in project.tomograms:
         for field in entry.missing:
             lacking.setdefault(field, []).append(entry.name)
+        for text in entry.assumed:
+            assumed.setdefault(text, []).append(entry.name)
     for names, fields in _by_tomograms(lacking).items():
         found.append(f"missing of {_whose(names, project)}: {', '.join(fields)}")
+    found += [f"{_whose(names, project)}: {text}" for text, names in assumed.items()]
     return found
 
 

@@ -5,8 +5,15 @@
 ``project_file`` reads and writes the table.
 """
 
-from tomadapt.project.ecosystem import import_project
+from tomadapt.project.ecosystem import import_project, program_of
 from tomadapt.project.model import Project, TomogramEntry
 from tomadapt.project.project_file import read_project, write_project
 
-__all__ = ["Project", "TomogramEntry", "import_project", "read_project", "write_project"]
+__all__ = [
+    "Project",
+    "TomogramEntry",
+    "import_project",
+    "program_of",
+    "read_project",
+    "write_project",
+]

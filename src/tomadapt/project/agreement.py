@@ -35,4 +35,4 @@ def shown(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return " × ".join(map(shown, value)) if isinstance(value, tuple) else str(value)

@@ -8,7 +8,8 @@ Sources: AreTomo3 (commit 8a068cf).
   degrees, phase shift, score, resolution, the hand; of all tilts, or without dark ones);
   ``_CTF_Imod.txt``.
 - ``CAreTomoMain.cpp``: a hand of 1 is the regular one.
-- ``CTsMetrics.cpp``: ``TiltSeries_Metrics.csv``. ``CAreTomo3Json.cpp``: ``AreTomo3_Session.json``.
+- ``CTsMetrics.cpp``: ``TiltSeries_Metrics.csv``; defocus and phase shift are those of the image
+  nearest to 0°. ``CAreTomo3Json.cpp``: ``AreTomo3_Session.json``.
 
 AreTomo 2 writes ``_ctf.txt`` with seven columns, and its volume is called as the user wishes:
 ``_rec.mrc`` is taken.
@@ -19,11 +20,9 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tomadapt.io.star import read_text
 from tomadapt.project.aretomo_aln import Alignment, read_aln
 from tomadapt.project.claims import Claims
 from tomadapt.project.imod import read_angles
@@ -32,14 +31,17 @@ from tomadapt.project.mdoc import mdoc_claims
 from tomadapt.project.model import TomogramEntry
 from tomadapt.project.reading import (
     files_below,
+    json_of,
+    names_of_folders,
     one_number,
     pixel_size_of,
     plausible,
     rows_of_numbers,
     take_volume,
+    tell_name,
+    text_of,
 )
-from tomadapt.project.tilts import TiltTable, principal_defoci
-from tomadapt.runs.json_files import json_object
+from tomadapt.project.tilts import TiltTable, defocus_columns
 
 SESSION, METRICS = "AreTomo3_Session.json", "TiltSeries_Metrics.csv"
 VOLUMES = ("_Vol.mrc", "_rec.mrc", "_2ND_Vol.mrc", "_3RD_Vol.mrc")
@@ -60,12 +62,20 @@ def read_aretomo(folder: Path, root: Path) -> list[TomogramEntry]:
         When a file says what cannot be.
     """
     entries = []
-    for path in files_below(folder, (".aln",), deepest=2):
-        name = path.name[: -len(".aln")]
-        claims = Claims(name.removesuffix(".mrc").removesuffix("_st").removesuffix(".st"), root)
-        _series_claims(claims, path, name)
+    found = files_below(folder, (".aln",), deepest=2)
+    bare = {(path.parent, _bare(path)): path for path in found}
+    for (inner, name), called in names_of_folders(sorted(bare), folder).items():
+        claims = Claims(called, root)
+        tell_name(claims, inner, name)
+        path = bare[inner, name]
+        _series_claims(claims, path, path.name.removesuffix(".aln"))
         entries.append(claims.entry())
     return entries
+
+
+def _bare(path: Path) -> str:
+    name = path.name.removesuffix(".aln")
+    return name.removesuffix(".mrc").removesuffix("_st").removesuffix(".st")
 
 
 def _series_claims(claims: Claims, path: Path, name: str) -> None:
@@ -104,7 +114,9 @@ def _recorded_claims(claims: Claims, path: Path, alignment: Alignment | None) ->
     rows = rows_of_numbers(path, kind="AreTomo's list of tilts", columns=1)
     angles = np.array([row[0] for row in rows])
     kept = np.arange(len(rows)) if alignment is None else alignment.kept(angles)
-    before = None
+    before = recorded = None
+    if all(len(row) >= 2 for row in rows):
+        recorded = np.argsort(np.argsort([row[1] for row in rows], kind="stable"))[kept]
     if all(len(row) >= 3 for row in rows):
         order = np.argsort([row[1] for row in rows], kind="stable")
         exposure = np.array([row[2] for row in rows])
@@ -114,7 +126,7 @@ def _recorded_claims(claims: Claims, path: Path, alignment: Alignment | None) ->
             before = before[kept]
             mean = round(float(exposure.mean()), 4)
             claims.state("exposure_per_tilt_e_per_A2", mean, path, "third column")
-    claims.tilts(TiltTable(angles[kept], pre_exposure_e_per_A2=before), path)
+    claims.tilts(TiltTable(angles[kept], pre_exposure_e_per_A2=before, recorded=recorded), path)
 
 
 def _ctf_claims(claims: Claims, path: Path, alignment: Alignment | None) -> None:
@@ -126,14 +138,10 @@ def _ctf_claims(claims: Claims, path: Path, alignment: Alignment | None) -> None
         rows = [rows[row] for row in kept]
         if len(rows) == len(alignment.angles_deg):
             own = np.sort(alignment.angles_deg)
-    first, second, azimuth = (np.array([row[k] for row in rows]) for k in (1, 2, 3))
-    defocus, half, angle = principal_defoci(first * _A_TO_UM, second * _A_TO_UM, azimuth)
-    columns: dict[str, Any] = {
-        "defocus_um": defocus,
-        "astigmatism_um": half,
-        "astigmatism_angle_deg": angle,
-    }
+    first, second, azimuth, shift = (np.array([row[k] for row in rows]) for k in (1, 2, 3, 4))
+    columns = defocus_columns(first, second, azimuth)
     claims.tilts(TiltTable(own, refined=True, **columns), path)
+    claims.phase_shifts(shift, path, "column 5")
     hands = {row[7] for row in rows if len(row) >= 8 and row[7]}
     if len(hands) == 1:
         claims.state("inverted", hands.pop() < 0, path, "dfHand")
@@ -141,8 +149,10 @@ def _ctf_claims(claims: Claims, path: Path, alignment: Alignment | None) -> None
 
 def _imod_claims(claims: Claims, path: Path) -> None:
     """The same defocus for IMOD; a file of an earlier run may differ."""
-    mean = round(float(read_defocus(path).defocus_um.mean()), 6)
-    claims.state("defocus_um", mean, path)
+    defocus = read_defocus(path)
+    claims.state("defocus_um", round(float(np.median(defocus.defocus_um)), 6), path)
+    if defocus.phase_deg is not None:
+        claims.phase_shifts(defocus.phase_deg, path, "", "°")
 
 
 def _session_claims(claims: Claims, folder: Path, name: str) -> None:
@@ -154,7 +164,7 @@ def _session_claims(claims: Claims, folder: Path, name: str) -> None:
 
 
 def _metrics_claims(claims: Claims, path: Path, name: str) -> None:
-    rows = csv.DictReader(io.StringIO(read_text(path, kind="CSV file")), skipinitialspace=True)
+    rows = csv.DictReader(io.StringIO(text_of(path, kind="CSV file")), skipinitialspace=True)
     own = [row for row in rows if Path((row.get("Tilt_Series") or "").strip()).stem == name]
     if not own:
         return
@@ -167,14 +177,15 @@ def _metrics_claims(claims: Claims, path: Path, name: str) -> None:
     claims.state("tilt_series_pixel_size_A", pixel, path, "Pix_Size")
     defocus = plausible(said("Defocus(A)"))
     if defocus is not None:
-        claims.state("defocus_um", defocus * _A_TO_UM, path, "Defocus")
+        claims.defocus_of_the_least_tilted(defocus * _A_TO_UM, path, "Defocus")
+    if (shift := said("ExtPhase(Deg)")) is not None:
+        claims.phase_shifts([shift], path, "ExtPhase", "°")
     claims.state("voltage_kv", plausible(said("Kv")), path, "Kv")
     claims.state("spherical_aberration_mm", plausible(said("Cs(nm)")), path, "Cs, in mm")
 
 
 def _json_claims(claims: Claims, path: Path) -> None:
-    text = read_text(path, kind="JSON file")
-    session = json_object(text, what=str(path), remedy="copy it again")
+    session = json_of(path, "copy it again")
     options = session.get("parameters", {})
     options = options if isinstance(options, dict) else {}
     for field, key in (

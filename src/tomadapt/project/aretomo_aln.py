@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.star import read_text
-from tomadapt.project.reading import Doubles, one_number
+from tomadapt.project.reading import Doubles, one_number, text_of
 
-_DARK = re.compile(r"#\s*DarkFrame\s*=\s*(\d+)\s")
+_DARK = re.compile(r"#\s*DarkFrame\s*=\s*(\d{1,9})\s")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +53,7 @@ def read_aln(path: Path) -> Alignment:
     InputError
         When it is damaged or has no tilts.
     """
-    text = read_text(path, kind=".aln file of AreTomo")
+    text = text_of(path, kind=".aln file of AreTomo")
     dark: list[int] = []
     angles = []
     for number, line in enumerate(text.splitlines(), start=1):

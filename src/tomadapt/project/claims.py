@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,22 +13,33 @@ from pydantic import ValidationError
 
 from tomadapt.errors import InputError, TomadaptError
 from tomadapt.project.agreement import same, shown
-from tomadapt.project.model import UNITS, TomogramEntry, told
-from tomadapt.project.tilts import TiltTable, aligned, angle_fault, mean_astigmatism
+from tomadapt.project.model import UNITS, TomogramEntry, fault_of, told
+from tomadapt.project.tilts import (
+    OPPOSITE,
+    TiltTable,
+    angle_fault,
+    mean_astigmatism,
+    opposite,
+    pairs,
+    placed,
+)
 
 Doubles = NDArray[np.float64]
 Read = TypeVar("Read")
 
+PHASE_SHIFTS = "phase shifts"
 NOT_MEASURED = "not measured"
 """What the source of a defocus says that is but the target."""
 NOMINAL_DEFOCUS_UM = 1.5
 """So far from the target may a measured defocus lie: autofocus and sample height leave a micron."""
-
-
 EXPOSURE_TOLERANCE = 0.02
 """Of the largest exposure: rounded doses add up, and a tilt in another place differs by more."""
 SCATTER_UM, SCATTERED = 1.0, 0.1
 """Where more than this fraction of the tilts is so far from the median, their fits are told."""
+FEWEST_FITS = 0.5
+"""Of fewer fits that can be, no defocus of the tilt series is made."""
+SHIFT_DEG = 0.05
+"""Less of a phase shift is none: programs write 0 with few decimals."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +68,14 @@ class Claims:
     stated: dict[str, list[tuple[Any, str]]] = field(default_factory=dict)
     tables: list[tuple[TiltTable, _Told]] = field(default_factory=list)
     nominal_defocus: list[tuple[float, str]] = field(default_factory=list)
+    untilted_defocus: list[tuple[float, str]] = field(default_factory=list)
     other_volumes: list[Path] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def state(self, name: str, value: Any, source: Path, what: str = "") -> None:
-        """Note what a file says of a field; None says nothing.
+        """Note what a file says of a field; None says nothing, and what cannot be is told.
 
         Parameters
         ----------
@@ -71,8 +84,18 @@ class Claims:
         source, what
             The file, and what in it.
         """
-        if value is not None:
-            self.stated.setdefault(name, []).append((value, self.told_source(source, what)))
+        told = self.told_source(source, what)
+        if value is not None and not self._cannot_be(name, value, told):
+            self.stated.setdefault(name, []).append((value, told))
+
+    def _cannot_be(self, name: str, value: Any, told_source: str) -> bool:
+        """Whether a field cannot have a value, which is told."""
+        fault = fault_of(name, value)
+        if fault:
+            self.unreadable.append(
+                f"{name}: {shown(value)} in {told_source} cannot be, and is left out: it {fault}"
+            )
+        return bool(fault)
 
     def tilts(
         self,
@@ -82,18 +105,85 @@ class Claims:
         *,
         exposure: str = "",
         defocus: str = "",
-    ) -> None:
-        """Note a file's table of tilts, and what in it angles, exposure and defocus are from."""
+    ) -> bool:
+        """Note a file's table of tilts, and what in it angles, exposure and defocus are from.
+
+        A table with an angle that cannot be is left out, and so is a column with such an exposure;
+        of defoci the single fits are.
+
+        Returns
+        -------
+        bool
+            Whether the table was taken.
+        """
         told = _Told(*(self.told_source(source, part) for part in (what, exposure, defocus)))
-        self.tables.append((table, told))
+        for angle in () if table.angles_deg is None else table.angles_deg:
+            if self._cannot_be("tilt_angles_deg", (float(angle),), told.angles):
+                return False
+        for before in () if table.pre_exposure_e_per_A2 is None else table.pre_exposure_e_per_A2:
+            if self._cannot_be(
+                "pre_exposure_e_per_A2", (float(before),), told.pre_exposure_e_per_A2
+            ):
+                table = replace(table, pre_exposure_e_per_A2=None)
+                break
+        self.tables.append((self._with_possible_fits(table, told.defocus_um), told))
+        return True
+
+    def _with_possible_fits(self, table: TiltTable, told_source: str) -> TiltTable:
+        """The table with NaN where a defocus or an astigmatism cannot be, which is told."""
+        defocus, half = table.defocus_um, table.astigmatism_um
+        if defocus is None:
+            return table
+        good = self._possible("defocus_um", defocus, told_source)
+        good_half = None if half is None else self._possible("astigmatism_um", half, told_source)
+        if good_half is not None and len(good_half) == len(good):
+            good = good_half = good & good_half  # the same fit has both
+        if good.mean() < FEWEST_FITS:
+            return replace(table, defocus_um=None, astigmatism_um=None)
+        table = replace(table, defocus_um=np.where(good, defocus, np.nan))
+        if half is None or good_half is None:
+            return table
+        enough = good_half.mean() >= FEWEST_FITS
+        return replace(table, astigmatism_um=np.where(good_half, half, np.nan) if enough else None)
+
+    def _possible(self, name: str, values: Doubles, told_source: str) -> NDArray[np.bool_]:
+        """Which fits can be; the first of the others is told, and how many they are."""
+        faults = [fault_of(name, float(value)) for value in values]
+        bad = [row for row, fault in enumerate(faults) if fault]
+        if bad:
+            self.unreadable.append(
+                f"{name}: {shown(float(values[bad[0]]))} in {told_source} cannot be, and is "
+                f"left out: it {faults[bad[0]]} ({len(bad)} of {len(values)} tilts)"
+            )
+        return np.array([not fault for fault in faults])
 
     def target_defocus(self, values_um: Doubles, source: Path, what: str) -> None:
         """Note the defocus that was asked for, which counts where none was measured."""
         values = values_um[np.isfinite(values_um)]
+        told = self.told_source(source, f"{what}, {NOT_MEASURED}")
         if len(values):
             median = round(float(np.median(values)), 6)
-            self.nominal_defocus.append(
-                (median, self.told_source(source, f"{what}, {NOT_MEASURED}"))
+            if not self._cannot_be("defocus_um", median, told):
+                self.nominal_defocus.append((median, told))
+
+    def defocus_of_the_least_tilted(self, value_um: float, source: Path, what: str) -> None:
+        """Note the defocus of a single image: it is held against that image's, if there is one."""
+        told = self.told_source(source, what)
+        if not self._cannot_be("defocus_um", value_um, told):
+            self.untilted_defocus.append((value_um, told))
+
+    def note(self, text: str) -> None:
+        """Note what was chosen of several, or what is not used."""
+        self.notes.append(text)
+
+    def phase_shifts(self, values: Any, source: Path, what: str, unit: str = "") -> None:
+        """Note the phase shifts of a phase plate, which no acquisition has; 0 is none."""
+        values = np.abs(np.asarray(values, dtype=float))
+        if np.nanmax(values, initial=0.0) > SHIFT_DEG and not any(map(_is_shift, self.notes)):
+            self.note(
+                f"{PHASE_SHIFTS} (median {np.nanmedian(values):.4g}{unit}) in "
+                f"{self.told_source(source, what)} are not used: CTFs of tomograms are without a "
+                "phase plate, so that their zeros are elsewhere; doubt the labels of this one"
             )
 
     def disagree(self, text: str) -> None:
@@ -122,7 +212,7 @@ class Claims:
         Raises
         ------
         InputError
-            When a file says what cannot be, such as a tilt of 200°.
+            When it cannot be one tomogram, such as one without a name.
         """
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
@@ -145,6 +235,7 @@ class Claims:
                 sources={key: sources[key] for key in UNITS if key in sources},
                 contradictions=tuple(dict.fromkeys(self.contradictions)),
                 unreadable=tuple(dict.fromkeys(self.unreadable)),
+                notes=tuple(dict.fromkeys(self.notes)),
             )
         except ValidationError as error:
             raise InputError(
@@ -164,25 +255,32 @@ class Claims:
         angles = first.angles_deg[order]
         values["tilt_angles_deg"] = tuple(map(float, angles))
         sources["tilt_angles_deg"] = first_source
-        for table, source in with_angles[1:]:
+        for place, (table, source) in enumerate(with_angles[1:], start=1):
             of_defocus = table.pre_exposure_e_per_A2 is None and table.defocus_um is not None
             if of_defocus and len(table) != len(angles):
                 continue  # told below, as rows of defocus
-            if fault := angle_fault(first, table):
+            fault, against = angle_fault(first, table), first_source
+            if not fault and pairs(first, table) is None:  # another table may tell the sign
+                turned = (s for t, s in with_angles[1:place] if opposite(t, table))
+                against = next(turned, "")
+                fault = OPPOSITE if against else ""
+            if fault:
                 self.contradictions.append(
-                    f"tilt_angles_deg: {fault.format(first=first_source, second=source)}; "
-                    "the first is taken"
+                    f"tilt_angles_deg: {fault.format(first=against, second=source)}; the first is "
+                    "taken"
                 )
         for name, column in (
             ("pre_exposure_e_per_A2", "pre_exposure_e_per_A2"),
             ("defocus_per_tilt_um", "defocus_um"),
         ):
-            for table, told_sources in self.tables:
+            for place, (table, told_sources) in enumerate(self.tables):
                 given, source = getattr(table, column), getattr(told_sources, column)
                 if given is None:
                     continue
-                placed = aligned(given, table.angles_deg, angles)
-                if placed is None:
+                if not np.isfinite(given).all():
+                    continue  # fits that cannot be were told
+                own = placed(given, table, first, [t for t, _ in self.tables[:place]])
+                if own is None:
                     if name not in values:
                         self.contradictions.append(
                             f"{name}: {len(given)} rows in {source}, {len(angles)} tilts in "
@@ -190,10 +288,10 @@ class Claims:
                         )
                 elif name not in values:
                     # Sums of decimal fractions end in digits that nobody wrote.
-                    values[name] = tuple(round(float(value), 6) for value in placed)
+                    values[name] = tuple(round(float(value), 6) for value in own)
                     sources[name] = source
                 elif name == "pre_exposure_e_per_A2":
-                    self._compare_exposure(values, sources[name], placed, source)
+                    self._compare_exposure(values, sources[name], own, source)
 
     def _compare_exposure(
         self, values: dict[str, Any], first_source: str, second: Doubles, source: str
@@ -221,7 +319,7 @@ class Claims:
             if table.defocus_um is None or not len(table.defocus_um):
                 continue
             # Fits of steep tilts are often wrong by microns: they would move a mean.
-            median = float(np.median(table.defocus_um))
+            median = float(np.nanmedian(table.defocus_um))
             of_tables.append((round(median, 6), source))
             far = int((np.abs(table.defocus_um - median) > SCATTER_UM).sum())
             if far > SCATTERED * len(table.defocus_um):
@@ -233,7 +331,9 @@ class Claims:
                 half, angle = mean_astigmatism(table.astigmatism_um, table.astigmatism_angle_deg)
                 self.stated.setdefault("astigmatism_um", []).append((half, source))
                 self.stated.setdefault("astigmatism_angle_deg", []).append((angle, source))
+            self._compare_untilted(table, source)
         measured = of_tables + self.stated.pop("defocus_um", [])
+        measured += [] if measured else self.untilted_defocus[:1]
         if measured:
             self.stated["defocus_um"] = measured
         for value, source in self.nominal_defocus[:1]:
@@ -245,15 +345,31 @@ class Claims:
                     f"in {source}; the first is taken"
                 )
 
-    @staticmethod
-    def _derive(values: dict[str, Any], sources: dict[str, str]) -> None:
+    def _compare_untilted(self, table: TiltTable, source: str) -> None:
+        """Tell where no image has the defocus that another file says of the least tilted one."""
+        assert table.defocus_um is not None
+        for value, told_source in self.untilted_defocus:
+            if not any(same("defocus_um", float(own), value) for own in table.defocus_um):
+                self.contradictions.append(
+                    f"defocus_um: {shown(value)} of the least tilted image in {told_source} is "
+                    f"that of no image in {source}; the latter is taken"
+                )
+
+    def _derive(self, values: dict[str, Any], sources: dict[str, str]) -> None:
         """What follows from two other fields: exposure of a tilt, and binning."""
         before = values.get("pre_exposure_e_per_A2")
         if "exposure_per_tilt_e_per_A2" not in values and before and len(set(before)) > 1:
-            steps = np.diff(np.unique(before))
-            values["exposure_per_tilt_e_per_A2"] = round(float(np.median(steps)), 4)
-            sources["exposure_per_tilt_e_per_A2"] = sources["pre_exposure_e_per_A2"]
+            step = round(float(np.median(np.diff(np.unique(before)))), 4)
+            source = sources["pre_exposure_e_per_A2"]
+            if not self._cannot_be("exposure_per_tilt_e_per_A2", step, source):
+                values["exposure_per_tilt_e_per_A2"] = step
+                sources["exposure_per_tilt_e_per_A2"] = source
         voxel, pixel = values.get("voxel_size_A"), values.get("tilt_series_pixel_size_A")
         if "binning" not in values and voxel and pixel:
-            values["binning"] = round(voxel / pixel, 3)
-            sources["binning"] = "voxel_size_A over tilt_series_pixel_size_A"
+            binning, source = round(voxel / pixel, 3), "voxel_size_A over tilt_series_pixel_size_A"
+            if not self._cannot_be("binning", binning, source):
+                values["binning"], sources["binning"] = binning, source
+
+
+def _is_shift(text: str) -> bool:
+    return text.startswith(PHASE_SHIFTS)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from tomadapt.errors import InputError
-from tomadapt.io.star import read_text
 from tomadapt.project.claims import Claims
 from tomadapt.project.model import TomogramEntry
-from tomadapt.project.reading import take_volume
-from tomadapt.runs.json_files import json_object
+from tomadapt.project.reading import json_of, take_volume, text_of
 
 RUNS = "ExperimentRuns"
 SPACING = re.compile(r"VoxelSpacing(\d+(?:\.\d+)?)")
@@ -32,7 +29,7 @@ def is_copick_config(path: Path) -> bool:
     InputError
         When it cannot be read.
     """
-    return path.suffix == ".json" and '"pickable_objects"' in read_text(path, kind="JSON file")
+    return path.suffix == ".json" and '"pickable_objects"' in text_of(path, kind="JSON file")
 
 
 def copick_roots(path: Path) -> list[Path]:
@@ -43,8 +40,7 @@ def copick_roots(path: Path) -> list[Path]:
     InputError
         When the configuration is damaged, or names no folder on this machine.
     """
-    text = read_text(path, kind="JSON file")
-    config: dict[str, Any] = json_object(text, what=str(path), remedy="mend it")
+    config = json_of(path, "mend it")
     told = [config.get(key) for key in ("static_root", "overlay_root")]
     roots = []
     for url in told:

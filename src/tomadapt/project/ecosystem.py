@@ -71,6 +71,16 @@ def import_project(path: Path | str) -> Project:
         ) from None
 
 
+def program_of(path: Path) -> str | None:
+    """Which program a folder or a file is a project of; None for none."""
+    try:
+        return (_of_folder(path, []) if path.is_dir() else _of_file(path))[0]
+    except ConfigError:
+        return "RELION"  # with several lists of tomograms
+    except InputError:
+        return None
+
+
 Reader = Callable[[], list[TomogramEntry]]
 
 

@@ -19,14 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.star import read_text
 from tomadapt.project.claims import Claims
-from tomadapt.project.reading import one_number, plausible
-from tomadapt.project.tilts import TiltTable
+from tomadapt.project.reading import one_number, plausible, text_of
+from tomadapt.project.tilts import Rows, TiltTable
 
 Doubles = NDArray[np.float64]
 
 _SECTION = re.compile(r"\[\s*(ZValue|FrameSet)\s*=\s*(-?\d+)\s*\]")
+_NUMBER = "[ZValue]"
+_MOST_DIGITS = 9
+_OF_STACK = (".mrc.mdoc", ".st.mdoc")
 _DATES = ("%d-%b-%y %H:%M:%S", "%d-%b-%Y %H:%M:%S")
 
 
@@ -42,6 +44,10 @@ class Mdoc:
         (t,) or None where the file does not say them; positive = underfocus.
     pixel_size_A, voltage_kv
         None where the file does not say them.
+    views
+        (t,) the section of the stack that an image is; None where the file is not that of a stack.
+    recorded
+        (t,) place in the order of recording; None where dates do not tell it.
     """
 
     angles_deg: Doubles
@@ -50,6 +56,8 @@ class Mdoc:
     target_defocus_um: Doubles | None
     pixel_size_A: float | None
     voltage_kv: float | None
+    views: Rows | None
+    recorded: Rows | None
 
 
 def read_mdoc(path: Path) -> Mdoc:
@@ -63,10 +71,11 @@ def read_mdoc(path: Path) -> Mdoc:
     general: dict[str, str] = {}
     sections: list[dict[str, str]] = []
     into = general
-    for line in read_text(path, kind=".mdoc file").splitlines():
+    for line in text_of(path, kind=".mdoc file").splitlines():
         stripped = line.strip()
-        if _SECTION.fullmatch(stripped):
-            into = {}
+        if found := _SECTION.fullmatch(stripped):
+            numbered = found[1] == "ZValue" and len(found[2]) <= _MOST_DIGITS
+            into = {_NUMBER: found[2]} if numbered else {}
             sections.append(into)
         elif stripped.startswith("["):
             into = {} if sections else general  # a title, such as [T = SerialEM: …]
@@ -79,7 +88,7 @@ def read_mdoc(path: Path) -> Mdoc:
             expected="sections [ZValue = 0], [ZValue = 1], …",
             remedy="give the .mdoc of the tilt series",
         )
-    sections = _by_date(sections)
+    sections, dated = _by_date(sections)
     angles = _column(sections, "TiltAngle", path)
     if angles is None:
         raise InputError(
@@ -92,8 +101,8 @@ def read_mdoc(path: Path) -> Mdoc:
         exposure = None  # SerialEM writes 0 where the dose was not calibrated
     before = _column(sections, "PriorRecordDose", path)
     if before is None or (len(before) > 1 and not before.any()):
-        dated = all("DateTime" in section for section in sections)
-        known = exposure is not None and dated
+        named = all("DateTime" in section for section in sections)
+        known = exposure is not None and named
         before = np.cumsum(exposure) - exposure if known and exposure is not None else None
     target = _column(sections, "TargetDefocus", path)
     everywhere = {**sections[0], **general}
@@ -106,7 +115,20 @@ def read_mdoc(path: Path) -> Mdoc:
         target_defocus_um=None if target is None else -target,
         pixel_size_A=plausible(pixel),
         voltage_kv=plausible(voltage),
+        views=_views(sections) if _is_of_stack(path, general) else None,
+        recorded=np.arange(len(sections)) if dated else None,
     )
+
+
+def _is_of_stack(path: Path, general: dict[str, str]) -> bool:
+    """Whether sections are numbered as in a stack of images; frames have a ``.mdoc``, too."""
+    return path.name.lower().endswith(_OF_STACK) or "ImageFile" in general
+
+
+def _views(sections: Sequence[dict[str, str]]) -> Rows | None:
+    """(t,) the number of each section, or None where one has none or two have the same."""
+    numbers = [int(section[_NUMBER]) for section in sections if _NUMBER in section]
+    return np.array(numbers, dtype=np.intp) if len(set(numbers)) == len(sections) else None
 
 
 def mdoc_claims(
@@ -136,7 +158,13 @@ def mdoc_claims(
     rows = np.arange(len(mdoc.angles_deg)) if kept is None else kept(mdoc.angles_deg)
     before = mdoc.pre_exposure_e_per_A2
     before = None if before is None else before[rows]
-    table = TiltTable(mdoc.angles_deg[rows], pre_exposure_e_per_A2=before)
+    of_stack = None if binned or mdoc.views is None else mdoc.views[rows]
+    table = TiltTable(
+        mdoc.angles_deg[rows],
+        pre_exposure_e_per_A2=before,
+        views=of_stack,
+        recorded=None if mdoc.recorded is None else mdoc.recorded[rows],
+    )
     exposure = "PriorRecordDose, or ExposureDose in the order of DateTime"
     claims.tilts(table, path, "TiltAngle", exposure=exposure)
     claims.state("voltage_kv", mdoc.voltage_kv, path, "Voltage")
@@ -149,13 +177,13 @@ def mdoc_claims(
         claims.target_defocus(mdoc.target_defocus_um, path, "TargetDefocus")
 
 
-def _by_date(sections: list[dict[str, str]]) -> list[dict[str, str]]:
-    """In the order of recording, where each section has a date that can be read."""
+def _by_date(sections: list[dict[str, str]]) -> tuple[list[dict[str, str]], bool]:
+    """In the order of recording, where each section has a date that can be read; and whether."""
     dates = [_date(section.get("DateTime", "")) for section in sections]
     known = [date for date in dates if date is not None]
     if len(known) < len(sections):
-        return sections
-    return [sections[row] for row in sorted(range(len(sections)), key=known.__getitem__)]
+        return sections, False
+    return [sections[row] for row in sorted(range(len(sections)), key=known.__getitem__)], True
 
 
 def _date(text: str) -> datetime | None:

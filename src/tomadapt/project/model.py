@@ -6,7 +6,8 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError
@@ -15,6 +16,7 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 Tilt = Annotated[float, Field(ge=-90, le=90)]
 Defocus = Annotated[float, Field(ge=-30, le=30)]
 Exposure = Annotated[float, Field(ge=0, le=1e4)]
+Side = Annotated[int, Field(ge=1, le=1_000_000)]
 
 UNITS = {
     "volume": "the reconstructed tomogram",
@@ -23,7 +25,10 @@ UNITS = {
     "tilt_series_pixel_size_A": "Å, of the unbinned tilt series",
     "binning": "voxel size over the tilt series' pixel size",
     "tilt_angles_deg": "degrees, ascending",
-    "pre_exposure_e_per_A2": "e/Å² before each tilt, in the order of the angles",
+    "pre_exposure_e_per_A2": (
+        "e/Å² before each tilt, in the order of the angles; without it a dose-symmetric order is "
+        "assumed"
+    ),
     "exposure_per_tilt_e_per_A2": "e/Å²",
     "defocus_um": "µm, median over the tilts, positive = underfocus",
     "defocus_per_tilt_um": "µm, in the order of the angles",
@@ -74,7 +79,9 @@ class TomogramEntry(BaseModel):
     contradictions
         Sentences: where files disagree.
     unreadable
-        Sentences: files that are damaged, and were left out.
+        Sentences: files that are damaged and values that cannot be, which were left out.
+    notes
+        Sentences: what was chosen of several, and what the files have that no command uses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -83,7 +90,7 @@ class TomogramEntry(BaseModel):
     volume: Path | None = None
     other_volumes: tuple[Path, ...] = ()
     voxel_size_A: Positive | None = None
-    size_xyz: tuple[int, int, int] | None = None
+    size_xyz: tuple[Side, Side, Side] | None = None
     tilt_series_pixel_size_A: Positive | None = None
     binning: Positive | None = None
     tilt_angles_deg: Annotated[tuple[Tilt, ...], Field(min_length=1)] | None = None
@@ -100,6 +107,7 @@ class TomogramEntry(BaseModel):
     sources: dict[str, str] = Field(default_factory=dict)
     contradictions: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -120,11 +128,33 @@ class TomogramEntry(BaseModel):
         """The fields that no file says."""
         return tuple(field for field in UNITS if getattr(self, field) is None)
 
+    @property
+    def recorded_deg(self) -> tuple[float, ...] | None:
+        """The tilt angles in the order of recording; None where the exposure does not tell it."""
+        angles, before = self.tilt_angles_deg, self.pre_exposure_e_per_A2
+        if angles is None or before is None or len(set(before)) < len(angles):
+            return None
+        return tuple(angles[tilt] for tilt in sorted(range(len(angles)), key=before.__getitem__))
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Sentences: what commands take for granted of a tilt series where no file says it."""
+        if self.tilt_angles_deg is None or self.recorded_deg is not None:
+            return ()
+        why = (
+            "is missing" if self.pre_exposure_e_per_A2 is None else "is the same for several tilts"
+        )
+        return (
+            f"pre_exposure_e_per_A2 {why}: the order of recording is assumed to be dose-symmetric, "
+            "outwards from 0° with the positive side first",
+        )
+
     def acquisition(self) -> Acquisition:
         """How the tilt series was recorded, for the package's commands.
 
         Tilts and defocus must be known. What else is missing has the defaults of
-        :class:`~tomadapt.acquisition.Acquisition`, as where nothing states it on the command line.
+        :class:`~tomadapt.acquisition.Acquisition`, as where nothing states it on the command line:
+        :attr:`assumed` says it of the order of recording.
 
         Raises
         ------
@@ -153,9 +183,8 @@ class TomogramEntry(BaseModel):
         for field in _OF_ACQUISITION:
             if (value := getattr(self, field)) is not None:
                 values[field] = value
-        if (before := self.pre_exposure_e_per_A2) is not None and len(set(before)) == len(angles):
-            order = sorted(range(len(angles)), key=before.__getitem__)
-            values["exposure_order"] = tuple(angles[tilt] for tilt in order)
+        if (order := self.recorded_deg) is not None:
+            values["exposure_order"] = order
         try:
             return Acquisition(**values)
         except ValidationError as error:
@@ -170,6 +199,28 @@ _OF_ACQUISITION = (
     *("defocus_um", "astigmatism_um", "astigmatism_angle_deg", "exposure_per_tilt_e_per_A2"),
     *("voltage_kv", "spherical_aberration_mm", "amplitude_contrast"),
 )
+
+
+def _check_of(field: FieldInfo) -> TypeAdapter[Any]:
+    kind: Any = field.annotation
+    for limit in field.metadata:
+        kind = Annotated[kind, limit]
+    return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+
+
+_CHECKS = {name: [_check_of(TomogramEntry.model_fields[name])] for name in UNITS}
+for _name in _OF_ACQUISITION:
+    _CHECKS[_name].append(_check_of(Acquisition.model_fields[_name]))
+
+
+def fault_of(field: str, value: Any) -> str:
+    """Why a value of a field cannot be, by itself, in an entry and its acquisition; or nothing."""
+    for check in _CHECKS[field]:
+        try:
+            check.validate_python(value)
+        except ValidationError as error:
+            return error.errors(include_url=False)[0]["msg"].removeprefix("Input ")
+    return ""
 
 
 class Project(BaseModel):

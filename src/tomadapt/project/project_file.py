@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from tomadapt.errors import ConfigError, OutputError
-from tomadapt.io.star import read_text
 from tomadapt.project.model import UNITS, Project, TomogramEntry, told
+from tomadapt.project.reading import text_of
 from tomadapt.runs.atomic import write_text
 
 DIGEST = "as_imported"
@@ -60,7 +60,7 @@ def read_project(path: Path | str) -> Project:
         When it is no TOML, or a key or a value cannot be used.
     """
     path = Path(path).absolute()
-    text = read_text(path, kind="project file")
+    text = text_of(path, kind="project file")
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -116,6 +116,7 @@ def _body(project: Project, folder: Path) -> str:
         lines += _keyed("other_volumes", shown.other_volumes)
         lines += _keyed("contradictions", entry.contradictions)
         lines += _keyed("unreadable", entry.unreadable)
+        lines += _keyed("notes", entry.notes)
         if entry.sources:
             lines += ["", "[tomograms.sources]"]
             lines += [f"{key} = {_value(value)}" for key, value in entry.sources.items()]

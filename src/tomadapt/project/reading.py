@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from tomadapt.io.particle_lists.model import numbers
 from tomadapt.io.star import StarTable, read_text
 from tomadapt.io.voxel_sizes import cubic_voxel_size_A
 from tomadapt.project.claims import Claims
+from tomadapt.runs.json_files import json_object
 
 Doubles = NDArray[np.float64]
 
@@ -27,10 +29,15 @@ MOST_FOLDERS = 5_000
 _DEEPEST = 4
 
 
-def located(name: str, beside: Path) -> Path:
-    """A file that another one names: beside it, or from a folder somewhere above it."""
-    folders = (beside.parent, *beside.absolute().parents)
-    return next((folder / name for folder in folders if (folder / name).exists()), Path(name))
+def text_of(path: Path, *, kind: str) -> str:
+    """The text of a file, without the byte-order mark that editors put before it.
+
+    Raises
+    ------
+    InputError
+        As for :func:`~tomadapt.io.star.read_text`.
+    """
+    return read_text(path, kind=kind).removeprefix("\ufeff")
 
 
 def rows_of_numbers(path: Path, *, kind: str, columns: int, comment: str = "#") -> list[Doubles]:
@@ -43,7 +50,7 @@ def rows_of_numbers(path: Path, *, kind: str, columns: int, comment: str = "#") 
         is short: its line is named.
     """
     rows = []
-    for number, line in enumerate(read_text(path, kind=kind).splitlines(), start=1):
+    for number, line in enumerate(text_of(path, kind=kind).splitlines(), start=1):
         words = line.partition(comment)[0].split()
         if not words:
             continue
@@ -113,6 +120,17 @@ def one_number(text: str | None, *, what: str, path: Path) -> float | None:
     value = numbers([text.strip()], what=what, path=path, place=lambda _: what)
     require_finite(value, path, what)
     return float(value[0])
+
+
+def json_of(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or is none; the remedy is that.
+    """
+    return json_object(text_of(path, kind="JSON file"), what=str(path), remedy=remedy)
 
 
 def volume_facts(path: Path) -> tuple[tuple[int, int, int], float | None]:
@@ -223,6 +241,39 @@ def _inside(folder: Path) -> list[Path]:
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError:
         return []
+
+
+def names_of_folders(
+    series: Sequence[tuple[Path, str]], folder: Path
+) -> dict[tuple[Path, str], str]:
+    """Folder and name of each series → a name of its own, which a folder may have.
+
+    Series of the same name are told apart by the folders that they lie in: ``a/ts`` and ``b/ts``
+    are ``a_ts`` and ``b_ts``, and so are ``a/ts/ts`` and ``b/ts/ts``.
+    """
+    names = [name for _, name in series]
+    found: dict[tuple[Path, str], str] = {}
+    taken = {name for name in names if names.count(name) == 1}
+    for inner, name in series:
+        called = name
+        if names.count(name) > 1:
+            parts = inner.relative_to(folder).parts
+            parts = parts[:-1] if parts and parts[-1] == name else parts
+            whole = called = "_".join((*parts, name))
+            number = 1
+            while called in taken:
+                number += 1
+                called = f"{whole}_{number}"
+            taken.add(called)
+        found[inner, name] = called
+    return found
+
+
+def tell_name(claims: Claims, inner: Path, name: str) -> None:
+    """Note what a series is called in its folder, where it has another name in the project."""
+    if claims.name != name:
+        where = claims.told_source(inner / name)
+        claims.note(f"it is {where}: several folders have a series {name}")
 
 
 def plausible(value: float | None) -> float | None:

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
-from tomadapt.io.particle_lists.model import numbers
+from tomadapt.io.particle_lists.tomogram_sizes import SIZES
+from tomadapt.io.relion_files import SERIES_FILE, located, triples
 from tomadapt.io.star import StarDocument, StarTable, read_star
 from tomadapt.project.claims import Claims
 from tomadapt.project.model import TomogramEntry
-from tomadapt.project.reading import column, located, plausible, take_volume
-from tomadapt.project.tilts import TiltTable, principal_defoci
+from tomadapt.project.reading import column, plausible, take_volume
+from tomadapt.project.tilts import TiltTable, defocus_columns
 
 Doubles = NDArray[np.float64]
 
-SERIES_FILE, NAME = "rlnTomoTiltSeriesStarFile", "rlnTomoName"
-SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
+NAME = "rlnTomoName"
 OPTICS = {
     "voltage_kv": "rlnVoltage",
     "spherical_aberration_mm": "rlnSphericalAberration",
@@ -108,7 +108,7 @@ def _general_claims(claims: Claims, one: StarTable, path: Path) -> None:
     """What the row of a tomogram says."""
 
     def said(label: str) -> float | None:
-        values = column(one, label, path)
+        values = claims.read(column, one, label, path)
         return None if values is None else float(values[0])
 
     for field, label in OPTICS.items():
@@ -120,8 +120,8 @@ def _general_claims(claims: Claims, one: StarTable, path: Path) -> None:
     if pixel and binning:
         what = "rlnTomoTiltSeriesPixelSize × rlnTomoTomogramBinning"
         claims.state("voxel_size_A", round(pixel * binning, 4), path, what)
-        sizes = [plausible(said(label)) for label in SIZES]
-        x, y, z = (round(size / binning) if size else 0 for size in sizes)
+        sizes = [plausible((said(label) or 0) / binning) for label in SIZES]
+        x, y, z = (round(size) if size else 0 for size in sizes)
         if x and y and z:
             claims.state("size_xyz", (x, y, z), path, "rlnTomoSizeX/Y/Z over the binning")
     if (hand := said("rlnTomoHand")) is not None:
@@ -157,17 +157,13 @@ def _tilt_claims(claims: Claims, table: StarTable, path: Path) -> None:
     angles, what = _refined_angles(table, path)
     nominal = column(table, "rlnTomoNominalStageTiltAngle", path)
     columns: dict[str, Any] = {
-        "pre_exposure_e_per_A2": column(table, "rlnMicrographPreExposure", path)
+        "pre_exposure_e_per_A2": column(table, "rlnMicrographPreExposure", path),
+        "views": np.arange(len(table)),
     }
     first, second = (column(table, f"rlnDefocus{axis}", path) for axis in "UV")
-    if first is not None and second is not None:
-        azimuth = column(table, "rlnDefocusAngle", path)
-        defocus, half, angle = principal_defoci(
-            first * 1e-4, second * 1e-4, np.zeros(len(first)) if azimuth is None else azimuth
-        )
-        columns["defocus_um"] = defocus
-        if azimuth is not None:
-            columns |= {"astigmatism_um": half, "astigmatism_angle_deg": angle}
+    columns |= defocus_columns(first, second, column(table, "rlnDefocusAngle", path))
+    if (shift := column(table, "rlnPhaseShift", path)) is not None:
+        claims.phase_shifts(shift, path, "rlnPhaseShift", "°")
     table_of = {"exposure": "rlnMicrographPreExposure", "defocus": "rlnDefocusU, rlnDefocusV"}
     if angles is None:
         what = "rlnTomoNominalStageTiltAngle"
@@ -175,7 +171,8 @@ def _tilt_claims(claims: Claims, table: StarTable, path: Path) -> None:
     else:
         claims.tilts(TiltTable(angles, refined=True, **columns), path, what, **table_of)
         if nominal is not None:
-            claims.tilts(TiltTable(nominal), path, "rlnTomoNominalStageTiltAngle")
+            rows = TiltTable(nominal, views=columns["views"])
+            claims.tilts(rows, path, "rlnTomoNominalStageTiltAngle")
     target = column(table, "rlnTomoNominalDefocus", path)
     if target is not None:
         claims.target_defocus(-target, path, "rlnTomoNominalDefocus")
@@ -192,17 +189,5 @@ def _refined_angles(table: StarTable, path: Path) -> tuple[Doubles | None, str]:
         return angles, "rlnTomoYTilt"
     if "rlnTomoProjZ" not in table:
         return None, ""
-    rows = [text.strip("[]").split(",") for text in table.column("rlnTomoProjZ")]
-    short = next((row for row, words in enumerate(rows) if len(words) < 3), None)
-    if short is not None:
-        raise InputError(
-            f"{path}, {table.place(short)}: rlnTomoProjZ is no row of a matrix",
-            expected="a list such as [0,0,1,0]",
-            got=repr(table.column("rlnTomoProjZ")[short][:80]),
-            remedy="export the tomograms again",
-        )
-    x, z = (
-        numbers([row[k] for row in rows], what="rlnTomoProjZ", path=path, place=table.place)
-        for k in (0, 2)
-    )
+    x, _, z = triples(table, "rlnTomoProjZ", path).T
     return np.degrees(np.arctan2(-x, z)).round(4), "rlnTomoProjZ"

@@ -8,7 +8,7 @@ Sources: warpem/warp (commit e321344).
   lie in ``reconstruction``.
 - ``CubicGrid.cs``: grids, with a node a tilt in the order of ``Angles``.
 - ``CTF.cs`` and ``ExportParticlesTiltseries.cs``: defocus in µm; the principal defoci are defocus ±
-  half of ``DefocusDelta``.
+  half of ``DefocusDelta``; phase shifts are in units of π.
 - ``OptionsWarp.cs``: settings; the pixel size is before binning by 2 to the power of ``BinTimes``.
 """
 
@@ -128,6 +128,7 @@ def _series(claims: Claims, root: ElementTree.Element, path: Path) -> NDArray[np
     if len(used) != len(angles):
         raise damaged(path, f"{len(angles)} Angles and {len(used)} UseTilt")
     dose = numbers_of(root, "Dose", path)
+    rows = np.arange(len(angles))
     table = {"pre_exposure_e_per_A2": dose, **_defocus(claims, root, path, len(angles))}
     columns: dict[str, Any] = {}
     for name, values in table.items():
@@ -139,7 +140,11 @@ def _series(claims: Claims, root: ElementTree.Element, path: Path) -> NDArray[np
         elif values is not None:
             columns[name] = values[used]
     claims.tilts(
-        TiltTable(angles[used], **columns), path, "Angles", exposure="Dose", defocus="GridCTF"
+        TiltTable(angles[used], views=rows[used], **columns),
+        path,
+        "Angles",
+        exposure="Dose",
+        defocus="GridCTF",
     )
     return used
 
@@ -148,6 +153,9 @@ def _defocus(
     claims: Claims, root: ElementTree.Element, path: Path, tilts: int
 ) -> dict[str, Doubles | None]:
     """Columns of defocus and astigmatism from the grids; none where no CTF was fitted."""
+    for shift in (grid_of(root, "GridCTFPhase", path), [_phase_shift(root, path)]):
+        if shift is not None:
+            claims.phase_shifts(180 * np.asarray(shift), path, "phase shift", "°")
     defocus = grid_of(root, "GridCTF", path)
     if defocus is None or not defocus.any():  # Warp writes a grid of one 0 before the fit
         return {}
@@ -166,6 +174,12 @@ def _defocus(
     stated = one_number(params_of(root.find("CTF")).get("Defocus"), what="CTF Defocus", path=path)
     claims.state("defocus_um", stated, path, "CTF Defocus")
     return columns
+
+
+def _phase_shift(root: ElementTree.Element, path: Path) -> float:
+    """Of the CTF, in units of π."""
+    text = params_of(root.find("CTF")).get("PhaseShift")
+    return one_number(text, what="PhaseShift", path=path) or 0.0
 
 
 def _optics(claims: Claims, root: ElementTree.Element, path: Path) -> None:
@@ -187,9 +201,11 @@ def _tomostar(claims: Claims, path: Path, used: NDArray[np.bool_] | None) -> Non
             expected="a table with wrpAngleTilt and wrpDose",
             remedy="import the tilt series into WarpTools again",
         )
+    # The XML has the tilts in the same order.
     columns: dict[str, Any] = {
         "angles_deg": column(table, "wrpAngleTilt", path),
         "pre_exposure_e_per_A2": column(table, "wrpDose", path),
+        "views": np.arange(len(table)),
     }
     if used is not None and len(used) == len(table):
         columns = {name: v[used] if v is not None else None for name, v in columns.items()}
@@ -202,7 +218,6 @@ def _settings(claims: Claims, folder: Path) -> None:
         root = claims.read(read_xml, path)
         if root is None or "tomostar" not in params_of(root.find("Import")).get("Extension", ""):
             continue
-        pixel = one_number(
-            params_of(root.find("Import")).get("PixelSize"), what="PixelSize", path=path
-        )
+        text = params_of(root.find("Import")).get("PixelSize")
+        pixel = claims.read(one_number, text, what="PixelSize", path=path)
         claims.state("tilt_series_pixel_size_A", plausible(pixel), path, "Import PixelSize")

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from tomadapt.errors import InputError
 from tomadapt.io.particle_lists.model import numbers
-from tomadapt.io.star import read_text
-from tomadapt.project.reading import require_finite
+from tomadapt.project.reading import require_finite, text_of
 
 Doubles = NDArray[np.float64]
 
@@ -29,7 +28,7 @@ def read_xml(path: Path) -> ElementTree.Element:
     InputError
         When it is damaged, or declares entities: they could grow without end.
     """
-    text = read_text(path, kind="XML file").lstrip("\ufeff")
+    text = text_of(path, kind="XML file")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise damaged(path, "a document type, which WarpTools never writes")
     try:

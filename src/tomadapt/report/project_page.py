@@ -36,7 +36,7 @@ def render_project(summary: Mapping[str, Any]) -> str:
     labels = sorted(summary["classes"])
     warnings: dict[str, list[str]] = {}
     for name, row in summary["tomograms"].items():
-        for text in (*row["warnings"], *row["contradictions"]):
+        for text in (*row["warnings"], *row["contradictions"], *row.get("notes", ())):
             warnings.setdefault(text, []).append(name)
     rows = [
         (name, "./" + quote(row["report"]), [row["classes"].get(label, 0) for label in labels], row)

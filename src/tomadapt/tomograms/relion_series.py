@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from tomadapt.errors import InputError
 from tomadapt.io.particle_lists.model import missing_columns, numbers
 from tomadapt.io.particle_lists.tomogram_sizes import SIZES, table_of_tomograms
+from tomadapt.io.relion_files import SERIES_FILE, located, triples
 from tomadapt.io.star import StarDocument, StarTable, read_star
 from tomadapt.tomograms.tilt_geometry import TiltGeometry
 
@@ -24,16 +25,9 @@ Doubles = NDArray[np.float64]
 
 MATRIX_ROWS = tuple(f"rlnTomoProj{axis}" for axis in "XYZ")
 ANGLES = ("rlnTomoYTilt", "rlnTomoZRot")
-SERIES_FILE = "rlnTomoTiltSeriesStarFile"
 
 _LARGEST_DEVIATION = 0.02  # of a matrix from a rotation: alignments may correct magnification
 _LARGEST_OFF_Y_DEG = 15.0
-
-
-def located(name: str, star: Path) -> Path:
-    """A file that a STAR file names: beside it, or in the project's folder somewhere above it."""
-    folders = (star.parent, *star.absolute().parents, Path())
-    return next((folder / name for folder in folders if (folder / name).exists()), Path(name))
 
 
 class NumberTable:
@@ -66,20 +60,7 @@ class NumberTable:
         """(n, 3) the first three numbers of a column of lists such as ``[0,1,0,0]``."""
         if label not in self.table:
             raise missing_columns(self.path, [label], self.table.labels)
-        rows = [text.strip("[]").split(",")[:3] for text in self.table.column(label)]
-        short = next((row for row, entries in enumerate(rows) if len(entries) < 3), None)
-        if short is not None:
-            raise InputError(
-                f"{self.path}, {self.table.place(short)}: {label} is no row of a matrix",
-                expected="a list such as [0,1,0,0]",
-                got=repr(self.table.column(label)[short][:80]),
-                remedy="export the tomograms again",
-            )
-        columns = [
-            numbers([row[axis] for row in rows], what=label, path=self.path, place=self.table.place)
-            for axis in range(3)
-        ]
-        values = np.stack(columns, axis=1)
+        values = triples(self.table, label, self.path)
         self._require_within(label, np.abs(values).max(axis=1), (0, 2))
         return values
 

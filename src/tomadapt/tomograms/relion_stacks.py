@@ -17,9 +17,10 @@ from tomadapt.errors import ConfigError, InputError, MismatchError
 from tomadapt.io.mrc import open_mrc
 from tomadapt.io.particle_lists.model import ParticleList, ReadOptions, missing_columns
 from tomadapt.io.particle_lists.relion import SHIFTS_A, SHIFTS_PIXELS, particles_from_star
+from tomadapt.io.relion_files import located
 from tomadapt.io.star import StarDocument, StarTable, read_star
 from tomadapt.io.voxel_sizes import cubic_voxel_size_A
-from tomadapt.tomograms.relion_series import NumberTable, located, read_tilt_series
+from tomadapt.tomograms.relion_series import NumberTable, read_tilt_series
 from tomadapt.tomograms.tilt_geometry import TiltGeometry
 
 Doubles = NDArray[np.float64]
