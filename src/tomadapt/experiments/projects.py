@@ -32,7 +32,8 @@ CLASSES = ("ribosome_80s", "tric", "apoferritin")
 DEFOCI_UM = (1.8, 2.4, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5)
 TILTS_DEG = ((-60, 60), (-54, 51), (-60, 45), (-45, 60))
 TYPED = {"defocus_um": 4.5, "tilt_angles_deg": tilt_range(-60, 60, 3)}
-VOXEL_A, SNR, TOLERANCE_A = 12.0, 0.05, 100.0
+VOXEL_A, SNR, TOLERANCE_A = 12.0, 0.02, 100.0
+OWN = "own metadata"
 COLUMNS = ("case", "tomograms", "planted", "recall", "precision", "labels_right", "minutes")
 
 
@@ -41,15 +42,20 @@ def run(setting: Setting) -> list[Path]:
     entries = planted_project(setting)
     table = partial(titled_table, "Tomograms of a project", (*COLUMNS, "peak_memory_mb"))
     results = Results.of(setting, "projects", table)
-    cases: dict[str, dict[str, Any]] = {"own metadata": {}, "one defocus and tilt range": TYPED}
+    cases: dict[str, dict[str, Any]] = {OWN: {}, "one defocus and tilt range": TYPED}
     for case, own in cases.items():
         stated = [entry.model_copy(update=own) for entry in entries]
-        out = setting.store / f"projects-{setting.scale.name}-{case.replace(' ', '-')}"
+        out = labelled_folder(setting, case)
         begun = time.perf_counter()
         classify_project(project_of(stated, setting.store), out, options_of)
         minutes = (time.perf_counter() - begun) / 60
         results.add(_row(case, entries, out) | {"minutes": minutes})
     return results.files
+
+
+def labelled_folder(setting: Setting, case: str) -> Path:
+    """Where the labels of a case are."""
+    return setting.store / f"projects-{setting.scale.name}-{case.replace(' ', '-')}"
 
 
 def planted_project(setting: Setting) -> list[TomogramEntry]:
@@ -60,9 +66,9 @@ def planted_project(setting: Setting) -> list[TomogramEntry]:
         angles = tilt_range(*tilts, 3)
         config = TomogramConfig(
             classes=dict(zip(CLASSES, CLASSES, strict=True)),
-            counts=dict(zip(CLASSES, (4, 6, 8) if smoke else (8, 14, 20), strict=True)),
+            counts=dict(zip(CLASSES, (4, 6, 8) if smoke else (6, 10, 14), strict=True)),
             acquisition=Acquisition(name=name, defocus_um=defocus_um, tilt_angles_deg=angles),
-            shape_zyx=(40, 96, 96) if smoke else (48, 140, 140),
+            shape_zyx=(40, 96, 96) if smoke else (40, 112, 112),
             snr=SNR,
             seed=100 + number,
             box=40,
