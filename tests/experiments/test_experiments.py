@@ -25,6 +25,8 @@ from tomadapt.experiments import (
     figure9,
     limits,
     planted,
+    projects,
+    projects_killed,
     recovery,
     ribosomes,
     second_round,
@@ -66,6 +68,8 @@ def test_every_experiment_is_a_module_that_names_its_outputs():
         spheres,
         limits,
         planted,
+        projects,
+        projects_killed,
         ribosomes,
     )
     assert [m.__name__.rpartition(".")[2] for m in modules] == list(EXPERIMENTS)
