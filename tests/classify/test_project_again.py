@@ -62,7 +62,8 @@ class Labelled:
             "n_rejected": 1,
             "measured_acquisition": None,
             "contrast": {"sign": -1, "text": "dark"},
-            "seconds": {"judge": 1.0},
+            "seconds": {"judge": 60.0},
+            "peak_memory_mb": 500.0,
             "warnings": ["a <doubt>"],
             "fdr": {"asked": options.fdr},
         }
@@ -302,7 +303,7 @@ def test_regression_a_dry_run_opens_each_volume(
     write_mrc(sizeless, np.zeros((4, 4, 4), np.float32), voxel_size_A=1)
     path = write(tmp_path, those.values())
     assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 0
-    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
     assert {name for name, state in told.items() if state == "to be labelled"} == {
         "whole",
         "packed",
@@ -507,4 +508,23 @@ def test_a_tomogram_that_another_process_has_labelled_meanwhile(
     plan = Plan(entry(tmp_path, "A"), out / "A", labelled.options[0])
     again = label_tomogram(plan, "cpu")
     assert isinstance(again, dict)
+    assert labelled.names() == ["A"]
+
+
+def test_a_dry_run_says_what_the_rest_takes_once_one_is_done(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, [entry(tmp_path, "A")])
+    out = tmp_path / "out"
+    given = ("classify", path, *GIVEN, "--out", out)
+    assert call(*given, "--dry-run") == 0
+    assert "known as soon as one of the tomograms is labelled" in capsys.readouterr().out
+    assert call(*given) == 0
+    # Four more of the same size, a minute each.
+    path = write(tmp_path, [entry(tmp_path, name) for name in "ABCDE"])
+    capsys.readouterr()
+    assert call(*given, "--dry-run", "--workers", 2) == 0
+    told = capsys.readouterr().out
+    assert "4 to be labelled: about 2 min" in told
+    assert "500 MB of memory in each of 2 processes" in told
     assert labelled.names() == ["A"]

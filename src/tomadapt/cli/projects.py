@@ -116,6 +116,7 @@ def run_project(
     """
     from tomadapt.classify.options import ClassifyOptions
     from tomadapt.classify.project import classify_project, require_structures
+    from tomadapt.classify.project_costs import expected_costs
     from tomadapt.classify.project_lists import divided_list
     from tomadapt.classify.project_plans import plans
     from tomadapt.errors import InputError
@@ -149,6 +150,9 @@ def run_project(
             state = "done before" if plan.done else "to be labelled"
             state = state if plan.error is None else f"cannot be labelled: {plan.error}"
             typer.echo(printable(f"{plan.entry.name}: {state}"))
+        costs = expected_costs(todo)
+        unknown = "what this takes is known as soon as one of the tomograms is labelled"
+        typer.echo(unknown if costs is None else costs.text(workers))
         return
     chosen = checked_device(device)
     with dask_client(workers, scheduler) as client:
