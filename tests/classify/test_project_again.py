@@ -6,6 +6,8 @@ import contextlib
 import csv
 import gzip
 import json
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ import pytest
 from distributed import Client, KilledWorker
 
 from command_line import call
+from project.project_writers import truths, write_relion5
 from tomadapt.acquisition import tilt_range
 from tomadapt.classify import project as labelling
 from tomadapt.classify.options import ClassifyOptions
@@ -26,7 +29,13 @@ from tomadapt.errors import InputError, OutputError
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles, write_star
 from tomadapt.io.star import read_star
-from tomadapt.project import Project, TomogramEntry, read_project, write_project
+from tomadapt.project import (
+    Project,
+    TomogramEntry,
+    import_project,
+    read_project,
+    write_project,
+)
 from tomadapt.report.project_page import render_project
 from tomadapt.runs import cluster
 from tomadapt.runs.atomic import write_json
@@ -303,7 +312,9 @@ def test_regression_a_dry_run_opens_each_volume(
     write_mrc(sizeless, np.zeros((4, 4, 4), np.float32), voxel_size_A=1)
     path = write(tmp_path, those.values())
     assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 0
-    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
+    told = dict(
+        line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line
+    )
     assert {name for name, state in told.items() if state == "to be labelled"} == {
         "whole",
         "packed",
@@ -528,3 +539,29 @@ def test_a_dry_run_says_what_the_rest_takes_once_one_is_done(
     assert "4 to be labelled: about 2 min" in told
     assert "500 MB of memory in each of 2 processes" in told
     assert labelled.names() == ["A"]
+
+
+def test_a_project_of_relion_gets_an_optimisation_set(tmp_path: Path, labelled: Labelled) -> None:
+    """It is read as RELION's own: by this package, and by RELION's programs where there are any."""
+    there = tmp_path / "a folder"
+    made = truths(2)
+    star = write_relion5(there, made)
+    path, out = tmp_path / "project.toml", tmp_path / "out"
+    assert call("import", star, "--out", path) == 0
+    assert read_project(path).tomograms_star == star
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    both = out / "optimisation_set.star"
+    particles = read_particles(both)
+    assert set(particles.tomograms) == {truth.name for truth in made}
+    again = import_project(both)
+    assert again.tomograms_star == star
+    assert len(again.tomograms) == 2
+    program = shutil.which("relion_star_printtable")
+    if program is not None:
+        told = subprocess.run(
+            [program, both, "data_", "_rlnTomoParticlesFile"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "particles.star" in told.stdout

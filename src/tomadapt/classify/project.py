@@ -115,7 +115,7 @@ def classify_project(
     for name, one in finished.items():
         tell(f"{name}: {_counted(one)}, as labelled before")
     summary = joint_summary(entries, finished, failed)
-    write_joint_files(out, summary)
+    write_joint_files(out, summary, project.tomograms_star)
     waiting = [plan for plan in todo if plan.options is not None and not plan.done]
     for plan, result in _labelled(waiting, device, client, tell):
         name = plan.entry.name
@@ -128,7 +128,7 @@ def classify_project(
             failed[name] = str(result)
             tell(f"{name}: not labelled: {result}")
         summary = joint_summary(entries, finished, failed)
-        write_joint_files(out, summary)
+        write_joint_files(out, summary, project.tomograms_star)
     return summary
 
 

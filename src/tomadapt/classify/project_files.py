@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from tomadapt.errors import InputError
-from tomadapt.io.star import StarDocument, StarTable, loop_of, read_star, write_star_document
+from tomadapt.io.star import (
+    StarDocument,
+    StarTable,
+    loop_of,
+    read_star,
+    write_star_document,
+)
 from tomadapt.project import TomogramEntry
 from tomadapt.report.project_page import write_project_report
 from tomadapt.runs.atomic import atomic_path, write_json
 
 SUMMARY, LIST, TABLE, PAGE = "summary.json", "particles.star", "tomograms.csv", "report.html"
-JOINT_FILES = (SUMMARY, LIST, TABLE, PAGE)
+SET = "optimisation_set.star"
+JOINT_FILES = (SUMMARY, LIST, SET, TABLE, PAGE)
 TOMOGRAM, OPTICS_GROUP, OPTICS_NAME = "rlnTomoName", "rlnOpticsGroup", "rlnOpticsGroupName"
 _NOTHING = "none"
 """What a joint list has where a tomogram's own list lacks a column."""
@@ -87,7 +94,9 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def write_joint_files(out: Path, summary: Mapping[str, Any]) -> None:
+def write_joint_files(
+    out: Path, summary: Mapping[str, Any], tomograms_star: Path | None = None
+) -> None:
     """Write :data:`JOINT_FILES` again, each whole or not at all.
 
     Parameters
@@ -96,6 +105,8 @@ def write_joint_files(out: Path, summary: Mapping[str, Any]) -> None:
         The folder, in which each tomogram has one of its name.
     summary
         See :func:`joint_summary`.
+    tomograms_star
+        Of a project of RELION: then an optimisation set is written, which names both lists.
 
     Raises
     ------
@@ -107,11 +118,23 @@ def write_joint_files(out: Path, summary: Mapping[str, Any]) -> None:
     labelled = summary["tomograms"]
     if labelled:
         write_star_document(out / LIST, joined({name: out / name / LIST for name in labelled}))
+        if tomograms_star is not None:
+            _write_optimisation_set(out, tomograms_star)
     else:
-        (out / LIST).unlink(missing_ok=True)  # of tomograms that the project no longer has
+        for name in (LIST, SET):
+            (out / name).unlink(missing_ok=True)  # of tomograms that the project no longer has
     _write_table(out / TABLE, summary)
     write_project_report(summary, out / PAGE)
     write_json(out / SUMMARY, dict(summary))
+
+
+def _write_optimisation_set(out: Path, tomograms_star: Path) -> None:
+    """Whole paths, as RELION reads them whatever the folder that it is run in."""
+    columns = {
+        "rlnTomoParticlesFile": [str((out / LIST).resolve())],
+        "rlnTomoTomogramsFile": [str(tomograms_star.resolve())],
+    }
+    write_star_document(out / SET, StarDocument(("data_", "", loop_of("", columns), "")))
 
 
 def _write_table(path: Path, summary: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -53,15 +54,19 @@ def import_project(path: Path | str) -> Project:
         raise InputError(f"{path} does not exist", expected=EXPECTED, remedy="check the path")
     root = path if path.is_dir() else path.parent
     notes: list[str] = []
-    ecosystem, read = _of_folder(path, notes) if path.is_dir() else _of_file(path)
-    entries = read()
+    found = _of_folder(path, notes) if path.is_dir() else _of_file(path)
+    ecosystem, entries = found.program, found.read()
     if not entries:
         raise InputError(
             f"{path} has no tomograms of {ecosystem}", expected=EXPECTED, remedy="check the path"
         )
     try:
         return Project(
-            ecosystem=ecosystem, folder=root, notes=tuple(notes), tomograms=tuple(entries)
+            ecosystem=ecosystem,
+            folder=root,
+            tomograms_star=found.star,
+            notes=tuple(notes),
+            tomograms=tuple(entries),
         )
     except ValidationError as error:
         raise InputError(
@@ -74,29 +79,34 @@ def import_project(path: Path | str) -> Project:
 def program_of(path: Path) -> str | None:
     """Which program a folder or a file is a project of; None for none."""
     try:
-        return (_of_folder(path, []) if path.is_dir() else _of_file(path))[0]
+        return (_of_folder(path, []) if path.is_dir() else _of_file(path)).program
     except ConfigError:
         return "RELION"  # with several lists of tomograms
     except InputError:
         return None
 
 
-Reader = Callable[[], list[TomogramEntry]]
+class _Found(NamedTuple):
+    """A program, how its tomograms are read, and its STAR file of them."""
+
+    program: str
+    read: Callable[[], list[TomogramEntry]]
+    star: Path | None = None
 
 
-def _of_file(path: Path) -> tuple[str, Reader]:
+def _of_file(path: Path) -> _Found:
     root = path.parent
     if path.suffix == ".star":
         found = tomograms_file(path)
         if found is not None:
-            return "RELION", lambda: read_relion(found, root)
+            return _Found("RELION", lambda: read_relion(found, root), found)
     elif path.suffix == ".json" and is_copick_config(path):
         roots = copick_roots(path)
-        return "copick", lambda: read_copick(roots, root)
+        return _Found("copick", lambda: read_copick(roots, root))
     elif path.suffix in (".tomostar", ".settings"):
-        return "WarpTools", lambda: read_warp(root, root)
+        return _Found("WarpTools", lambda: read_warp(root, root))
     elif path.suffix == ".aln":
-        return "AreTomo", lambda: read_aretomo(root, root)
+        return _Found("AreTomo", lambda: read_aretomo(root, root))
     raise InputError(
         f"{path} is no file of a project that is known",
         expected=EXPECTED,
@@ -105,25 +115,25 @@ def _of_file(path: Path) -> tuple[str, Reader]:
     )
 
 
-def _of_folder(folder: Path, notes: list[str]) -> tuple[str, Reader]:
+def _of_folder(folder: Path, notes: list[str]) -> _Found:
     """What the folder is; what else it could be is noted."""
-    found: list[tuple[str, Reader]] = []
+    found: list[_Found] = []
     configs = [p for p in files_below(folder, (".json",), deepest=0) if _is_config(p)]
     if configs:
-        found.append(("copick", lambda: read_copick(copick_roots(configs[0]), folder)))
+        found.append(_Found("copick", lambda: read_copick(copick_roots(configs[0]), folder)))
     elif (folder / RUNS).is_dir():
-        found.append(("copick", lambda: read_copick([folder], folder)))
+        found.append(_Found("copick", lambda: read_copick([folder], folder)))
     if portal_runs(folder):
-        found.append(("the CryoET Data Portal", lambda: read_portal(folder, folder)))
+        found.append(_Found("the CryoET Data Portal", lambda: read_portal(folder, folder)))
     if files_below(folder, (".tomostar",)) or series_files(folder):
-        found.append(("WarpTools", lambda: read_warp(folder, folder)))
+        found.append(_Found("WarpTools", lambda: read_warp(folder, folder)))
     star = _tomograms_below(folder, notes)
     if star is not None:
-        found.append(("RELION", lambda: read_relion(star, folder)))
+        found.append(_Found("RELION", lambda: read_relion(star, folder), star))
     if files_below(folder, (".aln",), deepest=2):
-        found.append(("AreTomo", lambda: read_aretomo(folder, folder)))
+        found.append(_Found("AreTomo", lambda: read_aretomo(folder, folder)))
     if files_below(folder, (*ANGLES, *MDOCS), deepest=2):
-        found.append(("IMOD", lambda: read_imod(folder, folder)))
+        found.append(_Found("IMOD", lambda: read_imod(folder, folder)))
     if not found:
         raise InputError(
             f"{folder} is no project that is known",
@@ -133,8 +143,8 @@ def _of_folder(folder: Path, notes: list[str]) -> tuple[str, Reader]:
             remedy="check the path, or give the STAR file of the tomograms",
         )
     if len(found) > 1:
-        others = ", ".join(name for name, _ in found[1:])
-        notes.append(f"read as a project of {found[0][0]}; it has files of {others}, too")
+        others = ", ".join(other.program for other in found[1:])
+        notes.append(f"read as a project of {found[0].program}; it has files of {others}, too")
     return found[0]
 
 

@@ -232,6 +232,8 @@ class Project(BaseModel):
         Whose files they were read from.
     folder
         Where these lie.
+    tomograms_star
+        RELION's STAR file of the tomograms, or of the tilt series; None of other programs.
     notes
         Sentences: what was chosen where several files could have been read.
     tomograms
@@ -242,6 +244,7 @@ class Project(BaseModel):
 
     ecosystem: str
     folder: Path
+    tomograms_star: Path | None = None
     notes: tuple[str, ...] = ()
     tomograms: tuple[TomogramEntry, ...] = ()
 

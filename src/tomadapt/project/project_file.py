@@ -81,7 +81,13 @@ def read_project(path: Path | str) -> Project:
             remedy="mend it",
         ) from None
     entries = tuple(_moved(entry, lambda p: path.parent / p) for entry in project.tomograms)
-    return project.model_copy(update={"folder": path.parent / project.folder, "tomograms": entries})
+    star = project.tomograms_star
+    moved = {
+        "folder": path.parent / project.folder,
+        "tomograms_star": None if star is None else path.parent / star,
+        "tomograms": entries,
+    }
+    return project.model_copy(update=moved)
 
 
 def project_text(project: Project, folder: Path) -> str:
@@ -102,6 +108,8 @@ def _is_as_imported(path: Path) -> bool:
 def _body(project: Project, folder: Path) -> str:
     lines = [f"ecosystem = {_value(project.ecosystem)}"]
     lines.append(f"folder = {_value(_relative(project.folder, folder))}")
+    if project.tomograms_star is not None:
+        lines.append(f"tomograms_star = {_value(_relative(project.tomograms_star, folder))}")
     lines += _keyed("notes", project.notes)
     for entry in project.tomograms:
         shown = _moved(entry, lambda path: Path(_relative(path, folder)))
