@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tomadapt.classify.project_outliers import outliers
 from tomadapt.errors import InputError
 from tomadapt.io.star import (
     StarDocument,
@@ -52,7 +53,7 @@ def joint_summary(
     failed
         Name → why it was not labelled.
     """
-    rows, totals = {}, dict[str, int]()
+    rows, totals = dict[str, dict[str, Any]](), dict[str, int]()
     for name, entry in entries.items():
         if name not in finished:
             continue
@@ -77,8 +78,11 @@ def joint_summary(
             "contradictions": list(entry.contradictions),
             "notes": [*entry.notes, *entry.assumed],
             "warnings": one["warnings"],
+            "outlier": [],
             "report": f"{name}/{PAGE}",
         }
+    for name, texts in outliers(rows).items():
+        rows[name]["outlier"] = texts
     return {
         "n_tomograms": len(entries),
         "n_labelled": sum(totals.values()),

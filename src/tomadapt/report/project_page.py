@@ -47,6 +47,7 @@ def render_project(summary: Mapping[str, Any]) -> str:
         labels=labels,
         warnings=[(", ".join(names), text) for text, names in warnings.items()],
         rows=rows,
+        outliers={n: row["outlier"] for n, row in summary["tomograms"].items() if row["outlier"]},
         number=_number,
     )
 
