@@ -32,7 +32,7 @@ CLASSES = ("ribosome_80s", "tric", "apoferritin")
 DEFOCI_UM = (1.8, 2.4, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5)
 TILTS_DEG = ((-60, 60), (-54, 51), (-60, 45), (-45, 60))
 TYPED = {"defocus_um": 4.5, "tilt_angles_deg": tilt_range(-60, 60, 3)}
-VOXEL_A, SNR, TOLERANCE_A = 12.0, 0.02, 100.0
+VOXEL_A, SNR, TOLERANCE_A = 12.0, 0.006, 100.0
 OWN = "own metadata"
 COLUMNS = ("case", "tomograms", "planted", "recall", "precision", "labels_right", "minutes")
 
@@ -55,7 +55,7 @@ def run(setting: Setting) -> list[Path]:
 
 def labelled_folder(setting: Setting, case: str) -> Path:
     """Where the labels of a case are."""
-    return setting.store / f"projects-{setting.scale.name}-{case.replace(' ', '-')}"
+    return setting.store / f"projects-{setting.scale.name}-{SNR:g}-{case.replace(' ', '-')}"
 
 
 def planted_project(setting: Setting) -> list[TomogramEntry]:
@@ -75,7 +75,7 @@ def planted_project(setting: Setting) -> list[TomogramEntry]:
             voxel_size_A=VOXEL_A,
             resolution_A=VOXEL_A,
         )
-        folder = output_folder(setting.store / f"projects-{setting.scale.name}" / name)
+        folder = output_folder(setting.store / f"projects-{setting.scale.name}-{SNR:g}" / name)
         planted = simulate_tomogram(config)
         if number == 1:
             planted = replace(planted, density=-planted.density)

@@ -23,6 +23,7 @@ from tomadapt.experiments.grid import commit
 from tomadapt.experiments.projects import (
     CLASSES,
     OWN,
+    SNR,
     labelled_folder,
     options_of,
     planted_project,
@@ -43,7 +44,7 @@ def run(setting: Setting) -> list[Path]:
     entries = planted_project(setting)
     project = project_of(entries, setting.store)
     classify_project(project, labelled_folder(setting, OWN), options_of)
-    path = setting.store / f"projects-{setting.scale.name}.toml"
+    path = setting.store / f"projects-{setting.scale.name}-{SNR:g}.toml"
     path.unlink(missing_ok=True)
     write_project(path, project)
     results = Results.of(setting, "projects_killed", partial(titled_table, "Killed", COLUMNS))
