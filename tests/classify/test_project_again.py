@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import gzip
 import json
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +41,7 @@ from tomadapt.project import (
 from tomadapt.report.project_page import render_project
 from tomadapt.runs import cluster
 from tomadapt.runs.atomic import write_json
+from tomadapt.runs.heard import heard
 from tomadapt.runs.own_folder import make_own, require_own
 
 GIVEN = ("--structures", "apoferritin")
@@ -51,6 +54,8 @@ class Labelled:
     def __init__(self) -> None:
         self.options: list[ClassifyOptions] = []
         self.raised: dict[str, BaseException] = {}
+        self.killed: set[str] = set()
+        self.warns = False
 
     def __call__(self, options: ClassifyOptions, out: Path, *, device: str) -> dict[str, Any]:
         name = options.source.acquisition.name
@@ -60,12 +65,18 @@ class Labelled:
         if name in self.raised:
             raise self.raised[name]
         make_own(out, wanted)
+        told: list[str] = []
+        with heard(told):
+            if self.warns:
+                warnings.warn(f"{name} is odd", stacklevel=2)
         n = ROWS.get(name, 1)
         places = np.arange(3 * n, dtype=float).reshape(n, 3) * 10
         found = ParticleList(places, None, ("volume",) * n, "relion4", pixel_size_A=np.full(n, 10))
         write_star(out / "particles.star", found, columns={"tomadaptClassName": ["apo"] * n})
         for form in options.also:
-            (out / f"particles.{form}").write_text("x")
+            (out / f"particles.{form}").write_text(f"at {options.fdr}")
+        if name in self.killed:
+            raise SystemExit(9)
         summary = {
             "classes": {"apo": n, "null": 0},
             "n_rejected": 1,
@@ -73,7 +84,7 @@ class Labelled:
             "contrast": {"sign": -1, "text": "dark"},
             "seconds": {"judge": 60.0},
             "peak_memory_mb": 500.0,
-            "warnings": ["a <doubt>"],
+            "warnings": ["a <doubt>", *told],
             "fdr": {"asked": options.fdr},
         }
         write_json(out / "summary.json", summary)
@@ -212,7 +223,62 @@ def test_formats_and_rates_that_are_asked_for_later(tmp_path: Path, labelled: La
         for labels in (["A"], []):
             assert call("classify", path, *GIVEN, *options, "--out", out) == 0
             assert labelled.names() == labels
-    assert (out / "A" / "particles.csv").exists()
+    assert not (out / "A" / "particles.csv").exists()  # it was of no rate
+
+
+def test_regression_no_file_of_another_rate_stays(tmp_path: Path, labelled: Labelled) -> None:
+    """A run with another rate was killed between the list and the summary; or left its CSV."""
+    out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, "A")])
+    low, high = (("classify", path, *GIVEN, "--fdr", rate, "--out", out) for rate in (0.05, 0.2))
+    assert call(*low, "--also", "csv") == 0
+    labelled.killed.add("A")
+    assert call(*high) == 9
+    labelled.killed.clear()
+    labelled.names()
+    assert call(*low) == 0
+    assert labelled.names() == ["A"]
+    assert call(*high, "--also", "csv") == 0
+    assert (out / "A" / "particles.csv").read_text() == "at 0.2"
+    assert call(*low) == 0
+    assert call(*low, "--also", "csv") == 0
+    assert (out / "A" / "particles.csv").read_text() == "at 0.05"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("summary.json", b"\xff\xfe"),
+        ("summary.json", b'{"fdr": {"asked": null}}'),
+        ("particles.star", b"\xff\xfe"),
+        ("particles.star", None),
+    ],
+)
+def test_regression_a_tomogram_whose_files_are_damaged_is_labelled_again(
+    tmp_path: Path, labelled: Labelled, file: str, content: bytes | None
+) -> None:
+    """One of them ended every run of the whole project."""
+    out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    labelled.names()
+    if content is None:
+        (out / "A" / file).unlink()
+    else:
+        (out / "A" / file).write_bytes(content)
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    assert labelled.names() == ["A"]
+    assert joint(out)[0] == {"A": 2, "B": 3}
+
+
+def test_regression_what_an_import_could_not_read_is_on_the_page(
+    tmp_path: Path, labelled: Labelled
+) -> None:
+    """A defocus that was only asked for looked like a measured one."""
+    told = {"unreadable": ("A.mdoc is cut off",), "sources": {"defocus_um": "x, not measured"}}
+    path = write(tmp_path, [entry(tmp_path, "A", **told)])
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out") == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "A.mdoc is cut off" in page
+    assert "the defocus is from x, not measured" in page
 
 
 def test_what_is_damaged_or_missing_does_not_stop_the_others(
@@ -254,9 +320,18 @@ def test_strict_stops_where_one_fails(tmp_path: Path, labelled: Labelled) -> Non
 
 def test_a_full_disk_stops_all(tmp_path: Path, labelled: Labelled) -> None:
     path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
-    labelled.raised["A"] = OutputError("no space left")
-    assert call("classify", path, *GIVEN, "--out", tmp_path / "out") == 5
-    assert labelled.names() == ["A"]
+    for error in (OutputError("no space left"), OSError(errno.ENOSPC, "No space left on device")):
+        labelled.raised["A"] = error
+        assert call("classify", path, *GIVEN, "--out", tmp_path / "out") == 5
+        assert labelled.names() == ["A"]
+
+
+def test_too_little_memory_is_that_tomograms_fault(tmp_path: Path, labelled: Labelled) -> None:
+    path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    labelled.raised["A"] = MemoryError()
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out") == 3
+    assert "not enough memory" in joint(tmp_path / "out")[1]["failed"]["A"]
+    assert labelled.names() == ["A", "B"]
 
 
 def test_faults_of_all_are_told_once_before_anything_is_written(
@@ -419,9 +494,10 @@ def test_each_tomogram_takes_its_rows_of_a_list(
     # Without a list, or with other particles of one of them.
     assert call("classify", path, *GIVEN, "--out", out) == 4
     listed(tmp_path / "list.star", [*rows, ("B", 5)])
-    capsys.readouterr()
-    assert call("classify", path, *given) == 3
-    assert f"{out / 'B'} holds labels of another list" in capsys.readouterr().err
+    for rate in ((), ("--fdr", 0.05)):
+        capsys.readouterr()
+        assert call("classify", path, *given, *rate) == 3
+        assert f"{out / 'B'} holds labels of another list" in capsys.readouterr().err
 
 
 def test_regression_groups_of_a_list_are_numbered_anew_and_named_after_tomograms(
@@ -475,20 +551,23 @@ def two_workers() -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.filterwarnings("default")
 def test_workers_give_what_one_process_gives(
     tmp_path: Path, labelled: Labelled, two_workers: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     those = [entry(tmp_path, name) for name in "ABCD"]
     path = write(tmp_path, those)
     labelled.raised["C"] = InputError("it is empty")
+    labelled.warns = True
     alone, spread = tmp_path / "alone", tmp_path / "spread"
     assert call("classify", path, *GIVEN, "--out", alone) == 3
     monkeypatch.setattr(cluster, "dask_client", lambda *_: contextlib.nullcontext(two_workers))
     assert call("classify", path, *GIVEN, "--workers", 2, "--out", spread) == 3
     assert sorted(labelled.names()) == sorted("ABCD" * 2)
     assert (alone / "particles.star").read_bytes() == (spread / "particles.star").read_bytes()
-    for key in ("classes", "failed", "waiting"):
+    for key in ("classes", "failed", "waiting", "tomograms"):
         assert joint(alone)[1][key] == joint(spread)[1][key]
+    assert joint(spread)[1]["tomograms"]["B"]["warnings"] == ["a <doubt>", "B is odd"]
     assert "it is empty" in joint(spread)[1]["failed"]["C"]
 
     # The one that failed is tried again, and alone.
@@ -537,7 +616,8 @@ def test_a_dry_run_says_what_the_rest_takes_once_one_is_done(
     assert call(*given, "--dry-run", "--workers", 2) == 0
     told = capsys.readouterr().out
     assert "4 to be labelled: about 2 min" in told
-    assert "500 MB of memory in each of 2 processes" in told
+    assert "2 min in each of 2 processes" in told
+    assert "more than 500 MB of memory" in told
     assert labelled.names() == ["A"]
 
 

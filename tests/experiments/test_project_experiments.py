@@ -35,7 +35,8 @@ def found_by_defocus(options: ClassifyOptions, out: Path, *, device: str) -> dic
         "n_rejected": 0,
         "measured_acquisition": None,
         "contrast": {"sign": 1, "text": "bright"},
-        "seconds": {"judge": 1.0},
+        "seconds": {"judge": 60.0},
+        "peak_memory_mb": 500.0,
         "warnings": [],
         "fdr": {"asked": options.fdr},
     }
@@ -49,6 +50,7 @@ def test_own_metadata_against_one_defocus(tmp_path: Path, monkeypatch: pytest.Mo
     records, table = projects.run(setting)
     own, typed = read_rows(records)
     assert (own["recall"], own["precision"], own["labels_right"]) == (1, 1, 1)
+    assert (own["minutes"], own["peak_memory_mb"]) == (2, 500)
     planted = own["planted"]
     assert planted == 2 * (4 + 6 + 8)
     assert typed["recall"] == pytest.approx((planted - 2) / planted)

@@ -49,23 +49,26 @@ def test_particles_do_not_count_as_noise() -> None:
     assert float((noise.power / NOISE.power)[high].mean()) == pytest.approx(1, abs=0.1)
 
 
-def test_the_share_of_noise_in_the_power_of_cubes() -> None:
-    """Of strong particles little of it at low frequencies, all of it at high ones."""
-    shares = {}
-    for name, volumes in (
-        ("particles", strong_particles()),
-        ("none", NOISE.sample(len(TRUE), seed=3)),
-    ):
-        cubes = Held(volumes)
-        first = Noise.of(cubes, NOISE.points)
-        even, noise = particle_noise(
-            cubes, wanted(), first, voxel_size_A=VOXEL_A, reach_voxels=BOX / 16
-        )
-        shares[name] = noise_share(even, noise)
-    assert shares["none"].shape == (BOX // 2 + 1,)
-    assert shares["none"] == pytest.approx(np.ones(BOX // 2 + 1), abs=0.1)
-    assert shares["particles"][2:5].mean() < 0.35
-    assert shares["particles"][-2:] == pytest.approx(np.ones(2), abs=0.1)
+@pytest.mark.parametrize("name", ["particles", "none"])
+def test_the_share_of_noise_in_the_power_of_whole_cubes(name: str) -> None:
+    """Against noise that was planted: particles lie inside the window, and noise everywhere."""
+    cubes = Held(strong_particles() if name == "particles" else NOISE.sample(len(TRUE), seed=3))
+    first = Noise.of(cubes, NOISE.points)
+    even, noise = particle_noise(
+        cubes, wanted(), first, voxel_size_A=VOXEL_A, reach_voxels=BOX / 16
+    )
+    share = noise_share(even, noise)
+    assert share.shape == (BOX // 2 + 1,)
+    shell = NOISE.points.shell
+    whole = NOISE.points.transforms(even.read(np.arange(len(even)))).abs().square().mean(dim=0)
+    own = float(even.factor.square().mean())  # of the planted noise, in cubes of this scale
+    ratio = [
+        share[k] * float(whole[shell == k].mean()) / (own * float(NOISE.power[shell == k].mean()))
+        for k in range(4, BOX // 2 - 1)
+    ]
+    assert np.array(ratio) == pytest.approx(np.ones(len(ratio)), abs=0.35)
+    if name == "particles":
+        assert share[2:5].mean() < 0.7
 
 
 def test_cubes_of_any_scale_get_the_same_noise() -> None:

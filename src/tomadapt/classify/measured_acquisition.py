@@ -68,8 +68,8 @@ def defocus_text(measured: Mapping[str, Any]) -> str:
     nats = f"{measured['defocus_nats']:.0f} nats better than stated"
     lowest, highest = measured["defocus_range_um"]
     if measured["defocus_um"] is None:
-        return f"{lowest:g} to {highest:g} µm are as good as each other ({nats})"
-    return f"{measured['defocus_um']:g} µm ({nats})"
+        return f"not measured: from {lowest:g} to {highest:g} µm no value is clearly worse"
+    return f"{measured['defocus_um']:g} µm ({nats}; {lowest:g} to {highest:g} µm are possible)"
 
 
 def _digits(value: float) -> float:

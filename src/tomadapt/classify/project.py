@@ -21,11 +21,11 @@ from tomadapt.classify.project_files import (
     write_joint_files,
 )
 from tomadapt.classify.project_lists import OWN_LIST
-from tomadapt.classify.project_plans import Plan, is_done, plans, shared_options
+from tomadapt.classify.project_plans import Plan, forget_results, is_done, plans, shared_options
 from tomadapt.errors import InputError, OutputError, TomadaptError
 from tomadapt.io.star import StarDocument, write_star_document
 from tomadapt.project import Project, TomogramEntry
-from tomadapt.runs.atomic import locked, output_folder
+from tomadapt.runs.atomic import NO_SPACE, locked, output_error, output_folder
 from tomadapt.runs.own_folder import make_own, read_own, require_own
 from tomadapt.runs.progress import silent
 
@@ -134,7 +134,7 @@ def classify_project(
 
 def _labelled(
     waiting: Sequence[Plan], device: str, client: Client | None, tell: Callable[[str], None]
-) -> Iterator[tuple[Plan, dict[str, Any] | TomadaptError | OSError]]:
+) -> Iterator[tuple[Plan, dict[str, Any] | TomadaptError]]:
     """Each tomogram with its summary, or why it failed, as they are finished."""
     if client is None:
         for place, plan in enumerate(waiting, start=1):
@@ -169,14 +169,19 @@ def _killed(name: str) -> InputError:
     )
 
 
-def _in_worker(plan: Plan, device: str) -> dict[str, Any] | TomadaptError | OSError:
+def _in_worker(plan: Plan, device: str) -> dict[str, Any] | TomadaptError:
     """Label a tomogram without a word: its warnings are in its summary."""
     with silent(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("always")
+        warnings.showwarning = _not_shown
         return label_tomogram(plan, device)
 
 
-def label_tomogram(plan: Plan, device: str) -> dict[str, Any] | TomadaptError | OSError:
+def _not_shown(*_warning: object, **_where: object) -> None:
+    """In place of the printing of a warning; a filter would keep it from the summary, too."""
+
+
+def label_tomogram(plan: Plan, device: str) -> dict[str, Any] | TomadaptError:
     """Label one tomogram in its own folder; what is wrong with it is given back, not raised.
 
     Two processes may be given the same one when a worker was thought to be dead: the second waits,
@@ -188,11 +193,30 @@ def label_tomogram(plan: Plan, device: str) -> dict[str, Any] | TomadaptError | 
         with locked(folder / ".lock"):
             if is_done(folder, plan.options):
                 return read_own(folder / SUMMARY)
+            forget_results(folder)
             if plan.listed is not None:
                 write_star_document(folder / OWN_LIST, plan.listed)
             return classify_by_likelihood(plan.options, folder, device=device)
-    except (TomadaptError, OSError) as error:
+    except TomadaptError as error:
         return error
+    except OSError as error:
+        return output_error(plan.folder, error) if error.errno in NO_SPACE else _system(error)
+    except MemoryError:
+        return InputError(
+            f"not enough memory for the tomogram {plan.entry.name}",
+            expected="memory for some sections of it, and for its particles",
+            got="a refusal by the system",
+            remedy="label it where there is more, or with fewer --workers",
+        )
+
+
+def _system(error: OSError) -> InputError:
+    return InputError(
+        "the system refused to read or write a file",
+        expected="files that can be read and written",
+        got=str(error),
+        remedy="check the file and the disk, and run it again",
+    )
 
 
 def require_structures(todo: Sequence[Plan]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ class Costs:
     disk_mb
         What is written.
     peak_memory_mb
-        The largest of a process.
+        The largest of a process so far.
     """
 
     tomograms: int
@@ -33,12 +34,13 @@ class Costs:
 
     def text(self, workers: int) -> str:
         """A sentence, for so many processes."""
-        minutes = self.seconds / 60 / max(1, min(workers, self.tomograms))
+        rounds = math.ceil(self.tomograms / workers)
+        minutes = self.seconds / 60 * rounds / max(1, self.tomograms)
         each = "one process" if workers == 1 else f"each of {workers} processes"
         return (
-            f"{self.tomograms} to be labelled: about {minutes:.0f} min, {self.disk_mb:.0f} MB of "
-            f"disk and {self.peak_memory_mb:.0f} MB of memory in {each}, by what those that are "
-            "done have taken"
+            f"{self.tomograms} to be labelled: about {minutes:.0f} min in {each} and "
+            f"{self.disk_mb:.0f} MB of disk, by the volumes of those that are done; none of these "
+            f"took more than {self.peak_memory_mb:.0f} MB of memory"
         )
 
 
@@ -72,6 +74,8 @@ def expected_costs(todo: Sequence[Plan]) -> Costs | None:
 
 
 def _volume_mb(plan: Plan) -> float:
-    if plan.options is None or not plan.options.tomogram.is_file():  # a Zarr folder has no size
-        return 1.0
-    return plan.options.tomogram.stat().st_size / 1e6
+    if plan.options is None:
+        return 0.0
+    volume = plan.options.tomogram
+    files = [volume] if volume.is_file() else [f for f in volume.rglob("*") if f.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6

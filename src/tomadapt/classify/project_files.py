@@ -17,6 +17,7 @@ from tomadapt.io.star import (
     write_star_document,
 )
 from tomadapt.project import TomogramEntry
+from tomadapt.project.claims import NOT_MEASURED
 from tomadapt.report.project_page import write_project_report
 from tomadapt.runs.atomic import atomic_path, write_json
 
@@ -26,6 +27,8 @@ JOINT_FILES = (SUMMARY, LIST, SET, TABLE, PAGE)
 TOMOGRAM, OPTICS_GROUP, OPTICS_NAME = "rlnTomoName", "rlnOpticsGroup", "rlnOpticsGroupName"
 _NOTHING = "none"
 """What a joint list has where a tomogram's own list lacks a column."""
+NEEDED = {"classes", "n_rejected", "measured_acquisition", "contrast", "seconds", "warnings"}
+"""What is read of a tomogram's own summary."""
 _COLUMNS = (
     *("volume", "defocus_um", "measured_defocus_um", "first_tilt_deg", "last_tilt_deg", "tilts"),
     *("contrast_sign", "hand_nats", "rejected", "seconds"),
@@ -76,7 +79,7 @@ def joint_summary(
             "hand_nats": measured.get("hand_nats"),
             "seconds": round(sum(one["seconds"].values()), 1),
             "contradictions": list(entry.contradictions),
-            "notes": [*entry.notes, *entry.assumed],
+            "notes": [*entry.unreadable, *entry.notes, *entry.assumed, *_not_measured(entry)],
             "warnings": one["warnings"],
             "outlier": [],
             "report": f"{name}/{PAGE}",
@@ -96,6 +99,11 @@ def joint_summary(
 def _rounded(value: float | None) -> float | None:
     """To nm; runs of older versions have more digits, which mean nothing."""
     return None if value is None else round(value, 3)
+
+
+def _not_measured(entry: TomogramEntry) -> list[str]:
+    source = entry.sources.get("defocus_um", "")
+    return [f"the defocus is from {source}"] if NOT_MEASURED in source else []
 
 
 def write_joint_files(
@@ -122,7 +130,9 @@ def write_joint_files(
     labelled = summary["tomograms"]
     if labelled:
         write_star_document(out / LIST, joined({name: out / name / LIST for name in labelled}))
-        if tomograms_star is not None:
+        if tomograms_star is None:
+            (out / SET).unlink(missing_ok=True)
+        else:
             _write_optimisation_set(out, tomograms_star)
     else:
         for name in (LIST, SET):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tomadapt.classify.options import ClassifyOptions
-from tomadapt.classify.project_files import JOINT_FILES, SUMMARY
+from tomadapt.classify.project_files import JOINT_FILES, LIST, NEEDED, SUMMARY
 from tomadapt.classify.project_lists import OWN_LIST
 from tomadapt.errors import InputError, MismatchError, TomadaptError
 from tomadapt.inputs.tomogram import MRC_SUFFIXES, open_tomogram
@@ -125,8 +126,9 @@ def _with_what_is_there(plan: Plan) -> Plan:
         return plan
     volume = plan.options.tomogram
     try:
-        if is_done(plan.folder, plan.options):
-            _require_same_list(plan)
+        done = is_done(plan.folder, plan.options)
+        _require_same_list(plan)
+        if done:
             return replace(plan, done=True)
         if not volume.exists():
             raise _without_volume(plan.entry.name, f"no file {volume}")
@@ -181,19 +183,37 @@ def is_done(folder: Path, options: ClassifyOptions) -> bool:
     wanted = options.model_dump(mode="json", exclude=_CHANGEABLE)
     remedy = "delete that folder to label it anew, or undo the change in the project file"
     require_same(folder, found, wanted, remedy=remedy)
-    if not (folder / SUMMARY).is_file():
-        return False
     try:
-        asked = read_own(folder / SUMMARY)["fdr"]["asked"]
+        summary = read_own(folder / SUMMARY)
+        read_star(folder / LIST)
+        asked = summary["fdr"]["asked"]
     except (InputError, KeyError, TypeError):
-        return False  # damaged: it is labelled again
-    return bool(asked == options.fdr) and all(
-        (folder / _ALSO[form]).exists() for form in options.also
+        return False  # missing or damaged: it is labelled again
+    return bool(
+        asked == options.fdr
+        and summary.keys() >= NEEDED
+        and all((folder / _ALSO[form]).exists() for form in options.also)
     )
 
 
+def forget_results(folder: Path) -> None:
+    """Before a tomogram is labelled again: no file of another rate may stay beside new ones.
+
+    The summary goes first: without it a folder is not done, wherever a kill comes.
+    """
+    (folder / SUMMARY).unlink(missing_ok=True)
+    for name in _ALSO.values():
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
 def _require_same_list(plan: Plan) -> None:
-    if plan.listed is None or read_star(plan.folder / OWN_LIST).text() == plan.listed.text():
+    own = plan.folder / OWN_LIST
+    if plan.listed is None or not (plan.folder / CONFIG).exists() or not own.exists():
+        return
+    if read_star(own).text() == plan.listed.text():
         return
     raise MismatchError(
         f"{plan.folder} holds labels of another list",

@@ -5,8 +5,6 @@ Tomograms differ in defocus and tilts, and one has the opposite contrast. Not in
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +16,7 @@ import numpy as np
 from tomadapt.acquisition import Acquisition, tilt_range
 from tomadapt.classify.options import ClassifyOptions, SourceOptions
 from tomadapt.classify.project import classify_project
+from tomadapt.classify.project_files import SUMMARY
 from tomadapt.experiments.grid import commit
 from tomadapt.experiments.records import Results, Row
 from tomadapt.experiments.scales import Setting
@@ -26,6 +25,7 @@ from tomadapt.io.particle_lists import read_particles
 from tomadapt.metrics import match_positions
 from tomadapt.project import Project, TomogramEntry
 from tomadapt.runs.atomic import output_folder
+from tomadapt.runs.own_folder import read_own
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
 
 CLASSES = ("ribosome_80s", "tric", "apoferritin")
@@ -46,10 +46,8 @@ def run(setting: Setting) -> list[Path]:
     for case, own in cases.items():
         stated = [entry.model_copy(update=own) for entry in entries]
         out = labelled_folder(setting, case)
-        begun = time.perf_counter()
-        classify_project(project_of(stated, setting.store), out, options_of)
-        minutes = (time.perf_counter() - begun) / 60
-        results.add(_row(case, entries, out) | {"minutes": minutes})
+        summary = classify_project(project_of(stated, setting.store), out, options_of)
+        results.add(_row(case, entries, out, summary))
     return results.files
 
 
@@ -105,7 +103,7 @@ def options_of(entry: TomogramEntry) -> ClassifyOptions:
     return ClassifyOptions(tomogram=entry.volume, source=source, method="likelihood", fdr=0.05)
 
 
-def _row(case: str, entries: Sequence[TomogramEntry], out: Path) -> Row:
+def _row(case: str, entries: Sequence[TomogramEntry], out: Path, summary: dict[str, Any]) -> Row:
     planted = found = paired = right = 0
     for entry in entries:
         assert entry.volume is not None
@@ -124,6 +122,9 @@ def _row(case: str, entries: Sequence[TomogramEntry], out: Path) -> Row:
         "recall": right / planted,
         "precision": right / max(1, found),
         "labels_right": right / max(1, paired),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "minutes": sum(row["seconds"] for row in summary["tomograms"].values()) / 60,
+        "peak_memory_mb": max(
+            read_own(out / entry.name / SUMMARY)["peak_memory_mb"] for entry in entries
+        ),
         "commit": commit(),
     }

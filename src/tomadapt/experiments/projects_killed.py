@@ -7,6 +7,7 @@ of a command with two of them, ten times. Not in the paper.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def run(setting: Setting) -> list[Path]:
     smoke = setting.scale.name == "smoke"
     for case, workers, kills in (("the command", 1, 5), ("its workers", 2, 10)):
         begun, out = time.perf_counter(), labelled_folder(setting, f"killed {workers}")
+        shutil.rmtree(out, ignore_errors=True)  # what is done there would not be killed again
         killed = _labelled_with_kills(path, out, workers, 1 if smoke else kills)
         minutes = (time.perf_counter() - begun) / 60
         results.add(_row(case, setting, entries, out) | {"killed": killed, "minutes": minutes})

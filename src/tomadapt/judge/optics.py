@@ -51,8 +51,8 @@ class MeasuredOptics:
         Defocus of the largest summed log-likelihood of the particles, or the one next to the stated
         that is as good; None without a CTF.
     defocus_range_um
-        Lowest and highest searched defocus that are not clearly worse. The range is wide where the
-        CTF has no zero up to the Nyquist frequency. None without a CTF.
+        Lowest and highest of :data:`SEARCHED_DEFOCUS_UM` that are not clearly worse. The range is
+        wide where the CTF has no zero up to the Nyquist frequency. None without a CTF.
     defocus_nats
         That log-likelihood minus the one at the stated defocus.
     particles

@@ -18,7 +18,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Indices
 from tomadapt.judge.groups import Some
 from tomadapt.judge.judge import JudgeOptions, counter, judge
-from tomadapt.judge.noise import Cubes, Noise, usual_power
+from tomadapt.judge.noise import MAX_CUBES, Cubes, Noise, usual_power
 from tomadapt.judge.refine import Refined, refine
 from tomadapt.judge.rivals import Hypothesis, mirrors, shapes
 from tomadapt.judge.rows import batches, evenly_spaced
@@ -82,6 +82,8 @@ class EvenCubes:
         sums = torch.zeros(int(shell.max()) + 1, device=shell.device)
         counts = sums.index_add(0, shell, torch.ones_like(at_points)).clamp_min(1)
         usual = sums.index_add(0, shell, at_points) / counts  # (shells,)
+        if not float(usual.max()) > 0:  # most cubes are blank
+            return cls(cubes, torch.ones(len(cubes)))
         noisy = torch.nonzero(usual > LEAST_POWER * usual.max()).flatten()
         high = torch.isin(shell, noisy[len(noisy) * 2 // 3 :])
         expected = usual[shell[high]]
@@ -207,6 +209,9 @@ def particle_noise(
 def noise_share(even: EvenCubes, noise: Noise) -> NDArray[np.float64]:
     """The part of the cubes' power in each shell that is noise.
 
+    The noise is known in the window. What else there is in the window is the particle, which the
+    window does not cut; so the whole cube has the same of it, and more noise.
+
     Parameters
     ----------
     even, noise
@@ -215,16 +220,29 @@ def noise_share(even: EvenCubes, noise: Noise) -> NDArray[np.float64]:
     Returns
     -------
     ndarray
-        (n // 2 + 1,), at most 1. Shells without measured points have the value of the last one that
-        has some.
+        (n // 2 + 1,), 0 to 1, of whole cubes without the window. Shells without measured points
+        have the value of the last one that has some.
     """
-    whole = Noise.of(even, noise.points)
-    shell = noise.points.shell.cpu().numpy()
-    ratio = (noise.power / whole.power).cpu().numpy().astype(np.float64)
+    points = noise.points
+    windowed = Noise.of(even, points)
+    rows = batches(evenly_spaced(len(even), MAX_CUBES), _BATCH)
+    whole = torch.cat([_whole_transforms(even.read(some), points).abs().square() for some in rows])
+    particle = (windowed.power - noise.power) * noise.kept
+    shell = points.shell.cpu().numpy()
     places = np.unique(shell)
-    means = np.array([ratio[shell == place].mean() for place in places])
-    shares = np.interp(np.arange(noise.points.n // 2 + 1), places, means)
-    return np.asarray(shares.clip(max=1.0))
+    of_all, of_particle = (
+        np.array([power.cpu().numpy()[shell == place].mean() for place in places])
+        for power in (usual_power(whole, points), particle)
+    )
+    shares = 1 - of_particle / np.maximum(of_all, np.finfo(float).tiny)
+    each = np.interp(np.arange(points.n // 2 + 1), places, shares)
+    return np.asarray(each.clip(LEAST_POWER, 1.0))
+
+
+def _whole_transforms(cubes: torch.Tensor, points: MeasuredPoints) -> torch.Tensor:
+    """Transforms (b, p) of cubes (b, n, n, n) less their mean, without the window."""
+    cubes = cubes.to(points.k.device)
+    return points.transforms(cubes - cubes.mean(dim=(1, 2, 3), keepdim=True))
 
 
 def _fitted(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tomadapt.errors import MismatchError
+from tomadapt.errors import InputError, MismatchError
 from tomadapt.runs.atomic import output_folder, write_json
 from tomadapt.runs.json_files import json_object
 
@@ -69,13 +69,16 @@ def read_own(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When it is damaged.
+        When it is missing or damaged.
     """
-    return json_object(
-        path.read_text(encoding="utf-8"),
-        what=str(path),
-        remedy="delete that folder, or choose another --out",
-    )
+    remedy = "delete that folder, or choose another --out"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is damaged", expected="a JSON file of UTF-8", got=str(error), remedy=remedy
+        ) from error
+    return json_object(text, what=str(path), remedy=remedy)
 
 
 def require_same(
