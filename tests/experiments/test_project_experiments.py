@@ -57,6 +57,6 @@ def test_own_metadata_against_one_defocus(tmp_path: Path, monkeypatch: pytest.Mo
     assert "one defocus and tilt range" in table.read_text()
 
     # The tomograms differ as the project says.
-    entries = projects.planted_project(setting)
+    entries = projects.planted_project(setting, projects.SNRS[0])
     assert [entry.defocus_um for entry in entries] == list(projects.DEFOCI_UM[:2])
     assert entries[0].tilt_angles_deg != entries[1].tilt_angles_deg

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +33,33 @@ CLASSES = ("ribosome_80s", "tric", "apoferritin")
 DEFOCI_UM = (1.8, 2.4, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5)
 TILTS_DEG = ((-60, 60), (-54, 51), (-60, 45), (-45, 60))
 TYPED = {"defocus_um": 4.5, "tilt_angles_deg": tilt_range(-60, 60, 3)}
-VOXEL_A, SNR, TOLERANCE_A = 12.0, 0.006, 100.0
+VOXEL_A, TOLERANCE_A = 12.0, 100.0
+SNRS = (0.006, 0.002)
 OWN = "own metadata"
-COLUMNS = ("case", "tomograms", "planted", "recall", "precision", "labels_right", "minutes")
+COLUMNS = ("snr", "case", "tomograms", "planted", "recall", "precision", "labels_right", "minutes")
 
 
 def run(setting: Setting) -> list[Path]:
     """Plant, classify with what the project says and with one defocus for all, and compare."""
-    entries = planted_project(setting)
     table = partial(titled_table, "Tomograms of a project", (*COLUMNS, "peak_memory_mb"))
     results = Results.of(setting, "projects", table)
     cases: dict[str, dict[str, Any]] = {OWN: {}, "one defocus and tilt range": TYPED}
-    for case, own in cases.items():
+    snrs = SNRS[:1] if setting.scale.name == "smoke" else SNRS
+    for snr, (case, own) in product(snrs, cases.items()):
+        entries = planted_project(setting, snr)
         stated = [entry.model_copy(update=own) for entry in entries]
-        out = labelled_folder(setting, case)
+        out = labelled_folder(setting, snr, case)
         summary = classify_project(project_of(stated, setting.store), out, options_of)
-        results.add(_row(case, entries, out, summary))
+        results.add({"snr": snr, **_row(case, entries, out, summary)})
     return results.files
 
 
-def labelled_folder(setting: Setting, case: str) -> Path:
+def labelled_folder(setting: Setting, snr: float, case: str) -> Path:
     """Where the labels of a case are."""
-    return setting.store / f"projects-{setting.scale.name}-{SNR:g}-{case.replace(' ', '-')}"
+    return setting.store / f"projects-{setting.scale.name}-{snr:g}-{case.replace(' ', '-')}"
 
 
-def planted_project(setting: Setting) -> list[TomogramEntry]:
+def planted_project(setting: Setting, snr: float) -> list[TomogramEntry]:
     """Simulate the tomograms, each in a folder of its own, and say how they were recorded."""
     smoke, entries = setting.scale.name == "smoke", []
     for number, defocus_um in enumerate(DEFOCI_UM[:2] if smoke else DEFOCI_UM):
@@ -67,13 +70,13 @@ def planted_project(setting: Setting) -> list[TomogramEntry]:
             counts=dict(zip(CLASSES, (4, 6, 8) if smoke else (6, 10, 14), strict=True)),
             acquisition=Acquisition(name=name, defocus_um=defocus_um, tilt_angles_deg=angles),
             shape_zyx=(40, 96, 96) if smoke else (40, 112, 112),
-            snr=SNR,
+            snr=snr,
             seed=100 + number,
             box=40,
             voxel_size_A=VOXEL_A,
             resolution_A=VOXEL_A,
         )
-        folder = output_folder(setting.store / f"projects-{setting.scale.name}-{SNR:g}" / name)
+        folder = output_folder(setting.store / f"projects-{setting.scale.name}-{snr:g}" / name)
         planted = simulate_tomogram(config)
         if number == 1:
             planted = replace(planted, density=-planted.density)

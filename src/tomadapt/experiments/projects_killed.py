@@ -24,7 +24,7 @@ from tomadapt.experiments.grid import commit
 from tomadapt.experiments.projects import (
     CLASSES,
     OWN,
-    SNR,
+    SNRS,
     labelled_folder,
     options_of,
     planted_project,
@@ -42,16 +42,16 @@ STARTING_S, LATER_S = 8.0, 60.0
 
 def run(setting: Setting) -> list[Path]:
     """Label it undisturbed, if ``projects`` has not; then with kills; compare every file."""
-    entries = planted_project(setting)
+    entries = planted_project(setting, SNRS[0])
     project = project_of(entries, setting.store)
-    classify_project(project, labelled_folder(setting, OWN), options_of)
-    path = setting.store / f"projects-{setting.scale.name}-{SNR:g}.toml"
+    classify_project(project, labelled_folder(setting, SNRS[0], OWN), options_of)
+    path = setting.store / f"projects-{setting.scale.name}-{SNRS[0]:g}.toml"
     path.unlink(missing_ok=True)
     write_project(path, project)
     results = Results.of(setting, "projects_killed", partial(titled_table, "Killed", COLUMNS))
     smoke = setting.scale.name == "smoke"
     for case, workers, kills in (("the command", 1, 5), ("its workers", 2, 10)):
-        begun, out = time.perf_counter(), labelled_folder(setting, f"killed {workers}")
+        begun, out = time.perf_counter(), labelled_folder(setting, SNRS[0], f"killed {workers}")
         shutil.rmtree(out, ignore_errors=True)  # what is done there would not be killed again
         killed = _labelled_with_kills(path, out, workers, 1 if smoke else kills)
         minutes = (time.perf_counter() - begun) / 60
@@ -91,7 +91,7 @@ def _labelled_with_kills(project: Path, out: Path, workers: int, kills: int) -> 
 
 
 def _row(case: str, setting: Setting, entries: Sequence[TomogramEntry], out: Path) -> Row:
-    undisturbed = labelled_folder(setting, OWN)
+    undisturbed = labelled_folder(setting, SNRS[0], OWN)
     files = [f"{entry.name}/{kind}.star" for entry in entries for kind in ("particles", "rejected")]
     same = sum((out / file).read_bytes() == (undisturbed / file).read_bytes() for file in files)
     return {
