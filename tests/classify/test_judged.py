@@ -27,9 +27,8 @@ from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
 
 pytestmark = pytest.mark.slow
-TILTS = ("--tilt-range", -60, 60)
-STATED: tuple[object, ...] = ("--structures", ",".join(CLASSES), "--defocus", 8, *TILTS)
-OPTICS = ("--defocus", 4, *TILTS)
+OPTICS = ("--defocus", 8, "--tilt-range", -60, 60)
+STATED: tuple[object, ...] = ("--structures", ",".join(CLASSES), *OPTICS)
 NAMED = "tric,ribosome_50s"
 BOX, CUBES_VOXEL_A = 24, 15.0
 
@@ -205,7 +204,7 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cubes")
     config = SimulationConfig(
         classes={"tric": "tric", "ribosome_50s": "ribosome_50s", "null": "null"},
-        acquisition=Acquisition(name="cubes", defocus_um=4),
+        acquisition=Acquisition(name="cubes", defocus_um=8),
         per_class=12,
         snr=0.1,
         box=BOX,
