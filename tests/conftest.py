@@ -41,3 +41,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def quick_first_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three iterations from random poses, not twelve, where any first reference will do."""
+    monkeypatch.setattr("tomadapt.recover.initial_model.ITERATIONS", 3)

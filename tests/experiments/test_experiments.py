@@ -337,6 +337,7 @@ def test_task_files_can_be_read_back(setting):
         assert AdaptTask.model_validate(json.loads(path.read_text())).key == path.parent.name
 
 
+@pytest.mark.usefixtures("quick_first_references")
 class TestRecovery:
     def test_figure7_averages_by_three_sets_of_labels(self, setting):
         records, table, picture = figure7.run(setting)
