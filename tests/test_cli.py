@@ -294,6 +294,7 @@ def write_mrc(path: Path, data: np.ndarray) -> None:
         mrc.voxel_size = 16.0
 
 
+@pytest.mark.usefixtures("quick_first_references")
 class TestRecovery:
     """align, average and discover; in a folder of their own."""
 

@@ -47,6 +47,9 @@ from tomadapt.experiments.scales import REDUCED, SMOKE, Setting
 from tomadapt.inputs.particles import ArrayVolumes
 
 NOTE = "proves the plumbing only"
+SMALL_SETS = tuple(
+    replace(one, box=24, voxel_size_A=one.voxel_size_A * one.box / 24) for one in SETS
+)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +148,8 @@ class TestOthers:
         assert NOTE in text
         assert "| without | ada | " in text
 
-    def test_table2_is_called_a_stand_in(self, setting):
+    def test_table2_is_called_a_stand_in(self, setting, monkeypatch):
+        monkeypatch.setattr(table2, "SETS", SMALL_SETS)
         table2.run(setting)
         assert not setting.file("table2.jsonl").exists()
         rows = read_rows(setting.file("table2_stand_in.jsonl"))
@@ -155,10 +159,13 @@ class TestOthers:
         assert NOTE in text
         assert text.count("stand-in") >= 10
 
-    def test_real_volumes_take_their_set_s_place_and_stand_ins_stay(self, setting, tmp_path):
+    def test_real_volumes_take_their_set_s_place_and_stand_ins_stay(
+        self, setting, tmp_path, monkeypatch
+    ):
         """Regression: the second command was refused half way, by its own earlier records."""
+        monkeypatch.setattr(table2, "SETS", SMALL_SETS)
         before = read_rows(setting.file("table2_stand_in.jsonl"))
-        expected = SETS[2]
+        expected = SMALL_SETS[2]
         for name in expected.complexes:
             write_cubes(tmp_path / expected.name, name, 2, expected.box, expected.voxel_size_A)
         written = table2.run(replace(setting, data=tmp_path, contrast="positive"))

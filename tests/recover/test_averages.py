@@ -23,9 +23,11 @@ def averaged(planted, tmp_path_factory):
     data = planted.data.subset(rows).unlabelled()
     names = ["a/b"] * 8 + ["few"] * 2 + ["c"] * 6
     told = []
-    done = average_classes(
-        data, names, planted.points, QUICK, out, progress=lambda n, name: told.append(n)
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomadapt.recover.initial_model.ITERATIONS", 3)
+        done = average_classes(
+            data, names, planted.points, QUICK, out, progress=lambda n, name: told.append(n)
+        )
     return out, data, names, done, told
 
 
