@@ -110,7 +110,9 @@ def test_regression_clusters_of_some_particles_name_them_by_their_numbers(plante
         assert [int(row["index"]) for row in csv.DictReader(file)] == rows
 
 
-def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
+def test_a_structure_that_no_class_explains_is_a_candidate(
+    planted, tmp_path, quick_first_references
+):
     rows = np.concatenate([np.flatnonzero(planted.data.labels == c)[:16] for c in (0, 1, 2)])
     features = np.repeat(np.eye(3), 16, axis=0) + 0.01 * np.random.default_rng(0).normal(
         size=(48, 3)
