@@ -47,3 +47,15 @@ def one_thread() -> Iterator[None]:
 def quick_first_references(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three iterations from random poses, not twelve, where any first reference will do."""
     monkeypatch.setattr("tomadapt.recover.initial_model.ITERATIONS", 3)
+
+
+@pytest.fixture(scope="module")
+def quick_screens() -> Iterator[None]:
+    """The judge's common basis from a quarter of the rotations, where its accuracy is not tested.
+
+    The tests of ``judge`` itself have it whole.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomadapt.judge.screen._SOME_ROTATIONS", 250)
+        patch.setattr("tomadapt.judge.screen.MAX_COMPONENTS", 400)
+        yield

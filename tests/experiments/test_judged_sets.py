@@ -75,7 +75,7 @@ def test_without_data_it_says_what_is_missing(experiment: object, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_set_on_disk_is_labelled(tmp_path: Path, one_thread: None) -> None:
+def test_a_set_on_disk_is_labelled(tmp_path: Path, one_thread: None, quick_screens: None) -> None:
     config = SimulationConfig(
         classes={"tric": "tric", "null": "null"},
         acquisition=Acquisition(name="set", defocus_um=8),
