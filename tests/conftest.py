@@ -59,3 +59,11 @@ def quick_screens() -> Iterator[None]:
         patch.setattr("tomadapt.judge.screen._SOME_ROTATIONS", 250)
         patch.setattr("tomadapt.judge.screen.MAX_COMPONENTS", 400)
         yield
+
+
+@pytest.fixture
+def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports whose pictures are not rendered; fixtures of modules are made before, with them."""
+    monkeypatch.setattr(
+        "tomadapt.report.style._uri", lambda _figure, mime, **_: f"data:image/{mime};base64,"
+    )

@@ -126,7 +126,7 @@ class Chain:
             return list(csv.DictReader(file))
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_reports")
 
 
 @pytest.fixture(scope="module")

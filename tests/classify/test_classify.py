@@ -17,7 +17,7 @@ from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.learn.model import Model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_reports")]
 STATED = ("--structures", ",".join(CLASSES), "--defocus", 4, "--tilt-range", -60, 60)
 QUICK = (
     "--method",

@@ -26,7 +26,7 @@ from tomadapt.recover.rotations import angular_distance_deg
 from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set
 from tomadapt.simulate.tomogram import TomogramConfig, simulate_tomogram, write_planted
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_screens")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_screens", "quick_reports")]
 OPTICS = ("--defocus", 8, "--tilt-range", -60, 60)
 STATED: tuple[object, ...] = ("--structures", ",".join(CLASSES), *OPTICS)
 NAMED = "tric,ribosome_50s"

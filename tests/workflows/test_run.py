@@ -93,7 +93,7 @@ def run_file(config: Path, out: Path) -> Done:
     return Done(out, config)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_reports")
 
 
 @pytest.fixture(scope="module")
