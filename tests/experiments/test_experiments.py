@@ -212,10 +212,11 @@ class TestOthers:
         assert (len(seen), len(held_out)) == (2 * SMOKE.per_class, 2 * SMOKE.held_out_per_class)
 
     @pytest.mark.slow
-    def test_planted(self, setting):
+    def test_planted(self, setting, monkeypatch):
+        monkeypatch.setitem(planted.SIZES, "smoke", (48, 4, 2, 6, (0.1,)))
         planted.run(setting)
         (row,) = read_rows(setting.file("planted.jsonl"))
-        assert row["n_planted"] == 8 + 12 + 8 + 16
+        assert row["n_planted"] == 4 + 6 + 4 + 8
         assert row["recall"] > 0.3  # two epochs teach little; that picks are where particles are
         assert row["precision"] > 0.5
         assert 0 <= row["labels_right"] <= 1
@@ -344,8 +345,14 @@ def test_task_files_can_be_read_back(setting):
         assert AdaptTask.model_validate(json.loads(path.read_text())).key == path.parent.name
 
 
-@pytest.mark.usefixtures("quick_first_references")
+@pytest.fixture
+def first_references_at_once(monkeypatch):
+    """One iteration from random poses, not twelve."""
+    monkeypatch.setattr("tomadapt.recover.initial_model.ITERATIONS", 1)
+
+
 class TestRecovery:
+    @pytest.mark.usefixtures("first_references_at_once")
     def test_figure7_averages_by_three_sets_of_labels(self, setting):
         records, table, picture = figure7.run(setting)
         rows = read_rows(records)
@@ -357,6 +364,7 @@ class TestRecovery:
         assert NOTE in table.read_text()
         assert picture.stat().st_size > 10_000
 
+    @pytest.mark.usefixtures("first_references_at_once")
     def test_figure9_counts_an_unseen_class(self, setting):
         records, table = figure9.run(setting)
         rows = read_rows(records)
@@ -384,6 +392,7 @@ class TestRecovery:
         assert [row["installed"] for row in rows] == [True, False, False] * 2
         assert all(row["median_deg"] <= 6 for row in rows if row["installed"])
 
+    @pytest.mark.usefixtures("quick_first_references")
     def test_structures_from_random_poses(self, setting):
         rows = read_rows(recovery.run(setting)[0])
         assert len(rows) == 3
