@@ -53,7 +53,7 @@ def quick_first_references(monkeypatch: pytest.MonkeyPatch) -> None:
 def quick_screens() -> Iterator[None]:
     """The judge's common basis from a quarter of the rotations, where its accuracy is not tested.
 
-    The tests of ``judge`` itself have it whole.
+    The tests of the judge and of its screens have it whole.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tomadapt.judge.screen._SOME_ROTATIONS", 250)
