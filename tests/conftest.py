@@ -41,3 +41,29 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def quick_first_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three iterations from random poses, not twelve, where any first reference will do."""
+    monkeypatch.setattr("tomadapt.recover.initial_model.ITERATIONS", 3)
+
+
+@pytest.fixture(scope="module")
+def quick_screens() -> Iterator[None]:
+    """The judge's common basis from a quarter of the rotations, where its accuracy is not tested.
+
+    The tests of the judge and of its screens have it whole.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomadapt.judge.screen._SOME_ROTATIONS", 250)
+        patch.setattr("tomadapt.judge.screen.MAX_COMPONENTS", 400)
+        yield
+
+
+@pytest.fixture
+def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports whose pictures are not rendered; fixtures of modules are made before, with them."""
+    monkeypatch.setattr(
+        "tomadapt.report.style._uri", lambda _figure, mime, **_: f"data:image/{mime};base64,"
+    )

@@ -126,7 +126,7 @@ class Chain:
             return list(csv.DictReader(file))
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_reports")
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +294,7 @@ def write_mrc(path: Path, data: np.ndarray) -> None:
         mrc.voxel_size = 16.0
 
 
+@pytest.mark.usefixtures("quick_first_references")
 class TestRecovery:
     """align, average and discover; in a folder of their own."""
 

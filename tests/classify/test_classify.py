@@ -17,7 +17,7 @@ from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, read_particles
 from tomadapt.learn.model import Model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_reports")]
 STATED = ("--structures", ",".join(CLASSES), "--defocus", 4, "--tilt-range", -60, 60)
 QUICK = (
     "--method",
@@ -96,6 +96,7 @@ def test_what_a_run_leaves(run: Path) -> None:
     assert "measured; particles bright" in page
 
 
+@pytest.mark.usefixtures("quick_first_references")
 def test_what_was_classified_is_averaged(run: Path, tmp_path: Path) -> None:
     quick = ["--iterations", 1, "--starts", 1, "--step", 30]
     assert call("average", run / "particles.star", "--out", tmp_path, *quick) == 0

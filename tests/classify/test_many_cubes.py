@@ -17,9 +17,9 @@ from tomadapt.learn.model import Model
 from tomadapt.recover.labels import read_labels
 from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set
 
-pytestmark = pytest.mark.slow
-STATED = ("--structures", "tric,ribosome_50s", "--defocus", 4, "--tilt-range", -60, 60)
-STUDENT = ("--method", "student", "--judged", 60, "--per-class", 12, "--epochs", 10)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_screens")]
+STATED = ("--structures", "tric,ribosome_50s", "--defocus", 8, "--tilt-range", -60, 60)
+STUDENT = ("--method", "student", "--judged", 60, "--per-class", 12, "--epochs", 4)
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,10 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
     config = SimulationConfig(
         classes={"tric": "tric", "ribosome_50s": "ribosome_50s", "null": "null"},
-        acquisition=Acquisition(name="cubes", defocus_um=4),
+        acquisition=Acquisition(name="cubes", defocus_um=8),
         per_class=40,
         snr=0.1,
-        box=28,
+        box=24,
         voxel_size_A=15.0,
         resolution_A=15.0,
         seed=3,
@@ -39,7 +39,7 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     data = simulate_set(config, folder / "set")
     volumes = data.source.read(range(len(data))).numpy()
-    write_mrc(folder / "cubes.mrc", -volumes.reshape(-1, 28, 28), voxel_size_A=15.0)
+    write_mrc(folder / "cubes.mrc", -volumes.reshape(-1, 24, 24), voxel_size_A=15.0)
     return folder / "cubes.mrc"
 
 

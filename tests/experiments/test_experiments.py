@@ -49,6 +49,9 @@ from tomadapt.experiments.scales import REDUCED, SMOKE, Setting
 from tomadapt.inputs.particles import ArrayVolumes
 
 NOTE = "proves the plumbing only"
+SMALL_SETS = tuple(
+    replace(one, box=24, voxel_size_A=one.voxel_size_A * one.box / 24) for one in SETS
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,8 @@ class TestOthers:
         assert NOTE in text
         assert "| without | ada | " in text
 
-    def test_table2_is_called_a_stand_in(self, setting):
+    def test_table2_is_called_a_stand_in(self, setting, monkeypatch):
+        monkeypatch.setattr(table2, "SETS", SMALL_SETS)
         table2.run(setting)
         assert not setting.file("table2.jsonl").exists()
         rows = read_rows(setting.file("table2_stand_in.jsonl"))
@@ -159,10 +163,13 @@ class TestOthers:
         assert NOTE in text
         assert text.count("stand-in") >= 10
 
-    def test_real_volumes_take_their_set_s_place_and_stand_ins_stay(self, setting, tmp_path):
+    def test_real_volumes_take_their_set_s_place_and_stand_ins_stay(
+        self, setting, tmp_path, monkeypatch
+    ):
         """Regression: the second command was refused half way, by its own earlier records."""
+        monkeypatch.setattr(table2, "SETS", SMALL_SETS)
         before = read_rows(setting.file("table2_stand_in.jsonl"))
-        expected = SETS[2]
+        expected = SMALL_SETS[2]
         for name in expected.complexes:
             write_cubes(tmp_path / expected.name, name, 2, expected.box, expected.voxel_size_A)
         written = table2.run(replace(setting, data=tmp_path, contrast="positive"))
@@ -209,10 +216,11 @@ class TestOthers:
         assert (len(seen), len(held_out)) == (2 * SMOKE.per_class, 2 * SMOKE.held_out_per_class)
 
     @pytest.mark.slow
-    def test_planted(self, setting):
+    def test_planted(self, setting, monkeypatch):
+        monkeypatch.setitem(planted.SIZES, "smoke", (48, 4, 2, 6, (0.1,)))
         planted.run(setting)
         (row,) = read_rows(setting.file("planted.jsonl"))
-        assert row["n_planted"] == 8 + 12 + 8 + 16
+        assert row["n_planted"] == 4 + 6 + 4 + 8
         assert row["recall"] > 0.3  # two epochs teach little; that picks are where particles are
         assert row["precision"] > 0.5
         assert 0 <= row["labels_right"] <= 1
@@ -341,7 +349,14 @@ def test_task_files_can_be_read_back(setting):
         assert AdaptTask.model_validate(json.loads(path.read_text())).key == path.parent.name
 
 
+@pytest.fixture
+def first_references_at_once(monkeypatch):
+    """One iteration from random poses, not twelve."""
+    monkeypatch.setattr("tomadapt.recover.initial_model.ITERATIONS", 1)
+
+
 class TestRecovery:
+    @pytest.mark.usefixtures("first_references_at_once")
     def test_figure7_averages_by_three_sets_of_labels(self, setting):
         records, table, picture = figure7.run(setting)
         rows = read_rows(records)
@@ -353,6 +368,7 @@ class TestRecovery:
         assert NOTE in table.read_text()
         assert picture.stat().st_size > 10_000
 
+    @pytest.mark.usefixtures("first_references_at_once")
     def test_figure9_counts_an_unseen_class(self, setting):
         records, table = figure9.run(setting)
         rows = read_rows(records)
@@ -380,6 +396,7 @@ class TestRecovery:
         assert [row["installed"] for row in rows] == [True, False, False] * 2
         assert all(row["median_deg"] <= 6 for row in rows if row["installed"])
 
+    @pytest.mark.usefixtures("quick_first_references")
     def test_structures_from_random_poses(self, setting):
         rows = read_rows(recovery.run(setting)[0])
         assert len(rows) == 3

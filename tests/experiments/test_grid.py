@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from grids import run_tasks
 
+from command_line import call
+from killable import start
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.experiments import models
 from tomadapt.experiments.domains import Cell, PaperDomains
@@ -177,15 +179,8 @@ class TestRunning:
         assert not (tmp_path / task.key / "checkpoint.pt").exists()
 
 
-def start(store: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tomadapt", "experiment", *GRID]
-    command += ["--store", str(store), "--out", str(out)]
-    return subprocess.Popen(
-        command,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def begun(store: Path, out: Path) -> ForkServerProcess:
+    return start("experiment", *GRID, "--store", store, "--out", out, log=store.parent / "log")
 
 
 def results(out: Path) -> tuple[str, list[dict[str, Any]]]:
@@ -199,56 +194,61 @@ def results(out: Path) -> tuple[str, list[dict[str, Any]]]:
 @pytest.mark.slow
 class TestKill:
     def test_kill_9_then_the_same_table_and_nothing_rerun(self, tmp_path):
-        whole = start(tmp_path / "whole", tmp_path / "of_whole")
+        paths = ("--store", tmp_path / "whole", "--out", tmp_path / "of_whole")
+        assert call("experiment", *GRID, *paths) == 0
         store, out, kept = tmp_path / "killed", tmp_path / "of_killed", {}
         kills = 0
         for wanted in (0, 2, 4, 6):
-            process = start(store, out)
-            while process.poll() is None:
-                begun = len(list(store.glob("*/task.json")))
+            process = begun(store, out)
+            while process.is_alive():
+                tasks = len(list(store.glob("*/task.json")))
                 done = {p: p.stat().st_mtime_ns for p in store.glob("*/record.json")}
-                if begun > len(done) >= wanted:  # something is in the middle
-                    process.send_signal(signal.SIGKILL)
-                    kills += 1
+                if tasks > len(done) >= wanted:  # something is in the middle
+                    process.kill()
+                    process.join()
+                    kills += process.exitcode == -signal.SIGKILL
                     break
                 time.sleep(0.005)
-            process.wait()
+            process.join()
             kept |= {p: p.stat().st_mtime_ns for p in store.glob("*/record.json")}
         assert kills >= 3
-        assert start(store, out).wait(timeout=300) == 0
-        assert whole.wait(timeout=300) == 0
+        last = begun(store, out)
+        last.join(timeout=300)
+        assert last.exitcode == 0, (tmp_path / "log").read_text()
         assert {p: p.stat().st_mtime_ns for p in kept} == kept
         assert results(out) == results(tmp_path / "of_whole")
 
 
+@pytest.fixture(scope="module")
+def cluster(one_thread: None) -> Iterator[Any]:
+    """Two workers that all tests share: each imports for seconds."""
+    with dask_client(2, None) as client:
+        yield client
+
+
 @pytest.mark.slow
 class TestDask:
-    def test_same_results_on_a_local_cluster(self, tmp_path):
+    def test_same_results_on_a_local_cluster(self, tmp_path, cluster):
         batches = PaperDomains(SMOKE, SMOKE.classes(None))
         tasks = [batches.adapted(Cell(0.1, 0.1), method) for method in ("target_statistics", "ada")]
         here = {task.key: record for task, record in run_tasks(tasks, tmp_path / "here")}
-        with dask_client(2, None) as client:
-            there = {
-                task.key: record
-                for task, record in run_tasks(tasks, tmp_path / "there", client=client)
-            }
+        there = {
+            task.key: record
+            for task, record in run_tasks(tasks, tmp_path / "there", client=cluster)
+        }
         assert here.keys() == there.keys()
         for key, record in here.items():
             for measure in ("accuracy", "held_out_accuracy", "history"):
                 assert there[key].get(measure) == record.get(measure)
 
-    def test_workers_keep_the_memory_they_have(self):
+    def test_workers_keep_the_memory_they_have(self, cluster):
         """Regression: Dask's setting had every tensor mapped anew, at half the speed."""
-        with dask_client(2, None) as client:
-            found = client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_")
-            threads = client.run(os.environ.get, "OMP_NUM_THREADS")
+        found = cluster.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_")
+        threads = cluster.run(os.environ.get, "OMP_NUM_THREADS")
         assert set(found.values()) == {os.environ.get("MALLOC_TRIM_THRESHOLD_")}
         assert set(threads.values()) == {"1"}
 
-    def test_a_failing_task_is_told(self, tmp_path):
+    def test_a_failing_task_is_told(self, tmp_path, cluster):
         batches = PaperDomains(SMOKE, {"apoferritin": "no-such-structure", "null": "null"})
-        with (
-            dask_client(2, None) as client,
-            pytest.raises(ConfigError, match="unknown structure 'no-such-structure'"),
-        ):
-            list(run_tasks([batches.source_model(Cell(0.1, 0.1))], tmp_path, client=client))
+        with pytest.raises(ConfigError, match="unknown structure 'no-such-structure'"):
+            list(run_tasks([batches.source_model(Cell(0.1, 0.1))], tmp_path, client=cluster))

@@ -75,13 +75,13 @@ def test_without_data_it_says_what_is_missing(experiment: object, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_set_on_disk_is_labelled(tmp_path: Path, one_thread: None) -> None:
+def test_a_set_on_disk_is_labelled(tmp_path: Path, one_thread: None, quick_screens: None) -> None:
     config = SimulationConfig(
         classes={"tric": "tric", "null": "null"},
-        acquisition=Acquisition(name="set", defocus_um=4),
+        acquisition=Acquisition(name="set", defocus_um=8),
         per_class=9,
         snr=0.1,
-        box=28,
+        box=24,
         voxel_size_A=15.0,
         resolution_A=15.0,
         seed=7,
@@ -91,13 +91,13 @@ def test_a_set_on_disk_is_labelled(tmp_path: Path, one_thread: None) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     cubes = data.source.read(range(len(data))).numpy()
-    write_mrc(folder / "cubes.mrc", cubes.reshape(-1, 28, 28), voxel_size_A=15.0)
+    write_mrc(folder / "cubes.mrc", cubes.reshape(-1, 24, 24), voxel_size_A=15.0)
     (folder / "classes.json").write_text(json.dumps({"tric": "4v8r.cif.gz", "null": None}))
     with (folder / "truth.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["index", "label"])
         writer.writerows([i, data.class_names[label]] for i, label in enumerate(data.labels))
-    stated = StatedRecording(tilt_range_deg=(-60.0, 60.0), defocus_um=4.0)
+    stated = StatedRecording(tilt_range_deg=(-60.0, 60.0), defocus_um=8.0)
     found = judge_set(folder, tmp_path, recording=stated, instead={"tric": "tric"})
     assert found.right.mean() > 0.9
     assert list(found.truth) == [data.class_names[label] for label in data.labels]

@@ -6,7 +6,7 @@ import pytest
 import tomadapt.recover.average as module
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.fsc import soft_sphere
-from tomadapt.recover.average import AveragingOptions, average
+from tomadapt.recover.average import AveragingOptions, average, shared_shell
 from tomadapt.recover.averaging_state import Average
 from tomadapt.recover.compare import MapComparison
 from tomadapt.recover.fourier import shell_power
@@ -22,6 +22,25 @@ def particles(planted):
 @pytest.fixture(scope="module")
 def result(planted, particles) -> Average:
     return average(particles, planted.points, AveragingOptions(iterations=3))
+
+
+@pytest.fixture(scope="module")
+def first_reference(planted, particles):
+    """What averages with one start begin with."""
+    power = shell_power(particles, planted.points)
+    shell = shared_shell(planted.points.n, AveragingOptions())
+    return initial_model(particles, planted.points, power, shell=shell, seed=0, starts=1)
+
+
+@pytest.fixture
+def known_first_reference(first_reference, monkeypatch):
+    """It is not computed again."""
+
+    def known(*_, seed, starts, **__):
+        assert (seed, starts) == (0, 1)
+        return first_reference
+
+    monkeypatch.setattr(module, "initial_model", known)
 
 
 def test_the_structure_is_recovered_from_random_poses(planted, result):
@@ -71,7 +90,9 @@ def test_noise_gives_no_resolution(planted):
     assert seen is None or seen > 50
 
 
-def test_an_interrupted_average_goes_on(planted, particles, tmp_path, monkeypatch):
+def test_an_interrupted_average_goes_on(
+    planted, particles, tmp_path, monkeypatch, known_first_reference
+):
     options = AveragingOptions(iterations=2, starts=1)
     whole = average(particles, planted.points, options)
     state = tmp_path / "state.npz"
@@ -117,7 +138,7 @@ def test_damaged_files_are_refused(result, tmp_path, damage):
         Average.load(path)
 
 
-def test_symmetry_is_imposed(planted, particles):
+def test_symmetry_is_imposed(planted, particles, known_first_reference):
     options = AveragingOptions(iterations=1, starts=1, symmetry="C2")
     found = average(particles, planted.points, options)
     half_turn = np.diag([-1.0, -1.0, 1.0])
@@ -132,7 +153,7 @@ def test_too_few_particles_and_unknown_symmetry_are_refused(planted, particles):
         average(particles, planted.points, AveragingOptions(symmetry="Q"))
 
 
-def test_the_first_reference_depends_on_its_seed_alone(planted, particles):
+def test_the_first_reference_depends_on_its_seed_alone(planted, particles, quick_first_references):
     power = shell_power(particles, planted.points)
     made = [
         initial_model(particles, planted.points, power, shell=5, seed=seed, starts=1)[0]
@@ -142,7 +163,9 @@ def test_the_first_reference_depends_on_its_seed_alone(planted, particles):
     assert np.abs(made[0] - made[2]).max() > 0
 
 
-def test_a_mask_from_the_map_is_tighter_than_the_sphere_and_no_worse(planted, particles):
+def test_a_mask_from_the_map_is_tighter_than_the_sphere_and_no_worse(
+    planted, particles, known_first_reference
+):
     options = AveragingOptions(iterations=3, starts=1)
     masked, wide = (
         average(particles, planted.points, options.model_copy(update={"mask": mask}))

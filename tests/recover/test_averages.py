@@ -23,9 +23,11 @@ def averaged(planted, tmp_path_factory):
     data = planted.data.subset(rows).unlabelled()
     names = ["a/b"] * 8 + ["few"] * 2 + ["c"] * 6
     told = []
-    done = average_classes(
-        data, names, planted.points, QUICK, out, progress=lambda n, name: told.append(n)
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomadapt.recover.initial_model.ITERATIONS", 3)
+        done = average_classes(
+            data, names, planted.points, QUICK, out, progress=lambda n, name: told.append(n)
+        )
     return out, data, names, done, told
 
 
@@ -108,7 +110,9 @@ def test_regression_clusters_of_some_particles_name_them_by_their_numbers(plante
         assert [int(row["index"]) for row in csv.DictReader(file)] == rows
 
 
-def test_a_structure_that_no_class_explains_is_a_candidate(planted, tmp_path):
+def test_a_structure_that_no_class_explains_is_a_candidate(
+    planted, tmp_path, quick_first_references
+):
     rows = np.concatenate([np.flatnonzero(planted.data.labels == c)[:16] for c in (0, 1, 2)])
     features = np.repeat(np.eye(3), 16, axis=0) + 0.01 * np.random.default_rng(0).normal(
         size=(48, 3)

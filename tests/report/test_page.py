@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import OutputError
@@ -68,6 +69,13 @@ def unlabelled_page(make_content):
 def _no_tsne(monkeypatch):
     """Spare the time of t-SNE where a test is about something else."""
     monkeypatch.setattr(result_figures, "embed", lambda features: features[:, :2])
+
+
+@pytest.fixture
+def _coarse_pictures(monkeypatch):
+    """Pictures of few pixels, where a test is about words."""
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda *a, **given: save(*a, **given | {"dpi": 30}))
 
 
 def test_numbers_by_hand(labelled_page):
@@ -169,7 +177,7 @@ def test_unlabelled_target_is_said_in_words(make_content, unlabelled_page):
     assert "50.0 % 39.3" not in text
 
 
-@pytest.mark.usefixtures("_no_tsne")
+@pytest.mark.usefixtures("_no_tsne", "_coarse_pictures")
 def test_held_out_labels_alone_are_enough(make_content):
     content = make_content()
     content = dataclasses.replace(
@@ -181,7 +189,7 @@ def test_held_out_labels_alone_are_enough(make_content):
     assert "colours are predicted classes" in text
 
 
-@pytest.mark.usefixtures("_no_tsne")
+@pytest.mark.usefixtures("_no_tsne", "_coarse_pictures")
 def test_names_are_escaped(make_content):
     nasty = "<script>alert(1)</script>"
     content = make_content((nasty, 'b" onerror="x', "c&d"), n=12)
@@ -200,7 +208,7 @@ def test_names_are_escaped(make_content):
     assert _Page(text).text.count(nasty) >= 7
 
 
-@pytest.mark.usefixtures("_no_tsne")
+@pytest.mark.usefixtures("_no_tsne", "_coarse_pictures")
 def test_warning_is_prominent(make_content, labelled_page):
     text = render(make_content(warning="it collapsed onto 1.3 classes"))
     assert text.index('role="alert"') < text.index('class="cards"')
@@ -255,7 +263,7 @@ def test_comparison_counts_both_directions(make_content):
     assert compare(first, first, np.array([0, 1, 0, 0])).verdict == 0
 
 
-@pytest.mark.usefixtures("_no_tsne")
+@pytest.mark.usefixtures("_no_tsne", "_coarse_pictures")
 def test_missing_records_are_said(make_content):
     content = dataclasses.replace(
         make_content(n_held_out=0),
@@ -300,7 +308,7 @@ def test_many_classes(make_content, tmp_path):
     assert len(text) < 4e6
 
 
-@pytest.mark.usefixtures("_no_tsne")
+@pytest.mark.usefixtures("_no_tsne", "_coarse_pictures")
 def test_a_place_that_cannot_be_written(make_content, tmp_path):
     with pytest.raises(OutputError):
         write_report(make_content(n=16, n_held_out=0), tmp_path / "missing" / "report.html")

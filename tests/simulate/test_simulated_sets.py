@@ -6,8 +6,6 @@ import json
 import math
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+import killable
 import tomadapt.simulate.dataset.making as module
 from tomadapt.acquisition import BATCH_A, BATCH_B, Acquisition
 from tomadapt.data.subtomograms import LabelledSubtomograms, standardise
@@ -360,23 +359,23 @@ def test_kill_9_in_mid_run_and_the_same_command_again(
         "tilt_angles_deg = { first = -60, last = 60, step = 10 }\n"
     )
     out = tmp_path / "set"
-    call = "from tomadapt.cli import main; main()"
-    command = [sys.executable, "-c", call, "simulate", str(toml), "--out", str(out)]
-    command += ["--device", "cpu"]
-
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["simulate", toml, "--out", out, "--device", "cpu"]
+    process = killable.start(*command, log=tmp_path / "log")
     try:
         deadline = time.monotonic() + 120
-        while not list(out.glob("shard-*.npz")) and process.poll() is None:
+        while not list(out.glob("shard-*.npz")) and process.is_alive():
             assert time.monotonic() < deadline
             time.sleep(0.005)
     finally:
         process.kill()
-    assert process.wait() == -signal.SIGKILL
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert 1 <= len(list(out.glob("shard-*.npz"))) < 4
     assert not (out / "set.json").exists()
 
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    again = killable.start(*command, log=tmp_path / "log")
+    again.join(timeout=120)
+    assert again.exitcode == 0, (tmp_path / "log").read_text()
     assert len(open_set(out)) == 256
 
     monkeypatch.setattr(module, "SHARD", 64)

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import killable
 from tomadapt.errors import InputError, MismatchError
 from tomadapt.learn.model import Model
 from tomadapt.runs.stages import StageClock
@@ -94,7 +93,7 @@ def run_file(config: Path, out: Path) -> Done:
     return Done(out, config)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_reports")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +148,8 @@ class TestRun:
     ) -> None:
         """A quarter of the source's SNR to four times it unless a range is given; both are told."""
         config = tmp_path / "run.toml"
-        config.write_text(CONFIG.replace("[train]", f"[train]\n{chosen}"))
+        quick = CONFIG.replace("epochs = 3", "epochs = 1")
+        config.write_text(quick.replace("[train]", f"[train]\n{chosen}"))
         out = tmp_path / "out"
         for name in ("source", "target"):  # the same sets
             shutil.copytree(done.out / name, out / name)
@@ -234,44 +234,37 @@ class TestTargetFromAFile:
         assert "<title>Tiny" in (unlabelled.out / "report.html").read_text(encoding="utf-8")
 
 
-class Process:
+class Running:
     """The command in a process of its own, to be killed."""
 
     def __init__(self, config: Path, out: Path) -> None:
         self.log = out.with_suffix(".log")
-        command = [sys.executable, "-c", "from tomadapt.cli import main; main()"]
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [*command, "run", str(config), "--out", str(out)],
-                stdout=log,
-                stderr=log,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-            )
+        self.process = killable.start("run", config, "--out", out, log=self.log)
 
     def kill_when(self, ready: Callable[[], bool]) -> None:
         until = time.monotonic() + 120
         while not ready():
-            assert self.process.poll() is None, self.log.read_text()
+            assert self.process.is_alive(), self.log.read_text()
             assert time.monotonic() < until
             time.sleep(0.001)
-        self.process.send_signal(signal.SIGKILL)
-        assert self.process.wait() == -signal.SIGKILL, "it had ended before it was killed"
+        self.stop()
+        assert self.process.exitcode == -signal.SIGKILL, "it had ended before it was killed"
 
     def end(self) -> None:
-        assert self.process.wait(timeout=300) == 0, self.log.read_text()
+        self.process.join(timeout=300)
+        assert self.process.exitcode == 0, self.log.read_text()
 
     def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.join()
 
 
 @pytest.fixture
-def start(tmp_path: Path, done: Done) -> Iterator[Callable[[], Process]]:
-    started: list[Process] = []
+def start(tmp_path: Path, done: Done) -> Iterator[Callable[[], Running]]:
+    started: list[Running] = []
 
-    def start_one() -> Process:
-        started.append(Process(done.config, tmp_path / "out"))
+    def start_one() -> Running:
+        started.append(Running(done.config, tmp_path / "out"))
         return started[-1]
 
     yield start_one
@@ -281,7 +274,7 @@ def start(tmp_path: Path, done: Done) -> Iterator[Callable[[], Process]]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kill -9")
-def test_killed_in_every_stage(done: Done, tmp_path: Path, start: Callable[[], Process]) -> None:
+def test_killed_in_every_stage(done: Done, tmp_path: Path, start: Callable[[], Running]) -> None:
     """One run that is killed five times ends as one that never was: same bits, same numbers."""
     out = tmp_path / "out"
 
