@@ -48,7 +48,7 @@ class JudgeTask(Task):
     """
 
     kind: Literal["judge"] = "judge"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     target: Particles
     stated: Acquisition
     estimated: bool = False
@@ -129,7 +129,7 @@ class StudentTask(ModelTask):
     """
 
     kind: Literal["student"] = "student"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     judge: JudgeTask
     source: Particles
     training: StudentTraining
