@@ -54,6 +54,7 @@ class Labelled:
     def __init__(self) -> None:
         self.options: list[ClassifyOptions] = []
         self.raised: dict[str, BaseException] = {}
+        self.once: dict[str, BaseException] = {}
         self.killed: set[str] = set()
         self.warns = False
 
@@ -62,6 +63,8 @@ class Labelled:
         self.options.append(options)
         wanted = options.model_dump(mode="json", exclude={"also", "fdr"})
         require_own(out, wanted)
+        if name in self.once:
+            raise self.once.pop(name)
         if name in self.raised:
             raise self.raised[name]
         make_own(out, wanted)
@@ -586,6 +589,18 @@ def test_a_tomogram_whose_worker_dies_is_told(
     rows, summary = joint(tmp_path / "out")
     assert set(rows) == {"A"}
     assert "died, several times" in summary["failed"]["B"]
+    assert labelled.names() == ["A", "B", "B"]  # once more, after the others
+
+
+def test_regression_a_tomogram_beside_which_workers_died_is_labelled_alone(
+    tmp_path: Path, labelled: Labelled, two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told as failed, since it had waited at workers that were killed."""
+    labelled.once["B"] = KilledWorker("B", SimpleNamespace(address="tcp://there"), 3)  # type: ignore[arg-type]
+    path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    monkeypatch.setattr(cluster, "dask_client", lambda *_: contextlib.nullcontext(two_workers))
+    assert call("classify", path, *GIVEN, "--workers", 2, "--out", tmp_path / "out") == 0
+    assert joint(tmp_path / "out")[0] == {"A": 2, "B": 3}
 
 
 def test_a_tomogram_that_another_process_has_labelled_meanwhile(

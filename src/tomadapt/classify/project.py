@@ -141,6 +141,24 @@ def _labelled(
             tell(f"{plan.entry.name}: labelling it, {place} of {len(waiting)}")
             yield plan, label_tomogram(plan, device)
         return
+    tell(f"labelling {len(waiting)} tomograms on {len(client.ncores())} workers")
+    again = []
+    for plan, result in _on_workers(waiting, device, client):
+        if result is None:
+            again.append(plan)
+        else:
+            yield plan, result
+    for plan in again:  # alone: workers may have died of what they did beside it
+        name = plan.entry.name
+        tell(f"{name}: its workers died; labelling it again, alone")
+        for _, result in _on_workers([plan], device, client):
+            yield plan, _killed(name) if result is None else result
+
+
+def _on_workers(
+    waiting: Sequence[Plan], device: str, client: Client
+) -> Iterator[tuple[Plan, dict[str, Any] | TomadaptError | None]]:
+    """Each tomogram as it is finished; None where its workers died again and again."""
     from distributed import KilledWorker, as_completed
 
     # Never taken from the scheduler's memory: the folder says what is done.
@@ -148,14 +166,12 @@ def _labelled(
         client.submit(_in_worker, plan, device, pure=False, priority=-place): plan
         for place, plan in enumerate(waiting)
     }
-    tell(f"labelling {len(waiting)} tomograms on {len(client.ncores())} workers")
     try:
         for future in as_completed(futures):
-            plan = futures[future]
             try:
-                yield plan, future.result()
+                yield futures[future], future.result()
             except KilledWorker:
-                yield plan, _killed(plan.entry.name)
+                yield futures[future], None
     finally:
         client.cancel(list(futures))
 
@@ -165,7 +181,7 @@ def _killed(name: str) -> InputError:
         f"the worker that labelled the tomogram {name} died, several times",
         expected="a worker that lives",
         got="most often too little memory",
-        remedy="start fewer workers, or label this tomogram alone",
+        remedy="give workers more memory, or label this tomogram without --workers",
     )
 
 

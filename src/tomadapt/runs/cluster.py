@@ -67,7 +67,13 @@ def dask_client(workers: int, scheduler: str | None) -> Iterator[Client | None]:
     # A port of its own: two runs on one machine cannot both use the usual one. What workers log
     # while they are closed looks like failures and is none.
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
+        dask.config.set(
+            {
+                "distributed.nanny.pre-spawn-environ": environment,
+                # A task that only waits at a worker counts as one that killed it.
+                "distributed.scheduler.worker-saturation": 1.0,
+            }
+        ),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
