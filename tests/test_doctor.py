@@ -30,6 +30,7 @@ from tomadapt.doctor.density import measured, spread_blocks
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.tomogram import bare_name, open_tomogram
 from tomadapt.learn.model import Model, ModelCard
+from tomadapt.project import Project, TomogramEntry, write_project
 from tomadapt.simulate.dataset import SimulationConfig, simulate_set
 from tomadapt.structures import map_template
 from tomadapt.tomograms import contrast as contrast_module
@@ -1169,3 +1170,15 @@ class TestCommand:
     def test_the_help_says_what_the_exit_code_means(self) -> None:
         done = run("--help")
         assert "exits with 1 when there is a problem" in " ".join(done.stdout.split())
+
+
+def test_regression_a_project_file_is_no_configuration_with_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.mrc").touch()
+    entries = [TomogramEntry(name=name, volume=tmp_path / f"{name}.mrc") for name in "ab"]
+    project = Project(ecosystem="IMOD", folder=tmp_path, tomograms=tuple(entries))
+    write_project(tmp_path / "project.toml", project)
+    report = report_of(tmp_path / "project.toml")
+    assert report.value("configures") == "Project"
+    assert "a project of IMOD, 2 tomograms" in finding(report, "configures").text
+    assert problems(report) == ["named_files"]
+    assert finding(report, "named_files").text == "no volume of b"

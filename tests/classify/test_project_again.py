@@ -208,7 +208,7 @@ def test_an_edited_entry_is_refused_by_name(
     assert call("classify", path, *GIVEN, "--out", out) == 0
     path = write(tmp_path, [entry(tmp_path, "A", defocus_um=7.0), entry(tmp_path, "B")])
     capsys.readouterr()
-    assert call("classify", path, *GIVEN, "--out", out, "--dry-run") == 0
+    assert call("classify", path, *GIVEN, "--out", out, "--dry-run") == 3
     told = capsys.readouterr().out
     assert "A: cannot be labelled" in told
     assert "defocus_um (1.0 → 7.0)" in told
@@ -363,7 +363,7 @@ def test_a_dry_run_says_what_would_fail_and_writes_nothing(
         entry(tmp_path, "summary.json"),
     ]
     path = write(tmp_path, those)
-    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 0
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "A: to be labelled"
     assert lines[1].startswith("B: cannot be labelled: the tomogram B has no defocus_um")
@@ -389,7 +389,7 @@ def test_regression_a_dry_run_opens_each_volume(
     those["sizeless"] = entry(tmp_path, "sizeless").model_copy(update={"voxel_size_A": None})
     write_mrc(sizeless, np.zeros((4, 4, 4), np.float32), voxel_size_A=1)
     path = write(tmp_path, those.values())
-    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 0
+    assert call("classify", path, *GIVEN, "--out", tmp_path / "out", "--dry-run") == 3
     told = dict(
         line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line
     )
@@ -660,3 +660,27 @@ def test_a_project_of_relion_gets_an_optimisation_set(tmp_path: Path, labelled: 
             check=True,
         )
         assert "particles.star" in told.stdout
+
+
+def test_regression_the_order_of_structures_numbers_the_classes(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Class 1 was one structure in some tomograms, and another one in those labelled later."""
+    path, out = write(tmp_path, [entry(tmp_path, "A")]), tmp_path / "out"
+    assert call("classify", path, "--structures", "tric,apoferritin", "--out", out) == 0
+    labelled.names()
+    assert call("classify", path, "--structures", "apoferritin,tric", "--out", out) == 4
+    assert "order_of_classes" in capsys.readouterr().err
+    assert labelled.names() == []
+
+
+def test_a_dry_run_ends_as_the_run_would(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write(tmp_path, [entry(tmp_path, "A")]), tmp_path / "out"
+    assert call("classify", path, *GIVEN, "--out", out) == 0
+    assert call("classify", path, *GIVEN, "--fdr", 0.1, "--out", out, "--dry-run") == 0
+    assert "A: to be labelled again" in capsys.readouterr().out
+    path = write(tmp_path, [entry(tmp_path, "A"), entry(tmp_path, "B", defocus_um=None)])
+    assert call("classify", path, *GIVEN, "--out", out, "--dry-run") == 3
+    assert "1 of 2 tomograms" in capsys.readouterr().err

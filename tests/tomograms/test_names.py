@@ -18,7 +18,9 @@ def test_folders_and_endings_do_not_count(name: str) -> None:
     assert taken([name, "TS_02", name]) == [0, 2]
 
 
-@pytest.mark.parametrize("file", ["rec_TS_01", "TS_01_10.00Apx", "TS_01_7.84Apx_half1"])
+@pytest.mark.parametrize(
+    "file", ["rec_TS_01", "TS_01_10.00Apx", "TS_01_7.84Apx_half1", "TS_01_rec", "TS_01_full_rec"]
+)
 def test_regression_names_of_volumes_by_relion_and_warptools(file: str) -> None:
     """rec_TS_01.mrc (RELION 5) and TS_01_10.00Apx.mrc (WarpTools) are TS_01, and not TS_011."""
     assert taken(["TS_01", "TS_02", "TS_011"], file) == [0]
@@ -75,5 +77,6 @@ def test_a_list_of_one_tomogram_is_taken_and_told() -> None:
     assert found is not None
     assert found.doubt
     assert "'X'" in found.text
+    assert not rows_of_tomogram(["TS_01"] * 2, "TS_01_rec").doubt  # type: ignore[union-attr]
     assert not rows_of_tomogram(["TS_01"] * 2, "rec_TS_01").doubt  # type: ignore[union-attr]
     assert rows_of_tomogram(["X", "Y"], "TS_01") is None

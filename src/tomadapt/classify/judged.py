@@ -15,6 +15,7 @@ from tomadapt.classify.find import CleanCubes, Finder, overlaps
 from tomadapt.classify.matched_source import Geometry, choose_geometry
 from tomadapt.classify.options import ClassifyOptions
 from tomadapt.data.tomogram import Tomogram
+from tomadapt.errors import ConfigError
 from tomadapt.inputs.tomogram import open_tomogram
 from tomadapt.io.extracted import ExtractedCard
 from tomadapt.io.ome_zarr import require_zarr
@@ -136,7 +137,12 @@ def classify_by_likelihood(
         )
     finder = Finder(options, tomogram, geometry, structures, points, level)
     with clock.stage("positions"), heard(told):
-        found = finder.listed() if options.particles else finder.picked()
+        try:
+            found = finder.listed() if options.particles else finder.picked()
+        except ConfigError as error:
+            if wedge_warning is None:
+                raise
+            raise ConfigError(f"{wedge_warning}; so perhaps {error}") from error
     with clock.stage("extract"), heard(told):
         positions, volumes = extract_to_folder(
             found.tomogram,

@@ -104,7 +104,8 @@ def acquisition_warnings(
             found.append(
                 f"the defocus was stated to be {acquisition.defocus_um:g} µm, but the surest "
                 f"{optics.particles} particles fit {better} µm better by "
-                f"{optics.defocus_nats:.0f} nats"
+                f"{optics.defocus_nats:.0f} nats; mend it and classify again: labels mostly hold "
+                "where it is wrong by less than 3 µm, and poses and maps suffer"
             )
     hand = hand_nats(verdicts)
     if verdicts.hand < 0 or hand < -WRONG_HAND_NATS:

@@ -152,7 +152,7 @@ def _write_optimisation_set(out: Path, tomograms_star: Path) -> None:
 
 
 def _write_table(path: Path, summary: Mapping[str, Any]) -> None:
-    labels = sorted(summary["classes"])
+    labels = list(summary["classes"])
     with (
         atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

@@ -201,7 +201,8 @@ def forget_results(folder: Path) -> None:
 
     The summary goes first: without it a folder is not done, wherever a kill comes.
     """
-    (folder / SUMMARY).unlink(missing_ok=True)
+    for name in (SUMMARY, "stages.json"):  # times of another run are none of this one
+        (folder / name).unlink(missing_ok=True)
     for name in _ALSO.values():
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
@@ -231,4 +232,6 @@ def shared_options(todo: Sequence[Plan]) -> dict[str, Any] | None:
     shared = options.model_dump(mode="json", exclude=_CHANGEABLE | _OWN)
     del shared["source"]["acquisition"]
     listed = None if options.particles is None else "of a list"
-    return {"kind": "project", "particles": listed, **shared}
+    # Classes have the numbers of their order.
+    order = list(options.source.classes)
+    return {"kind": "project", "particles": listed, "order_of_classes": order, **shared}

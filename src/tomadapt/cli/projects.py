@@ -117,6 +117,7 @@ def run_project(
     from tomadapt.classify.options import ClassifyOptions
     from tomadapt.classify.project import classify_project, require_structures
     from tomadapt.classify.project_costs import expected_costs
+    from tomadapt.classify.project_files import SUMMARY
     from tomadapt.classify.project_lists import divided_list
     from tomadapt.classify.project_plans import plans
     from tomadapt.errors import InputError
@@ -147,12 +148,21 @@ def run_project(
         todo = plans(project, out, options_of, listed=listed)
         require_structures(todo)
         for plan in todo:
-            state = "done before" if plan.done else "to be labelled"
+            again = not plan.done and (plan.folder / SUMMARY).exists()
+            state = "done before" if plan.done else "to be labelled" + (" again" if again else "")
             state = state if plan.error is None else f"cannot be labelled: {plan.error}"
             typer.echo(printable(f"{plan.entry.name}: {state}"))
         costs = expected_costs(todo)
         unknown = "what this takes is known as soon as one of the tomograms is labelled"
         typer.echo(unknown if costs is None else costs.text(workers))
+        refused = [plan.entry.name for plan in todo if plan.error is not None]
+        if refused:
+            raise InputError(
+                f"{len(refused)} of {len(todo)} tomograms of {path} cannot be labelled",
+                expected="volumes, tilts and a defocus of all",
+                got=", ".join(refused[:8]),
+                remedy="mend what is named above, or leave them out of the project file",
+            )
         return
     chosen = checked_device(device)
     with dask_client(workers, scheduler) as client:

@@ -14,6 +14,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.doctor.findings import Finding, note, ok, problem
 from tomadapt.errors import TomadaptError
 from tomadapt.learn.model import Model
+from tomadapt.project import read_project
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.workflows.config import FileDomain, RunConfig, load_config, read_toml
 
@@ -64,6 +65,9 @@ def configuration_findings(path: Path) -> Iterator[Finding]:
     TomadaptError
         As :func:`tomadapt.workflows.config.load_config`.
     """
+    if _is_project(path):
+        yield from _project_findings(path)
+        return
     kind = _configuration_of(path)
     config: Any = load_config(path, kind)
     yield ok("configures", f"{_CONFIGURATIONS[kind]}; valid", kind.__name__)
@@ -86,6 +90,25 @@ def configuration_findings(path: Path) -> Iterator[Finding]:
         )
     else:
         yield ok("named_files", f"{len(named)} paths are named, and all are there", [])
+
+
+def _is_project(path: Path) -> bool:
+    try:
+        return "ecosystem" in read_toml(path)
+    except TomadaptError:
+        return False  # told when it is loaded
+
+
+def _project_findings(path: Path) -> Iterator[Finding]:
+    project = read_project(path)
+    entries = project.tomograms
+    yield ok("configures", f"a project of {project.ecosystem}, {len(entries)} tomograms", "Project")
+    missing = [e.name for e in entries if e.volume is None or not _is_there(e.volume)]
+    if missing:
+        text = f"no volume of {', '.join(missing[:8])}" + (" …" if len(missing) > 8 else "")
+        yield problem("named_files", text, missing, remedy="mend the paths in the project file")
+    else:
+        yield ok("named_files", "all volumes are there", [])
 
 
 def _is_there(path: Path) -> bool:

@@ -51,6 +51,7 @@ def filling_note(what: str, parts: NDArray[np.float64]) -> str | None:
         return None
     return (
         f"{len(many)} of {len(parts)} cubes of {what} hold one value in more than {FILLED:.0%} of "
-        f"their voxels (up to {many.max():.0%}): they are masked, the tomogram is filled there, or "
+        f"their voxels (up to {many.max():.0%}): they are masked, the tomogram is "
+        "filled there, their boxes were padded at its border, or "
         "part of a file is missing (an interrupted download)"
     )

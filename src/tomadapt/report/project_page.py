@@ -33,7 +33,7 @@ def write_project_report(summary: Mapping[str, Any], path: Path) -> None:
 
 def render_project(summary: Mapping[str, Any]) -> str:
     """Give the page as text; the same text for the same summary."""
-    labels = sorted(summary["classes"])
+    labels = list(summary["classes"])
     warnings: dict[str, list[str]] = {}
     for name, row in summary["tomograms"].items():
         for text in (*row["warnings"], *row["contradictions"], *row.get("notes", ())):

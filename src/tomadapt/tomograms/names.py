@@ -1,7 +1,8 @@
 """Which names in a list mean a tomogram: names are keys, and what fits two of them is refused.
 
 RELION 5 calls the volume of ``TS_01`` ``rec_TS_01.mrc`` (its tutorial, section "Reconstruct
-tomograms"), and WarpTools calls it ``TS_01_10.00Apx.mrc`` (its ``ts_reconstruct``).
+tomograms"), WarpTools calls it ``TS_01_10.00Apx.mrc`` (its ``ts_reconstruct``), and IMOD
+``TS_01_rec.mrc`` (its ``etomo``; before trimming ``TS_01_full_rec.mrc``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from tomadapt.errors import InputError
 from tomadapt.inputs.tomogram import bare_name
 
-_OF_PROGRAMS = re.compile(r"^rec_|_\d+(\.\d+)?Apx$|_half[12]$")
+_OF_PROGRAMS = re.compile(r"^rec_|_\d+(\.\d+)?Apx$|_half[12]$|(_full)?_rec$")
 
 
 @dataclass(frozen=True)
