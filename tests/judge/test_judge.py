@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -25,7 +26,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.judge.judge import JudgeOptions, _not_a_rivals, judge
 from tomadapt.judge.rivals import Hypothesis, mirror_image
-from tomadapt.judge.verdicts import Verdicts
+from tomadapt.judge.verdicts import GOLD_NATS, Verdicts
 from tomadapt.recover.rotations import angular_distance_deg
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -224,7 +225,9 @@ class TestWithoutRivals:
     def test_gold(self) -> None:
         on_gold = np.zeros(3 * EACH, dtype=bool)
         on_gold[[0, 25]] = True
-        found = without_rivals().with_gold(on_gold)
+        before = without_rivals()
+        faint = before.evidence.max() / GOLD_NATS * 1.1  # no particle leads by so much then
+        found = replace(before, evidence=before.evidence / faint).with_gold(on_gold)
         np.testing.assert_array_equal(found.label[on_gold], -1)
         assert (found.label[1:EACH] == 0).all()
 
