@@ -37,7 +37,8 @@ from tomadapt.project import TomogramEntry, write_project
 
 COLUMNS = ("case", "killed", "tomograms", "same", "minutes")
 STARTING_S, LATER_S = 8.0, 60.0
-"""A kill comes at a random moment of this stretch after the last one, in s."""
+"""A kill comes at a random moment of this stretch after the last one, in s; with several workers
+the stretch ends so many times earlier."""
 
 
 def run(setting: Setting) -> list[Path]:
@@ -73,7 +74,7 @@ def _labelled_with_kills(project: Path, out: Path, workers: int, kills: int) -> 
     rng, killed = np.random.default_rng(workers), 0
     process = subprocess.Popen(command)
     while process.poll() is None:
-        time.sleep(rng.uniform(STARTING_S, LATER_S))
+        time.sleep(rng.uniform(STARTING_S, LATER_S / workers))
         if killed == kills or process.poll() is not None:
             process.wait()
         elif workers == 1:
