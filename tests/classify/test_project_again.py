@@ -547,16 +547,22 @@ def test_regression_lists_of_one_unnamed_block_are_joined(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def two_workers() -> Iterator[Client]:
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """Workers in this process, where the stub is; one process in turn without ``--workers``."""
     with Client(
         processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
     ) as client:
+        monkeypatch.setattr(
+            cluster,
+            "dask_client",
+            lambda workers, _: contextlib.nullcontext(client if workers > 1 else None),
+        )
         yield client
 
 
 @pytest.mark.filterwarnings("default")
 def test_workers_give_what_one_process_gives(
-    tmp_path: Path, labelled: Labelled, two_workers: Client, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, labelled: Labelled, two_workers: Client
 ) -> None:
     those = [entry(tmp_path, name) for name in "ABCD"]
     path = write(tmp_path, those)
@@ -564,7 +570,6 @@ def test_workers_give_what_one_process_gives(
     labelled.warns = True
     alone, spread = tmp_path / "alone", tmp_path / "spread"
     assert call("classify", path, *GIVEN, "--out", alone) == 3
-    monkeypatch.setattr(cluster, "dask_client", lambda *_: contextlib.nullcontext(two_workers))
     assert call("classify", path, *GIVEN, "--workers", 2, "--out", spread) == 3
     assert sorted(labelled.names()) == sorted("ABCD" * 2)
     assert (alone / "particles.star").read_bytes() == (spread / "particles.star").read_bytes()
@@ -580,11 +585,10 @@ def test_workers_give_what_one_process_gives(
 
 
 def test_a_tomogram_whose_worker_dies_is_told(
-    tmp_path: Path, labelled: Labelled, two_workers: Client, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, labelled: Labelled, two_workers: Client
 ) -> None:
     labelled.raised["B"] = KilledWorker("B", SimpleNamespace(address="tcp://there"), 3)  # type: ignore[arg-type]
     path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
-    monkeypatch.setattr(cluster, "dask_client", lambda *_: contextlib.nullcontext(two_workers))
     assert call("classify", path, *GIVEN, "--workers", 2, "--out", tmp_path / "out") == 3
     rows, summary = joint(tmp_path / "out")
     assert set(rows) == {"A"}
@@ -593,12 +597,11 @@ def test_a_tomogram_whose_worker_dies_is_told(
 
 
 def test_regression_a_tomogram_beside_which_workers_died_is_labelled_alone(
-    tmp_path: Path, labelled: Labelled, two_workers: Client, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, labelled: Labelled, two_workers: Client
 ) -> None:
     """It was told as failed, since it had waited at workers that were killed."""
     labelled.once["B"] = KilledWorker("B", SimpleNamespace(address="tcp://there"), 3)  # type: ignore[arg-type]
     path = write(tmp_path, [entry(tmp_path, name) for name in "AB"])
-    monkeypatch.setattr(cluster, "dask_client", lambda *_: contextlib.nullcontext(two_workers))
     assert call("classify", path, *GIVEN, "--workers", 2, "--out", tmp_path / "out") == 0
     assert joint(tmp_path / "out")[0] == {"A": 2, "B": 3}
 

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tomadapt.classify.project_outliers import outliers
 from tomadapt.errors import InputError
-from tomadapt.io.star import (
-    StarDocument,
-    StarTable,
-    loop_of,
-    read_star,
-    write_star_document,
-)
+from tomadapt.io.star import StarDocument, StarTable, loop_of, read_star, write_star_document
 from tomadapt.project import TomogramEntry
 from tomadapt.project.claims import NOT_MEASURED
 from tomadapt.report.project_page import write_project_report
-from tomadapt.runs.atomic import atomic_path, write_json
+from tomadapt.runs.atomic import write_json, write_rows
 
 SUMMARY, LIST, TABLE, PAGE = "summary.json", "particles.star", "tomograms.csv", "report.html"
 SET = "optimisation_set.star"
@@ -153,18 +146,14 @@ def _write_optimisation_set(out: Path, tomograms_star: Path) -> None:
 
 def _write_table(path: Path, summary: Mapping[str, Any]) -> None:
     labels = list(summary["classes"])
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["tomogram", *labels, *_COLUMNS, "warnings", "failure"])
-        for name, row in summary["tomograms"].items():
-            counts = [row["classes"].get(label, 0) for label in labels]
-            cells = [row[column] for column in _COLUMNS]
-            writer.writerow([name, *counts, *cells, len(row["warnings"]), ""])
-        for name, reason in summary["failed"].items():
-            writer.writerow([name, *([""] * (len(labels) + len(_COLUMNS) + 1)), reason])
+    rows: list[list[object]] = []
+    for name, row in summary["tomograms"].items():
+        counts = [row["classes"].get(label, 0) for label in labels]
+        cells = [row[column] for column in _COLUMNS]
+        rows.append([name, *counts, *cells, len(row["warnings"]), ""])
+    for name, reason in summary["failed"].items():
+        rows.append([name, *([""] * (len(labels) + len(_COLUMNS) + 1)), reason])
+    write_rows(path, ["tomogram", *labels, *_COLUMNS, "warnings", "failure"], rows)
 
 
 def joined(lists: Mapping[str, Path]) -> StarDocument:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from tomadapt.tomograms.picking import robust_spread
+
 FEWEST = 5
 """Of fewer tomograms nothing is usual."""
 FAR = 4.0
 """So many standard deviations, robust ones or those of a count, from the median."""
-_SIGMA_OF_MAD = 1.4826
 
 
 def outliers(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -37,9 +38,8 @@ def outliers(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     counts = {label: [row["classes"].get(label, 0) for row in rows.values()] for label in labels}
     counts["rejected"] = [row["rejected"] for row in rows.values()]
     for label, values in counts.items():
-        middle = float(np.median(values))
-        mad = _SIGMA_OF_MAD * float(np.median(np.abs(np.array(values) - middle)))
-        spread = max(mad, float(np.sqrt(middle + 1)))
+        middle, robust = robust_spread(np.array(values, dtype=float))
+        spread = max(robust, float(np.sqrt(middle + 1)))
         for name, value in zip(rows, values, strict=True):
             if abs(value - middle) > FAR * spread:
                 tell(name, f"{label}: {value}, where {middle:g} is the median of the tomograms")

@@ -18,7 +18,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.data.subtomograms import Indices
 from tomadapt.judge.groups import Some
 from tomadapt.judge.judge import JudgeOptions, counter, judge
-from tomadapt.judge.noise import MAX_CUBES, Cubes, Noise, usual_power
+from tomadapt.judge.noise import MAX_CUBES, Cubes, Noise, usual_power, windowed_transforms
 from tomadapt.judge.refine import Refined, refine
 from tomadapt.judge.rivals import Hypothesis, mirrors, shapes
 from tomadapt.judge.rows import batches, evenly_spaced
@@ -226,7 +226,10 @@ def noise_share(even: EvenCubes, noise: Noise) -> NDArray[np.float64]:
     points = noise.points
     windowed = Noise.of(even, points)
     rows = batches(evenly_spaced(len(even), MAX_CUBES), _BATCH)
-    whole = torch.cat([_whole_transforms(even.read(some), points).abs().square() for some in rows])
+    everywhere = torch.ones_like(noise.window)
+    whole = torch.cat(
+        [windowed_transforms(even.read(some), points, everywhere).abs().square() for some in rows]
+    )
     particle = (windowed.power - noise.power) * noise.kept
     shell = points.shell.cpu().numpy()
     places = np.unique(shell)
@@ -237,12 +240,6 @@ def noise_share(even: EvenCubes, noise: Noise) -> NDArray[np.float64]:
     shares = 1 - of_particle / np.maximum(of_all, np.finfo(float).tiny)
     each = np.interp(np.arange(points.n // 2 + 1), places, shares)
     return np.asarray(each.clip(LEAST_POWER, 1.0))
-
-
-def _whole_transforms(cubes: torch.Tensor, points: MeasuredPoints) -> torch.Tensor:
-    """Transforms (b, p) of cubes (b, n, n, n) less their mean, without the window."""
-    cubes = cubes.to(points.k.device)
-    return points.transforms(cubes - cubes.mean(dim=(1, 2, 3), keepdim=True))
 
 
 def _fitted(
