@@ -10,7 +10,6 @@ from tomadapt.classify.project_outliers import outliers
 from tomadapt.errors import InputError
 from tomadapt.io.star import StarDocument, StarTable, loop_of, read_star, write_star_document
 from tomadapt.project import TomogramEntry
-from tomadapt.project.claims import NOT_MEASURED
 from tomadapt.report.project_page import write_project_report
 from tomadapt.runs.atomic import write_json, write_rows
 
@@ -95,8 +94,9 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _not_measured(entry: TomogramEntry) -> list[str]:
-    source = entry.sources.get("defocus_um", "")
-    return [f"the defocus is from {source}"] if NOT_MEASURED in source else []
+    if not entry.defocus_is_target:
+        return []
+    return [f"the defocus is from {entry.sources['defocus_um']}"]
 
 
 def write_joint_files(

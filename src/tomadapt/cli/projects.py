@@ -217,18 +217,12 @@ def _number(value: float | None, told: str, without: str) -> str:
 
 def _warnings(project: Project) -> list[str]:
     """Contradictions, damage, notes, what is missing and assumed; of all at once if it is."""
-    from tomadapt.project.claims import NOT_MEASURED
-
     found = [
         f"{entry.name}: {text}"
         for entry in project.tomograms
         for text in (*entry.unreadable, *entry.contradictions, *entry.notes)
     ]
-    targets = [
-        entry.name
-        for entry in project.tomograms
-        if f"{NOT_MEASURED})" in entry.sources.get("defocus_um", "")
-    ]
+    targets = [entry.name for entry in project.tomograms if entry.defocus_is_target]
     if targets:
         found.append(f"the defocus of {_whose(targets, project)} is the target: none was measured")
     lacking: dict[str, list[str]] = {}

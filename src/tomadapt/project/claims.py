@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tomadapt.errors import InputError, TomadaptError
 from tomadapt.project.agreement import same, shown
-from tomadapt.project.model import UNITS, TomogramEntry, fault_of, told
+from tomadapt.project.model import NOT_MEASURED, UNITS, TomogramEntry, fault_of, told
 from tomadapt.project.tilts import (
     OPPOSITE,
     TiltTable,
@@ -28,8 +28,6 @@ Doubles = NDArray[np.float64]
 Read = TypeVar("Read")
 
 PHASE_SHIFTS = "phase shifts"
-NOT_MEASURED = "not measured"
-"""What the source of a defocus says that is but the target."""
 NOMINAL_DEFOCUS_UM = 1.5
 """So far from the target may a measured defocus lie: autofocus and sample height leave a micron."""
 EXPOSURE_TOLERANCE = 0.02

@@ -41,6 +41,9 @@ UNITS = {
 }
 """The fields that may be missing, in the order of the table, and what they mean."""
 
+NOT_MEASURED = "not measured"
+"""Said in the source of a defocus that is only the target of the recording."""
+
 PER_TILT = ("pre_exposure_e_per_A2", "defocus_per_tilt_um")
 
 
@@ -122,6 +125,11 @@ class TomogramEntry(BaseModel):
                     f"got {len(values)}"
                 )
         return self
+
+    @property
+    def defocus_is_target(self) -> bool:
+        """Whether the defocus is the one that was aimed at, since no file has a measured one."""
+        return NOT_MEASURED in self.sources.get("defocus_um", "")
 
     @property
     def missing(self) -> tuple[str, ...]:
