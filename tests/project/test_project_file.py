@@ -217,3 +217,17 @@ class TestAcquisition:
     def test_a_name_that_is_not_there(self, imported: Path) -> None:
         with pytest.raises(ConfigError, match="expected TS_01, TS_02"):
             read_project(imported).entry("TS_1")
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("TS_01.mdoc (TargetDefocus, not measured)", True),
+        ("not measured/TS_01.star", False),
+        ("TS_01.star", False),
+    ],
+)
+def test_whether_a_defocus_is_the_target(source: str, target: bool) -> None:
+    entry = TomogramEntry(name="TS_01", defocus_um=3.0, sources={"defocus_um": source})
+    assert entry.defocus_is_target is target
+    assert not TomogramEntry(name="TS_02").defocus_is_target

@@ -129,7 +129,7 @@ class TomogramEntry(BaseModel):
     @property
     def defocus_is_target(self) -> bool:
         """Whether the defocus is the one that was aimed at, since no file has a measured one."""
-        return NOT_MEASURED in self.sources.get("defocus_um", "")
+        return f", {NOT_MEASURED}" in self.sources.get("defocus_um", "")  # no folder of that name
 
     @property
     def missing(self) -> tuple[str, ...]:
