@@ -8,7 +8,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "tomadapt"
 ORDER = (
-    *("errors", "metrics", "fsc", "acquisition", "runs", "data", "io", "project", "structures"),
+    *("errors", "robust", "metrics", "fsc", "acquisition", "runs", "data", "io", "project"),
+    "structures",
     *(
         "simulate",
         "inputs",

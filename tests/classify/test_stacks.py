@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,36 @@ def test_what_is_stated_beside_the_file_is_told_and_not_used(stacks: Path, tmp_p
     assert summary["assumed"]["voxel size"] == f"voxels of {VOXEL_A:g} Å, as the file says"
     assert summary["n_labelled"] == 2 * EACH
     assert "9 µm" not in summary["recording"]["CTF"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_series_whose_images_were_turned_one_by_one_is_told(stacks: Path, tmp_path: Path) -> None:
+    """As of the real ribosomes, where the series with such alignments lack their labels."""
+    folder = tmp_path / "given"
+    shutil.copytree(stacks, folder)
+    tomograms = folder / "matching_tomograms.star"
+    first, second = tomograms.read_text(encoding="utf-8").split("data_T_02")
+    generator = np.random.default_rng(1)
+
+    def turned(line: str) -> str:
+        if not line.lstrip().startswith("["):
+            return line
+        *rows, last = re.findall(r"\[[^]]*\]", line)
+        turn = Rotation.from_euler("z", generator.normal(scale=3.0), degrees=True).as_matrix()
+        matrix = turn @ np.array([json.loads(row)[:3] for row in rows])
+        texts = [f"[{','.join(map(str, row))},0]" for row in matrix]
+        return "  ".join([*texts, last, *line.rpartition("]")[2].split()])
+
+    lines = map(turned, second.split("\n"))
+    tomograms.write_text(first + "data_T_02" + "\n".join(lines), encoding="utf-8")
+    out = tmp_path / "out"
+    options = ("--structures", f"blobs={stacks}/blobs.mrc", "--out", out)
+    assert call("classify", folder / "matching_optimisation_set.star", *options) == 0
+    told = json.loads((out / "summary.json").read_text(encoding="utf-8"))["warnings"]
+    stray = [text for text in told if "direction of the tilt axis" in text]
+    assert len(stray) == 1
+    assert "T_02" in stray[0]
+    assert "T_01" not in stray[0]
 
 
 @pytest.mark.parametrize("given", ["particles.star", "set.star"])

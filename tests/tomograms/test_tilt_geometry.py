@@ -48,6 +48,21 @@ def rotation_about_z(degrees: float) -> np.ndarray:
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
+@pytest.mark.parametrize("in_plane_deg", [100.0, -85.0, 90.0])
+def test_images_that_were_turned_one_by_one_are_seen(in_plane_deg: float, tmp_path: Path) -> None:
+    """A direction of 90° in the plane has the axis at ±180°."""
+    geometry = geometry_of(tmp_path, replace(SERIES, in_plane_deg=in_plane_deg))
+    assert geometry.tilt_axis_scatter_deg < 1e-5
+    turns = np.random.default_rng(0).normal(scale=2.0, size=len(geometry))
+    turned = np.stack([rotation_about_z(t) for t in turns]) @ geometry.projections
+    stray = replace(geometry, projections=turned)
+    assert stray.tilt_axis_scatter_deg == pytest.approx(2.0, rel=0.4)
+    # Images that are not used do not count.
+    used = replace(stray, scale=np.where(np.abs(turns) > 0.5, 0.0, stray.scale))
+    assert used.tilt_axis_scatter_deg < 0.6
+    assert replace(stray, scale=0 * stray.scale).tilt_axis_scatter_deg == 0
+
+
 def test_angles_of_relion5_are_the_same_as_matrices(tmp_path: Path) -> None:
     stacks = open_tilt_stacks(write_relion5(tmp_path, 24, SERIES, [Particle()]))
     found = stacks.geometries["T_01"].projections

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tomadapt.tomograms.picking import robust_spread
+from tomadapt.robust import robust_spread
 
 FEWEST = 5
 """Of fewer tomograms nothing is usual."""

@@ -20,6 +20,7 @@ from tomadapt.judge.refine import Refined
 from tomadapt.judge.rivals import Hypothesis
 from tomadapt.judge.rows import batches
 from tomadapt.recover.reference import Reference
+from tomadapt.robust import MAD_TO_SIGMA
 from tomadapt.structures.resampling import radius_A
 
 MARGIN_VOXELS = 2.0
@@ -128,7 +129,7 @@ def _median_and_spread(
 ) -> tuple[float, float]:
     """Weighted median, and the robust standard deviation relative to it, with its prior."""
     middle, n = _weighted_median(values, weights), weights.sum()
-    deviation = 1.4826 * _weighted_median(np.abs(values / middle - 1), weights)
+    deviation = MAD_TO_SIGMA * _weighted_median(np.abs(values / middle - 1), weights)
     variance = (n * deviation**2 + PRIOR_PARTICLES * PRIOR_SPREAD**2) / (n + PRIOR_PARTICLES)
     return middle, max(float(np.sqrt(variance)), MIN_RELATIVE_SPREAD)
 

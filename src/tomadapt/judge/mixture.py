@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from tomadapt.robust import MAD_TO_SIGMA
+
 PSEUDOCOUNT = 0.1
 """Added to the number of particles of each component, so that no proportion becomes zero."""
 MIN_TEMPER = 0.1
@@ -118,9 +120,9 @@ def temper(evidence: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
         if 0 < c < _MAX_GAP_RATIO:
             found.append((nearest - c * own) / np.sqrt(2 * own * c * (1 - c)))
     scatter = np.concatenate(found)
-    own_scatter = (1.4826 * np.median(np.abs(scatter))) ** 2 if len(scatter) else PRIOR_SCATTER
     count = len(scatter)
-    total = count * own_scatter + PRIOR_PARTICLES * PRIOR_SCATTER
+    measured = (MAD_TO_SIGMA * np.median(np.abs(scatter))) ** 2 if count else PRIOR_SCATTER
+    total = count * measured + PRIOR_PARTICLES * PRIOR_SCATTER
     return float(np.clip((count + PRIOR_PARTICLES) / total, MIN_TEMPER, 1.0))
 
 

@@ -18,6 +18,7 @@ from scipy import ndimage
 from tomadapt.data.subtomograms import Indices
 from tomadapt.judge.rows import batches, evenly_spaced
 from tomadapt.recover.fourier import MeasuredPoints
+from tomadapt.robust import MAD_TO_SIGMA
 
 EDGE_VOXELS = 4.0
 SMOOTHING_SIGMA_VOXELS = 1.0
@@ -26,8 +27,6 @@ MAX_CUBES = 400
 OUTLIER_SIGMAS = 3.0
 """A cube whose power in a shell is so far above the median of all cubes is no noise alone."""
 _BATCH = 32
-_SIGMA_OF_MAD = 1.4826
-"""Standard deviation over median absolute deviation, of a normal distribution."""
 
 
 def window(n: int) -> torch.Tensor:
@@ -202,7 +201,7 @@ def usual_power(power: torch.Tensor, points: MeasuredPoints) -> torch.Tensor:
     means = sums.index_add(1, points.shell, power * weight) / total.clamp_min(1)  # (n, shells)
     roots = means.pow(1 / 3)
     middle = roots.quantile(0.5, dim=0)
-    spread = _SIGMA_OF_MAD * (roots - middle).abs().quantile(0.5, dim=0)
+    spread = MAD_TO_SIGMA * (roots - middle).abs().quantile(0.5, dim=0)
     least = middle / (3 * n_points.clamp_min(1).sqrt())
     outlying = roots > middle + OUTLIER_SIGMAS * torch.maximum(spread, least)
     scale = torch.where(outlying, middle.pow(3) / means.clamp_min(1e-30), 1.0)

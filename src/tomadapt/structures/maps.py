@@ -15,6 +15,7 @@ from tomadapt.io.em import open_em
 from tomadapt.io.integers import warn_if_wrapped
 from tomadapt.io.mrc import MrcHeader, open_mrc
 from tomadapt.io.voxel_sizes import agreed_voxel_size, warn_if_named_otherwise
+from tomadapt.robust import robust_spread
 from tomadapt.structures.atoms import require_suffix
 from tomadapt.structures.density import resolution_sigma_A
 from tomadapt.structures.resampling import Array, centre_of_mass, require_box, resample
@@ -24,7 +25,6 @@ MAP_SUFFIXES = (*MRC_SUFFIXES, ".em")
 
 # Background noise of a map is what lies within this many standard deviations of its border.
 _NOISE_DEVIATIONS = 3.0
-_MAD_TO_SIGMA = 1.4826
 # Connected pieces with less than this fraction of the heaviest one's mass are no structure.
 _DUST_FRACTION = 0.01
 # Density below this fraction of the maximum does not count for whether a map fits into a box.
@@ -209,8 +209,7 @@ def remove_background(volume: Array, *, what: str) -> NDArray[np.float32]:
         The strongest deviation from the background is negative, or nothing stands out from it.
     """
     border = border_of(volume)
-    background = float(np.median(volume[border]))
-    noise = _MAD_TO_SIGMA * float(np.median(np.abs(volume[border] - background)))
+    background, noise = robust_spread(volume[border])
     signal = volume - background
     if -float(signal.min()) > float(signal.max()):
         raise InputError(

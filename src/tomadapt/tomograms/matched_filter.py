@@ -17,6 +17,7 @@ from scipy import fft, ndimage
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.data.tomogram import Tomogram
+from tomadapt.robust import MAD_TO_SIGMA, robust_spread
 from tomadapt.simulate.optics import contrast_transfer_curve
 from tomadapt.tomograms.picking import (
     Box,
@@ -24,7 +25,6 @@ from tomadapt.tomograms.picking import (
     blocks_of,
     constant,
     require_finite,
-    robust_spread,
     thinned,
 )
 
@@ -46,7 +46,6 @@ QUIET = 0.5
 _CORE, _MARGIN = 192, 32
 _PSD_BLOCKS, _PSD_SIDE = 400, 40
 _SECTIONS = 16
-_MAD_TO_SIGMA = 1.4826
 _SAMPLES = 200_000
 
 
@@ -83,7 +82,7 @@ class Level:
         median, deviation = robust_spread(values)
         smooth = [ndimage.gaussian_filter(slab - median, 1.0)[len(slab) // 2] for slab in slabs]
         blurred = np.abs(np.concatenate([part.ravel() for part in smooth]))
-        robust = _MAD_TO_SIGMA * float(np.median(blurred))
+        robust = MAD_TO_SIGMA * float(np.median(blurred))
         strong = max(STRONG * robust, USUAL * float(np.quantile(blurred, USUAL_PART)))
         if not deviation > 0 or not strong > 0:
             raise constant(tomogram, "equal voxels")

@@ -22,6 +22,7 @@ from scipy.spatial import cKDTree
 
 from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, InputError
+from tomadapt.robust import robust_spread
 
 Floats = NDArray[np.floating]
 Index = tuple[int, int, int]
@@ -36,7 +37,6 @@ LAB_STEPS = 20
 
 _TRUNCATE = 4.0  # a Gaussian ends at so many σ
 _SMALLEST_SIGMA = 0.7  # in voxels: a sampled Gaussian narrower than this is none
-_MAD_TO_SIGMA = 1.4826
 _SAMPLES = 50_000
 # Voxels within so many σ of a maximum above so many deviations are a particle's, not background.
 _PARTICLE_REACH = 1.5
@@ -382,14 +382,6 @@ def _background(maxima: _Maxima, sigma: float) -> tuple[float, float]:
             break
         median, deviation = robust_spread(values[far])
     return median, deviation
-
-
-def robust_spread(values: Floats) -> tuple[float, float]:
-    """The median of values, and 1.4826 times the median absolute deviation; zeros of nothing."""
-    if not values.size:
-        return 0.0, 0.0
-    median = float(np.median(values))
-    return median, _MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
 
 
 def _threshold(config: PickingConfig, scores: NDArray[np.float64]) -> float:

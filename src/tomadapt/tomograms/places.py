@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from tomadapt.data.tomogram import Tomogram
+from tomadapt.robust import MAD_TO_SIGMA, robust_spread
 
 Doubles = NDArray[np.float64]
 
@@ -111,7 +112,7 @@ def _around(tomogram: Tomogram, place_A: Doubles, radius_A: float) -> Doubles | 
     # Single voxels that a detector or a program spoilt tell nothing of a particle.
     middle = float(np.median(values[finite]))
     values[~finite] = middle
-    width = 1.4826 * float(np.median(np.abs(values - middle)))
+    width = MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
     if width > 0:
         values = np.clip(values, middle - _HOT * width, middle + _HOT * width)
     axes = [np.arange(a, b) - c for a, b, c in zip(first, last, centre, strict=True)]
@@ -237,7 +238,7 @@ def standing_out(listed: PlaceDensity, away: PlaceDensity, anywhere: PlaceDensit
     n = len(listed)
     if n < 2 or len(away) < 2:
         return StandingOut(0.0)
-    width = 1.4826 * float(np.median(np.abs(away.excess - np.median(away.excess))))
+    width = robust_spread(away.excess)[1]
     width = width or float(away.excess.std()) or float(np.abs(listed.excess).max()) or 1.0
     # Over places that mean nothing the excess is 0 on average. Gold counts no more than a particle.
     values = np.clip(listed.excess / width, -_STRONG, _STRONG)
@@ -359,7 +360,7 @@ def _far_displacement(listed: PlaceDensity, tomogram: Tomogram, radius_A: float)
     distance = np.sqrt(reach[:, None, None] ** 2 + reach[:, None] ** 2 + reach**2)
     smooth[distance > (_SEARCHED - _ASIDE) * radius_A] = 0.0
     inside = np.abs(smooth[smooth != 0])
-    spread_ = 1.4826 * float(np.median(inside)) if inside.size else math.inf
+    spread_ = MAD_TO_SIGMA * float(np.median(inside)) if inside.size else math.inf
     best = np.unravel_index(int(np.abs(smooth).argmax()), smooth.shape)
     offset = (np.array(best[::-1], dtype=np.float64) - half) * float(step * size)
     peak, middle = float(smooth[best]), float(smooth[half, half, half])
@@ -377,8 +378,8 @@ def _line(along: Doubles, moved: Doubles) -> tuple[float, float, bool]:
     for _ in range(_ROUNDS):
         found, *_rest = np.linalg.lstsq(design, moved, rcond=None)
         left = moved - design @ found
-        width = 1.4826 * float(np.median(np.abs(left - np.median(left))))
-        near = np.abs(left - np.median(left)) <= 3 * width
+        middle, width = robust_spread(left)
+        near = np.abs(left - middle) <= 3 * width
         if near.all() or near.sum() < _FEWEST_MOVED:
             break
         design, moved = design[near], moved[near]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch_ctf import calculate_ctf_2d
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.robust import robust_spread
 from tomadapt.simulate.optics import frequency_radius
 from tomadapt.simulate.radiation import critical_exposure
 
@@ -103,6 +104,21 @@ class TiltGeometry:
     def tilt_axis_off_y_deg(self) -> float:
         """The angle between the tilt axis and the tomogram's y axis."""
         return float(np.rad2deg(np.arccos(np.clip(self.tilt_axis[1], -1, 1))))
+
+    @property
+    def tilt_axis_scatter_deg(self) -> float:
+        """How far the tilt axis's direction in the images strays from its median.
+
+        The standard deviation, estimated from the median absolute deviation, of the images in use.
+        One direction should hold for a whole series: where images were aligned one by one, noise
+        turns them.
+        """
+        seen = self.projections[self.scale > 0][:, :2, 1] @ np.array([1, 1j])
+        if not len(seen):
+            return 0.0
+        # About the mean direction, so that none lies near ±180°.
+        degrees = np.rad2deg(np.angle(seen * np.conj(seen.mean())))
+        return robust_spread(degrees)[1]
 
     def mirrored(self) -> TiltGeometry:
         """The same images of the mirror image (z to −z) of the tomogram about its centre.
