@@ -71,6 +71,12 @@ def tilt_range(first_deg: float, last_deg: float, step_deg: float) -> TiltAngles
     return tuple(first_deg + i * step_deg for i in range(count))
 
 
+VoltageKV = Annotated[float, Field(gt=10, le=3000)]
+SphericalAberrationMM = Annotated[float, Field(ge=0, le=20)]
+DefocusUM = Annotated[float, Field(ge=-30, le=30)]
+AmplitudeContrast = Annotated[float, Field(ge=0, le=1)]
+
+
 class WithLaterFields(BaseModel):
     """A model that leaves fields of later versions out of its dump while they have their defaults.
 
@@ -138,12 +144,12 @@ class Acquisition(WithLaterFields):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = "custom"
-    voltage_kv: Annotated[float, Field(gt=10, le=3000)] = 300.0
-    spherical_aberration_mm: Annotated[float, Field(ge=0, le=20)] = 2.7
-    defocus_um: Annotated[float, Field(ge=-30, le=30)]
+    voltage_kv: VoltageKV = 300.0
+    spherical_aberration_mm: SphericalAberrationMM = 2.7
+    defocus_um: DefocusUM
     astigmatism_um: Annotated[float, Field(ge=-5, le=5)] = 0.0
     astigmatism_angle_deg: float = 0.0
-    amplitude_contrast: Annotated[float, Field(ge=0, le=1)] = 0.07
+    amplitude_contrast: AmplitudeContrast = 0.07
     tilt_angles_deg: TiltAngles = tilt_range(-60, 60, 3)
     mtf: Literal["sinc", "none"] | TransferCurve = "sinc"
     noise_before_ctf: Annotated[float, Field(ge=0, le=1)] = 0.5

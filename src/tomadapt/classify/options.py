@@ -11,6 +11,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.inputs.particles import Contrast
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.recover.labels import UNLISTED
+from tomadapt.simulate.bounds import Box, Neighbours
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.tomograms.picking import PickingConfig
 
@@ -69,8 +70,8 @@ class SourceOptions(BaseModel):
     defocus_spread_um: Annotated[float, Field(ge=0, lt=5, allow_inf_nan=False)] = 0.5
     snr_range: tuple[Positive, Positive] = (0.01, 0.3)
     per_class: Annotated[int, Field(ge=6, le=100_000)] = 60
-    neighbours: Annotated[int, Field(ge=0, le=12)] = 2
-    box: Annotated[int | None, Field(ge=24, le=64)] = None
+    neighbours: Neighbours = 2
+    box: Box | None = None
     voxel_size_A: Positive | None = None
     epochs: Annotated[int, Field(ge=1)] = 20
     seed: Annotated[int, Field(ge=0, lt=2**30)] = 0

@@ -17,6 +17,7 @@ from tomadapt.inputs.particles import Contrast, open_target
 from tomadapt.learn.engine import make_fabric
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.runs.digest import digest
+from tomadapt.simulate.bounds import SNR
 from tomadapt.simulate.dataset import SimulationConfig, make_templates, open_set, simulate_set
 
 Parts = tuple[LabelledSubtomograms, LabelledSubtomograms | None]
@@ -97,7 +98,7 @@ class Particles(Description):
     """
 
     made: SimulateTask
-    snr: Annotated[float, Field(gt=0)]
+    snr: SNR
     per_class: Annotated[int, Field(ge=2)]
     without: tuple[str, ...] = ()
 

@@ -9,12 +9,16 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from tomadapt.acquisition import Acquisition
+from tomadapt.acquisition import (
+    Acquisition,
+    AmplitudeContrast,
+    DefocusUM,
+    SphericalAberrationMM,
+)
 from tomadapt.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Tilt = Annotated[float, Field(ge=-90, le=90)]
-Defocus = Annotated[float, Field(ge=-30, le=30)]
 Exposure = Annotated[float, Field(ge=0, le=1e4)]
 Side = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -99,13 +103,13 @@ class TomogramEntry(BaseModel):
     tilt_angles_deg: Annotated[tuple[Tilt, ...], Field(min_length=1)] | None = None
     pre_exposure_e_per_A2: tuple[Exposure, ...] | None = None
     exposure_per_tilt_e_per_A2: Exposure | None = None
-    defocus_um: Defocus | None = None
-    defocus_per_tilt_um: tuple[Defocus, ...] | None = None
-    astigmatism_um: Defocus | None = None
+    defocus_um: DefocusUM | None = None
+    defocus_per_tilt_um: tuple[DefocusUM, ...] | None = None
+    astigmatism_um: DefocusUM | None = None
     astigmatism_angle_deg: float | None = None
     voltage_kv: Positive | None = None
-    spherical_aberration_mm: Annotated[float, Field(ge=0, le=20)] | None = None
-    amplitude_contrast: Annotated[float, Field(ge=0, le=1)] | None = None
+    spherical_aberration_mm: SphericalAberrationMM | None = None
+    amplitude_contrast: AmplitudeContrast | None = None
     inverted: bool | None = None
     sources: dict[str, str] = Field(default_factory=dict)
     contradictions: tuple[str, ...] = ()

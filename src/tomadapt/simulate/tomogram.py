@@ -24,6 +24,7 @@ from tomadapt.errors import ConfigError
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.io.particle_lists import ParticleList, write_star
 from tomadapt.runs.atomic import output_folder
+from tomadapt.simulate.bounds import SNR, Box, ResolutionA, Seed, VoxelSizeA
 from tomadapt.simulate.crowding import place_apart
 from tomadapt.simulate.dataset import Progress, SimulationConfig, make_templates
 from tomadapt.simulate.randomness import POSE, particle_generator
@@ -83,11 +84,11 @@ class TomogramConfig(BaseModel):
     folder: Path | None = None
     acquisition: Annotated[Acquisition, BeforeValidator(SimulationConfig._named)]
     shape_zyx: tuple[Side, Side, Side]
-    snr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    box: Annotated[int, Field(ge=24, le=64)] = 40
-    voxel_size_A: Annotated[float, Field(gt=0.5, lt=100)] = 9.2
-    resolution_A: Annotated[float, Field(gt=1, lt=200)] = 9.2
+    snr: SNR
+    seed: Seed = 0
+    box: Box = 40
+    voxel_size_A: VoxelSizeA = 9.2
+    resolution_A: ResolutionA = 9.2
     gap_A: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     weighting: Literal["mass", "electron"] = "mass"
 

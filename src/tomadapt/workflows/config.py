@@ -24,6 +24,7 @@ from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.particles import Contrast
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.learn.source import SourceTraining
+from tomadapt.simulate.bounds import SNR, Box, MaxShiftFraction, Neighbours, ResolutionA, VoxelSizeA
 from tomadapt.simulate.dataset import SimulationConfig
 from tomadapt.structures.lookup import with_voxel_size
 
@@ -40,9 +41,9 @@ class Structures(BaseModel):
 
     classes: dict[str, str] | list[str]
     folder: Path | None = None
-    box: int = 40
-    voxel_size_A: float = 9.2
-    resolution_A: float = 9.2
+    box: Box = 40
+    voxel_size_A: VoxelSizeA = 9.2
+    resolution_A: ResolutionA = 9.2
 
 
 class SimulatedDomain(WithLaterFields):
@@ -67,11 +68,11 @@ class SimulatedDomain(WithLaterFields):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     acquisition: Acquisition | str
-    snr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    snr: SNR
     per_class: Annotated[int, Field(ge=2)]
     held_out_per_class: Annotated[int, Field(ge=0)] = 0
-    max_shift_fraction: Annotated[float, Field(ge=0, le=0.3)] = 0.1
-    neighbours: Annotated[int, Field(ge=0, le=12)] = 0
+    max_shift_fraction: MaxShiftFraction = 0.1
+    neighbours: Neighbours = 0
     even_noise: bool = False
 
     later_fields: ClassVar[frozenset[str]] = frozenset({"neighbours", "even_noise"})

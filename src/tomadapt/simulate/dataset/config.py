@@ -10,6 +10,15 @@ import numpy as np
 from pydantic import ConfigDict, Field, field_validator
 
 from tomadapt.acquisition import NAMED_ACQUISITIONS, Acquisition, WithLaterFields
+from tomadapt.simulate.bounds import (
+    SNR,
+    Box,
+    MaxShiftFraction,
+    Neighbours,
+    ResolutionA,
+    Seed,
+    VoxelSizeA,
+)
 from tomadapt.simulate.simulator import NULL_CLASS
 from tomadapt.structures.lookup import with_voxel_size
 
@@ -51,14 +60,14 @@ class SimulationConfig(WithLaterFields):
     folder: Path | None = None
     acquisition: Acquisition
     per_class: Annotated[int, Field(gt=0, le=1_000_000)]
-    snr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    box: Annotated[int, Field(ge=24, le=64)] = 40
-    voxel_size_A: Annotated[float, Field(gt=0.5, lt=100)] = 9.2
-    resolution_A: Annotated[float, Field(gt=1, lt=200)] = 9.2
-    max_shift_fraction: Annotated[float, Field(ge=0, le=0.3)] = 0.1
+    snr: SNR
+    seed: Seed = 0
+    box: Box = 40
+    voxel_size_A: VoxelSizeA = 9.2
+    resolution_A: ResolutionA = 9.2
+    max_shift_fraction: MaxShiftFraction = 0.1
     weighting: Literal["mass", "electron"] = "mass"
-    neighbours: Annotated[int, Field(ge=0, le=12)] = 0
+    neighbours: Neighbours = 0
     even_noise: bool = False
 
     later_fields: ClassVar[frozenset[str]] = frozenset({"neighbours", "even_noise"})
