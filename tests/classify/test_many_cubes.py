@@ -19,7 +19,7 @@ from tomadapt.simulate.dataset import SimulationConfig, open_set, simulate_set
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_screens")]
 STATED = ("--structures", "tric,ribosome_50s", "--defocus", 8, "--tilt-range", -60, 60)
-STUDENT = ("--method", "student", "--judged", 60, "--per-class", 12, "--epochs", 4)
+STUDENT = ("--method", "student", "--judged", 60, "--per-class", 12, "--epochs", 2)
 
 
 @pytest.fixture(scope="module")

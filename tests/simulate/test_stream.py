@@ -8,7 +8,7 @@ import torch
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import ConfigError
-from tomadapt.simulate.dataset import SimulationConfig, simulate_set
+from tomadapt.simulate.dataset import SimulationConfig, make_templates, simulate_set
 from tomadapt.simulate.simulator import Simulator
 from tomadapt.simulate.stream import stream
 
@@ -100,3 +100,31 @@ def test_an_error_on_a_thread_is_raised(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         stream(CONFIG).source.read(range(18))
     assert torch.get_num_threads() == 2
+
+
+def test_further_classes_come_more_rarely():
+    """Their particles are those of a simulation of them; the others' are simulated as before."""
+    alone = stream(CONFIG).source.simulators[0]
+    densities = make_templates(CONFIG)
+    further = {"blob": np.roll(densities["tric"], 2, axis=1), "lump": densities["apoferritin"]}
+    data = stream(CONFIG, further=further, rarer=3)
+    assert data.class_names == ("tric", "apoferritin", "null", "blob", "lump")
+    assert np.bincount(data.labels).tolist() == [6, 6, 6, 2, 2]
+    tric = np.flatnonzero(data.labels == 0)
+    expected = alone.particles("tric", range(6))
+    torch.testing.assert_close(
+        data.source.read(tric),
+        expected.signal + expected.noise / CONFIG.snr**0.5,
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    blob = data.source.simulators[0].particles("blob", range(2))
+    torch.testing.assert_close(
+        data.source.read(np.flatnonzero(data.labels == 3)),
+        blob.signal + blob.noise / CONFIG.snr**0.5,
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    assert data.fingerprint != stream(CONFIG).fingerprint
+    # A turn that is not finished is simulated whole.
+    assert len(stream(CONFIG, further=further, rarer=4)) == 2 * (3 * 4 + 2)

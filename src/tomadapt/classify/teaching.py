@@ -27,7 +27,7 @@ from tomadapt.judge.groups import Some
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
 from tomadapt.judge.particles import noise_share, particle_noise
-from tomadapt.judge.rivals import Hypothesis, wanted_structures
+from tomadapt.judge.rivals import Hypothesis, proteins, shapes, wanted_structures
 from tomadapt.learn.calibration import calibration_error, cross_fitted, fitted_temperature, tempered
 from tomadapt.learn.recolouring import recoloured
 from tomadapt.learn.student import (
@@ -51,6 +51,9 @@ HOLD_OUT = 1
 STREAM_SEED = 2**41
 """Far from the small numbers that users give to targets."""
 FEWEST = 60
+RARER = 8
+"""Of each rival so many times fewer particles are simulated than of a named structure: there are
+about forty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,10 +315,20 @@ class _Source:
     training: StudentTraining
 
 
+def _rivals(target: JudgedTarget, first: JudgedCubes) -> list[Hypothesis]:
+    """What the judge compared the named structures with, but for what looks like one of them."""
+    box, voxel_size_A = target.data.box, target.data.voxel_size_A
+    rivals = [*shapes(box, voxel_size_A), *proteins(box, voxel_size_A, seed=target.judging.seed)]
+    dropped = {name for name, _ in first.verdicts.dropped}
+    return [rival for rival in rivals if rival.name not in dropped]
+
+
 def _source(options: CubesOptions, target: JudgedTarget, first: JudgedCubes) -> _Source:
     """Simulated like the cubes: their acquisition, the noise's spectrum, the SNR as measured.
 
-    As many as a stored set would have are drawn anew in every epoch.
+    Beside the named structures and noise there are the judge's rivals: shapes, which are junk and
+    called ``null``, and proteins that nobody named. As many as a stored set would have are drawn
+    anew in every epoch.
     """
     settings = target.simulated
     optics = first.verdicts.optics
@@ -338,17 +351,22 @@ def _source(options: CubesOptions, target: JudgedTarget, first: JudgedCubes) -> 
         neighbours=settings.neighbours,
         even_noise=True,
     )
-    made, _ = recoloured(
-        stream(config, defoci_um=defoci_um(settings)),
-        target.upright,
-        snr=snr,
-        noise_share=first.noise_share,
+    rivals = _rivals(target, first)
+    streamed = stream(
+        config,
+        defoci_um=defoci_um(settings),
+        further={rival.name: rival.density for rival in rivals},
+        rarer=RARER,
     )
-    # No particle is simulated of the last class.
-    data = LabelledSubtomograms(made.source, made.rows, labels=made.labels, class_names=names)
+    made, _ = recoloured(streamed, target.upright, snr=snr, noise_share=first.noise_share)
+    of_rivals = [OTHER if rival.kind == "protein" else NULL_CLASS for rival in rivals]
+    numbers = np.array([names.index(name) for name in (*simulated, *of_rivals)])
+    data = LabelledSubtomograms(
+        made.source, made.rows, labels=numbers[made.labels], class_names=names
+    )
     training = StudentTraining(
         epochs=settings.epochs,
-        particles_per_epoch=per_epoch * len(simulated),
+        particles_per_epoch=per_epoch * len(simulated) + per_epoch // RARER * len(rivals),
         snr_range=snr_range,
         seed=options.seed,
     )

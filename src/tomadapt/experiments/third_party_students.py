@@ -29,7 +29,8 @@ from tomadapt.runs.atomic import output_folder
 from tomadapt.runs.stages import StageClock
 from tomadapt.simulate.simulator import NULL_CLASS
 
-MANY = ("cryojax_many_snr0.05", "cryojax_many_snr0.1", "relion_many_snr0.1", "tomogram_dose3")
+MANY: tuple[str, ...] = ("cryojax_many_snr0.05", "cryojax_many_snr0.1", "relion_many_snr0.1")
+MANY += ("tomogram_dose3", "tomogram_dose0.8")
 COLUMNS: tuple[str, ...] = ("set", "left out", "judged", "n", "likelihood", "accuracy", "ece")
 COLUMNS += ("null right", "other_auroc", "cubes_per_second", "minutes")
 

@@ -9,6 +9,7 @@ neighbours are imaged like the signal and added to its volume.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -219,11 +220,7 @@ class Simulator:
             self.flattening = (
                 self.reconstruct.noise_amplitude()[:, None].reciprocal().to(self.device)
             )
-        self.transforms = {
-            name: template_transform(torch.from_numpy(density)).to(self.device)
-            for name, density in templates.items()
-            if name != NULL_CLASS
-        }
+        self.transforms = self._transforms(templates)
         self.crowd = self._crowd(templates, neighbours) if neighbours else None
 
     def _crowd(
@@ -245,6 +242,39 @@ class Simulator:
             rotations, _ = draw_poses(self.seed, name, some, max_shift_voxels=0)
             typical.append(self.tilt_images(name, some, rotations, centred).scale.mean())
         return crowd, torch.stack(typical)
+
+    def with_further(self, templates: Mapping[str, NDArray[np.float32]]) -> Simulator:
+        """The same simulator with more classes, which are nobody's neighbours.
+
+        Around a particle of theirs the median radius of the neighbours' classes is kept free.
+
+        Parameters
+        ----------
+        templates
+            Class name → density of the same box.
+
+        Raises
+        ------
+        ConfigError
+            When their box is another one.
+        """
+        other = copy(self)
+        for name, density in templates.items():
+            if density.shape != (self.box,) * 3:
+                raise ConfigError(
+                    f"the template of {name} has another box",
+                    expected=f"{self.box} voxels",
+                    got=density.shape,
+                )
+        other.transforms = self.transforms | self._transforms(templates)
+        return other
+
+    def _transforms(self, templates: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+        return {
+            name: template_transform(torch.from_numpy(density)).to(self.device)
+            for name, density in templates.items()
+            if name != NULL_CLASS
+        }
 
     def tilt_images(
         self,

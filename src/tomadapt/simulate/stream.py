@@ -7,8 +7,11 @@ as many particles as training needs, each with its own pose, defocus and noise, 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,8 +33,7 @@ from tomadapt.simulate.simulator import SimulatedParticles, Simulator
 class StreamedVolumes(SourceDefaults):
     """Simulated particles of all classes in turn, made when they are read.
 
-    Particle i has the class i modulo the number of classes. It does not depend on the other
-    particles that are read with it.
+    A particle does not depend on the other particles that are read with it.
 
     Attributes
     ----------
@@ -41,16 +43,19 @@ class StreamedVolumes(SourceDefaults):
         One for each acquisition; particles of a class take them in turn.
     digests
         Digests of the templates, so that a changed structure gives another identity.
+    turn
+        Classes in the order of the particles, which begins again after the last.
     """
 
     config: SimulationConfig
     simulators: tuple[Simulator, ...]
     digests: tuple[str, ...]
+    turn: tuple[str, ...]
     _last: dict[bytes, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
-        """Give the number of particles."""
-        return self.config.n_particles
+        """Give the number of particles: whole turns, with ``per_class`` of the first class."""
+        return len(self.turn) * math.ceil(self.config.per_class / self.turn.count(self.turn[0]))
 
     @property
     def box(self) -> int:
@@ -81,7 +86,9 @@ class StreamedVolumes(SourceDefaults):
     def identity(self) -> str:
         """The configuration, the templates and all acquisitions."""
         recorded = [s.acquisition.model_dump(mode="json") for s in self.simulators]
-        return json.dumps([self.config.model_dump(mode="json"), self.digests, recorded])
+        stated = [self.config.model_dump(mode="json"), self.digests, recorded]
+        plain = self.turn == tuple(self.config.classes)
+        return json.dumps(stated if plain else [*stated, self.turn])
 
     def read(self, indices: Indices) -> torch.Tensor:
         """(b, d, d, d) float32, density positive, at this source's SNR."""
@@ -106,8 +113,8 @@ class StreamedVolumes(SourceDefaults):
 
     def _simulated(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Signal and unit noise, (b, d, d, d) each."""
-        names = list(self.config.classes)
-        of_class, within = rows % len(names), rows // len(names)
+        names = list(dict.fromkeys(self.turn))
+        of_class, within = self.classes_of(rows)
         number = within % len(self.simulators)
         signal = torch.empty(len(rows), *(self.box,) * 3)
         noise = torch.empty_like(signal)
@@ -128,11 +135,30 @@ class StreamedVolumes(SourceDefaults):
         simulate_in_threads(batches, receive)
         return signal, noise
 
+    def classes_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The class of each particle, by its first place in a turn, and its index in that class."""
+        of_slot, before, count = self._slots
+        slot, turns = rows % len(self.turn), rows // len(self.turn)
+        return of_slot[slot], turns * count[slot] + before[slot]
+
+    @cached_property
+    def _slots(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Of each place in a turn: its class, how often it was there before, and is in a turn."""
+        names, total, seen = list(dict.fromkeys(self.turn)), Counter(self.turn), Counter[str]()
+        found = []
+        for name in self.turn:
+            found.append((names.index(name), seen[name], total[name]))
+            seen[name] += 1
+        of_slot, before, count = np.array(found, dtype=np.int64).T
+        return of_slot, before, count
+
 
 def stream(
     config: SimulationConfig,
     *,
     defoci_um: Sequence[float] = (),
+    further: Mapping[str, NDArray[np.float32]] | None = None,
+    rarer: int = 1,
     device: torch.device | str = "cpu",
 ) -> LabelledSubtomograms:
     """Labelled particles that are simulated when they are read.
@@ -144,6 +170,10 @@ def stream(
     defoci_um
         Defoci that the particles of each class take in turn, positive = underfocus; the
         acquisition's own when empty.
+    further
+        More classes by their densities, on the configuration's grid; they are nobody's neighbours.
+    rarer
+        By how much each of these is rarer than a class of the configuration.
     device
         Where to compute.
 
@@ -161,7 +191,7 @@ def stream(
             expected=f"at least {len(defoci)} of each class",
             got=config.per_class,
         )
-    templates = make_templates(config)
+    more, templates = dict(further or {}), make_templates(config)
     simulators = tuple(
         Simulator(
             templates,
@@ -172,10 +202,11 @@ def stream(
             neighbours=config.neighbours,
             even_noise=config.even_noise,
             device=device,
-        )
+        ).with_further(more)
         for defocus in defoci
     )
-    digests = tuple(template_digest(density) for density in templates.values())
-    source = StreamedVolumes(config, simulators, digests)
-    labels = np.arange(len(source)) % len(config.classes)
-    return LabelledSubtomograms(source, labels=labels, class_names=tuple(config.classes))
+    digests = tuple(template_digest(density) for density in (templates | more).values())
+    turn = (*(list(config.classes) * (rarer if more else 1)), *more)
+    source = StreamedVolumes(config, simulators, digests, turn)
+    labels = source.classes_of(np.arange(len(source)))[0]
+    return LabelledSubtomograms(source, labels=labels, class_names=(*config.classes, *more))
