@@ -12,7 +12,7 @@ import pytest
 from tomadapt.acquisition import Acquisition
 from tomadapt.classify import measured_acquisition
 from tomadapt.classify.cubes import CubesOptions
-from tomadapt.classify.judged_summary import rejection_reasons
+from tomadapt.classify.judged_summary import cubes_warnings, rejection_reasons
 from tomadapt.classify.options import SourceOptions
 
 
@@ -61,3 +61,19 @@ def test_the_reason_names_what_decided(kind: str, others: float, why: str) -> No
     (reason,) = rejection_reasons(verdicts, None, {}).values()
     assert reason.startswith(f"{kind} (probability 0.90): {why}")
     assert reason.endswith(f"ribosome has 50 nats against noise, bilayer {others:.0f}")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        (["wanted"] * 6 + ["null"] * 4, False),  # empty cubes are no junk
+        (["wanted"] * 8 + ["other"] * 2, False),
+        (["wanted"] * 6 + ["membrane", "other", "unknown", "null"], True),
+        (["membrane"] * 10, False),  # no rate is stated
+    ],
+)
+def test_rates_of_cubes_with_much_junk_are_doubted(kinds: list[str], told: bool) -> None:
+    verdicts: Any = SimpleNamespace(
+        kind=np.array(kinds), label=np.array([0 if k == "wanted" else -1 for k in kinds])
+    )
+    assert bool(cubes_warnings(verdicts)) == told

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.find import sign_by_evidence
 from tomadapt.classify.judged_summary import (
+    cubes_warnings,
     judged_content,
     judged_summary,
     label_warnings,
@@ -201,7 +202,10 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     told += acquisition_warnings(verdicts, acquisition, data.voxel_size_A) + label_warnings(
         verdicts
     )
-    told += [] if measured.stacks is None else series_warnings(measured.stacks, verdicts)
+    if measured.stacks is None:
+        told += cubes_warnings(verdicts)
+    else:
+        told += series_warnings(measured.stacks, verdicts)
     kept = verdicts.label >= 0
     if options.fdr is not None:
         kept &= verdicts.fdr <= options.fdr
