@@ -27,6 +27,7 @@ from tomadapt.experiments import (
     planted,
     projects,
     projects_killed,
+    projects_workers,
     recovery,
     ribosomes,
     second_round,
@@ -72,6 +73,7 @@ def test_every_experiment_is_a_module_that_names_its_outputs():
         limits,
         planted,
         projects,
+        projects_workers,
         projects_killed,
         ribosomes,
     )

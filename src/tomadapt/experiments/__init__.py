@@ -24,6 +24,7 @@ EXPERIMENTS = {
     "limits": "where labels by likelihood end: rivals, CTF, defocus, homologues, shifts, SNR",
     "planted": "a tomogram's planted particles found and named by the one command",
     "projects": "tomograms of a project, by their own metadata and by one defocus for all",
+    "projects_workers": "small tomograms by one worker and by two",
     "projects_killed": "a project labelled while its processes are killed",
     "ribosomes": "recall of real ribosomes, and their scores against decoys'",
 }

@@ -34,6 +34,7 @@ DEFOCI_UM = (1.8, 2.4, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5)
 TILTS_DEG = ((-60, 60), (-54, 51), (-60, 45), (-45, 60))
 TYPED = {"defocus_um": 4.5, "tilt_angles_deg": tilt_range(-60, 60, 3)}
 VOXEL_A, TOLERANCE_A = 12.0, 100.0
+SMALL_ZYX = (40, 96, 96)
 SNRS = (0.006, 0.002)
 OWN = "own metadata"
 COLUMNS = ("snr", "case", "tomograms", "planted", "recall", "precision", "labels_right", "minutes")
@@ -61,36 +62,45 @@ def labelled_folder(setting: Setting, snr: float, case: str) -> Path:
 
 def planted_project(setting: Setting, snr: float) -> list[TomogramEntry]:
     """Simulate the tomograms, each in a folder of its own, and say how they were recorded."""
-    smoke, entries = setting.scale.name == "smoke", []
-    for number, defocus_um in enumerate(DEFOCI_UM[:2] if smoke else DEFOCI_UM):
-        name, tilts = f"TS_{number + 1:02d}", TILTS_DEG[number % len(TILTS_DEG)]
-        angles = tilt_range(*tilts, 3)
-        config = TomogramConfig(
-            classes=dict(zip(CLASSES, CLASSES, strict=True)),
-            counts=dict(zip(CLASSES, (4, 6, 8) if smoke else (6, 10, 14), strict=True)),
-            acquisition=Acquisition(name=name, defocus_um=defocus_um, tilt_angles_deg=angles),
-            shape_zyx=(40, 96, 96) if smoke else (40, 112, 112),
-            snr=snr,
-            seed=100 + number,
-            box=40,
-            voxel_size_A=VOXEL_A,
-            resolution_A=VOXEL_A,
-        )
-        folder = output_folder(setting.store / f"projects-{setting.scale.name}-{snr:g}" / name)
-        planted = simulate_tomogram(config)
-        if number == 1:
-            planted = replace(planted, density=-planted.density)
-        write_planted(planted, folder)
-        entries.append(
-            TomogramEntry(
-                name=name,
-                volume=folder / "tomogram.mrc",
-                voxel_size_A=VOXEL_A,
-                defocus_um=defocus_um,
-                tilt_angles_deg=angles,
-            )
-        )
-    return entries
+    smoke = setting.scale.name == "smoke"
+    folder = setting.store / f"projects-{setting.scale.name}-{snr:g}"
+    counts, shape_zyx = ((4, 6, 8), SMALL_ZYX) if smoke else ((6, 10, 14), (40, 112, 112))
+    numbers = range(2 if smoke else len(DEFOCI_UM))
+    return [planted_tomogram(folder, snr, number, counts, shape_zyx) for number in numbers]
+
+
+def planted_tomogram(
+    folder: Path,
+    snr: float,
+    number: int,
+    counts: tuple[int, ...],
+    shape_zyx: tuple[int, int, int],
+) -> TomogramEntry:
+    """Simulate one of them; the second has the opposite contrast."""
+    name, tilts = f"TS_{number + 1:02d}", TILTS_DEG[number % len(TILTS_DEG)]
+    defocus_um, angles = DEFOCI_UM[number], tilt_range(*tilts, 3)
+    config = TomogramConfig(
+        classes=dict(zip(CLASSES, CLASSES, strict=True)),
+        counts=dict(zip(CLASSES, counts, strict=True)),
+        acquisition=Acquisition(name=name, defocus_um=defocus_um, tilt_angles_deg=angles),
+        shape_zyx=shape_zyx,
+        snr=snr,
+        seed=100 + number,
+        box=40,
+        voxel_size_A=VOXEL_A,
+        resolution_A=VOXEL_A,
+    )
+    planted = simulate_tomogram(config)
+    if number == 1:
+        planted = replace(planted, density=-planted.density)
+    write_planted(planted, output_folder(folder / name))
+    return TomogramEntry(
+        name=name,
+        volume=folder / name / "tomogram.mrc",
+        voxel_size_A=VOXEL_A,
+        defocus_um=defocus_um,
+        tilt_angles_deg=angles,
+    )
 
 
 def project_of(entries: Sequence[TomogramEntry], folder: Path) -> Project:
