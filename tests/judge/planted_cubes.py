@@ -140,4 +140,4 @@ def at_the_truth(particles: Planted, structures: int = 2) -> Refined:
     empty = np.zeros((n, structures))
     rotations = particles.rotations.astype(np.float32)[:, None].repeat(structures, axis=1)
     shifts = particles.shifts.astype(np.float32)[:, None].repeat(structures, axis=1)
-    return Refined(empty, empty, rotations, shifts, np.zeros(n), 1.0)
+    return Refined(empty, empty, rotations, shifts, np.zeros(n), np.ones(n))

@@ -43,7 +43,7 @@ def table(seed: int = 0, lead: float = 80.0) -> tuple[np.ndarray, Refined]:
     amplitude[~np.isin(TRUE, KINDS[:2])] *= 0.3
     rotations = rng.normal(size=(n, 7, 3, 3)).astype(np.float32)
     shifts = rng.normal(size=(n, 7, 3)).astype(np.float32)
-    return evidence, Refined(evidence, amplitude, rotations, shifts, np.ones(n), 1.0)
+    return evidence, Refined(evidence, amplitude, rotations, shifts, np.ones(n), np.ones(n))
 
 
 @cache
@@ -183,7 +183,7 @@ def test_order_of_particles() -> None:
         refined.rotations[rows],
         refined.shifts[rows],
         refined.energy[rows],
-        1.0,
+        refined.freedom[rows],
     )
     residual_ratio = np.random.default_rng(1).normal(1, 0.05, size=len(TRUE))[rows]
     found = verdicts(
@@ -213,7 +213,7 @@ def test_evidence_is_tempered_before_it_is_mixed() -> None:
         refined,
         z=np.sqrt(2 * np.clip(scattered, 0, None)),
         energy=np.full(len(TRUE), 1e4),
-        freedom=2e4,
+        freedom=np.full(len(TRUE), 2e4),
     )
     ones = np.ones(len(TRUE))
     found = verdicts(

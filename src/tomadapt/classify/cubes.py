@@ -20,11 +20,11 @@ from tomadapt.classify.judged_summary import (
     rejection_reasons,
     write_labels_csv,
 )
-from tomadapt.classify.matched_source import choose_geometry, matched_source
+from tomadapt.classify.matched_source import MEASURING_GRID, choose_geometry, matched_source
 from tomadapt.classify.measured import MeasuredCubes, SignedCubes
 from tomadapt.classify.measured_acquisition import acquisition_warnings
 from tomadapt.classify.networks import predict_by_networks
-from tomadapt.classify.options import Classes, Method, SourceOptions
+from tomadapt.classify.options import NETWORKS, Classes, Method, SourceOptions, require_method
 from tomadapt.classify.run import FEWEST_PARTICLES
 from tomadapt.classify.stacks import (
     series_counts,
@@ -151,8 +151,7 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     """
     # What may be changed afterwards, or concerns networks, tells no runs apart.
     wanted = options.model_dump(mode="json", exclude={"fdr", "source", "adapt", "judged"})
-    if options.cubes.suffix == ".star":
-        require_elsewhere(particle_file(options.cubes), out)
+    _require_options(options, out)
     require_own(out, wanted)
     clock = StageClock(out / "stages.json")
     where = make_fabric(device).device
@@ -179,12 +178,6 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
             voxel_size_A=data.voxel_size_A,
             folder=options.folder,
         )
-        if not structures:
-            raise ConfigError(
-                "no structure is named besides null",
-                expected="at least one",
-                remedy="name it: --structures NAME or NAME=FILE",
-            )
         noise = measured.noise()
     settings = JudgeOptions(
         reach_voxels=data.box / 12 if options.reach_voxels is None else options.reach_voxels,
@@ -199,21 +192,16 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     acquisition = None if recording.ctf_corrected else recording.acquisition
     with clock.stage("judge"):
         verdicts = measured.judged(sign.sign, structures, noise, settings, StageBars())
-    told += acquisition_warnings(verdicts, acquisition, data.voxel_size_A) + label_warnings(
-        verdicts
-    )
+    kept = verdicts.label >= 0
+    if options.fdr is not None:
+        kept &= verdicts.fdr <= options.fdr
+    told += acquisition_warnings(verdicts, acquisition, data.voxel_size_A)
+    told += label_warnings(verdicts, kept)
     if measured.stacks is None:
         told += cubes_warnings(verdicts)
     else:
         told += series_warnings(measured.stacks, verdicts)
-    kept = verdicts.label >= 0
-    if options.fdr is not None:
-        kept &= verdicts.fdr <= options.fdr
-    shown = replace(
-        verdicts,
-        label=np.where(kept, verdicts.label, -1),
-        score=np.where(kept, verdicts.score, verdicts.probabilities[:, -1]),
-    )
+    shown = replace(verdicts, label=np.where(kept, verdicts.label, -1))
     with clock.stage("report"):
         files = data.names if measured.stacks is None else stack_names(measured.stacks)
         # Cubes of tilt stacks are made anew by `tomadapt reconstruct`: their files are keys.
@@ -271,6 +259,21 @@ def classify_cubes(options: CubesOptions, out: Path, *, device: str = "auto") ->
     return summary
 
 
+def _require_options(options: CubesOptions, out: Path) -> None:
+    """Refuse what is wrong whatever the cubes are, before any is opened."""
+    require_method(options.method, ("likelihood",))
+    if not options.classes_without_null:
+        raise ConfigError(
+            "no structure is named besides null",
+            expected="at least one",
+            remedy="name it: --structures NAME or NAME=FILE",
+        )
+    if options.cubes.suffix == ".star":
+        require_elsewhere(particle_file(options.cubes), out)
+        # Tilt stacks take minutes to reconstruct.
+        wanted_structures(options.classes, **MEASURING_GRID, folder=options.folder)
+
+
 def classify_cubes_by_network(
     options: CubesOptions, out: Path, *, cache: Path, device: str = "auto"
 ) -> dict[str, Any]:
@@ -301,6 +304,7 @@ def classify_cubes_by_network(
     MismatchError
         When voxel sizes differ, or the folder holds another run.
     """
+    require_method(options.method, NETWORKS)
     wanted = options.model_dump(mode="json", exclude={"fdr"})
     require_own(out, wanted)
     clock = StageClock(out / "stages.json")

@@ -27,7 +27,7 @@ from tomadapt.judge.screen import Screen, Screened, min_search_shell, screen_all
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.runs.progress import progress_bar
 from tomadapt.tomograms.contrast import Sign
-from tomadapt.tomograms.extraction import extract
+from tomadapt.tomograms.extraction import Extraction, extract
 from tomadapt.tomograms.listed import placed, with_density_notes
 from tomadapt.tomograms.matched_filter import Candidates, Level, find_candidates
 from tomadapt.tomograms.picking import Picks
@@ -37,11 +37,18 @@ LEAST_NATS = 5.0
 """A maximum of the matched filter is a pick from this evidence of a wanted structure on."""
 BACKGROUND_CUBES, FEWEST_BACKGROUND = 300, 20
 _DRAWN, _AT_ONCE = 20_000, 256
+HEIGHTS = (5, 95)
+"""Percentiles of the maxima's heights between which noise is measured."""
+FARTHEST = 0.1
+"""Of random places: noise is measured at these where particles leave no more room."""
+MAX_FILLED = 0.02
+"""Of a cube's voxels that may be filling where noise is measured."""
 OVERLAP = 0.6
 """Two particles nearer than this fraction of their radii's sum are one."""
 _SIGN_SAMPLE = 48
-SIGN_RATIO = 1.5
-"""The better sign's summed evidence must be so many times the other's."""
+SIGN_RATIO, SIGN_NATS = 1.5, 10.0
+"""The better sign's summed evidence must be so many times the other's, and so much more: noise has
+a few nats for either sign."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +108,7 @@ def sign_by_evidence(sums: Mapping[int, float], contrast: Contrast, path: Path, 
         When it is to be measured and neither sign is clearly better.
     """
     better = max(sums, key=lambda sign: sums[sign])
-    clear = sums[better] > SIGN_RATIO * sums[-better]
+    clear = sums[better] > SIGN_RATIO * sums[-better] and sums[better] - sums[-better] > SIGN_NATS
     words = {1: "particles bright", -1: "particles dark"}
     text = (
         f"{words[better] if clear else 'undecided'}: summed evidence of {of} "
@@ -151,16 +158,8 @@ class Finder:
 
     def picked(self) -> Found:
         """Maxima of the matched filters that a wanted structure explains."""
-        maxima = find_candidates(
-            self.tomogram,
-            {h.name: h.density for h in self.structures},
-            self.geometry.radii_A,
-            density_voxel_A=self.geometry.voxel_size_A,
-            acquisition=self.options.source.acquisition,
-            level=self.level,
-        )
-        occupied = np.concatenate([m.coordinates_A for m in maxima.values()])
-        noise = self._noise(occupied)
+        maxima = self._maxima()
+        noise = self._noise(self._occupied(maxima))
         screen = self._screen(noise)
         sign = self._sign(screen, noise, {s: m.coordinates_A for s, m in maxima.items()})
         candidates = maxima[sign.sign]
@@ -189,8 +188,9 @@ class Finder:
             pixel_size_A=options.pixel_size_A,
             tomograms=options.tomograms_star,
         )
-        noise = self._noise(positions.coordinates_A)
         places = positions.coordinates_A
+        # A list may have few of the particles: noise is measured away from the others, too.
+        noise = self._noise(np.concatenate([places, self._occupied(self._maxima())]))
         sign = self._sign(self._screen(noise), noise, {1: places, -1: places})
         signed, level = self._signed(sign.sign)
         positions = with_density_notes(
@@ -200,6 +200,21 @@ class Finder:
             explained=sign.clear,
         )
         return Found(signed, positions, sign, noise, level, 0)
+
+    def _maxima(self) -> dict[int, Candidates]:
+        """Of the matched filters, by the sign of the density."""
+        return find_candidates(
+            self.tomogram,
+            {h.name: h.density for h in self.structures},
+            self.geometry.radii_A,
+            density_voxel_A=self.geometry.voxel_size_A,
+            acquisition=self.options.source.acquisition,
+            level=self.level,
+        )
+
+    @staticmethod
+    def _occupied(maxima: Mapping[int, Candidates]) -> NDArray[np.float64]:
+        return np.concatenate([m.coordinates_A for m in maxima.values()])
 
     def _signed(self, sign: int) -> tuple[Tomogram, Level]:
         return replace(self.tomogram, sign=sign), replace(
@@ -214,34 +229,53 @@ class Finder:
             reach_voxels=self.geometry.box / 16,
         )
 
-    def _cubes(self, tomogram: Tomogram, level: Level, places_A: NDArray[np.float64]) -> CleanCubes:
-        found = extract(
-            tomogram, places_A, box=self.geometry.box, voxel_size_A=self.geometry.voxel_size_A
-        )
-        return CleanCubes(found.volumes, level)
+    def _cut(self, tomogram: Tomogram, places_A: NDArray[np.float64]) -> Extraction:
+        size_A = self.geometry.voxel_size_A
+        return extract(tomogram, places_A, box=self.geometry.box, voxel_size_A=size_A)
 
     def _noise(self, occupied_A: NDArray[np.float64]) -> Noise:
-        """From cubes as far from all maxima, or listed particles, as there is room for."""
-        rng = np.random.default_rng(self.options.source.seed)
-        half = np.minimum(
-            self.geometry.box * self.geometry.voxel_size_A / 2, self.tomogram.last_A / 2
-        )
-        places = rng.uniform(half, self.tomogram.last_A - half, (_DRAWN, 3))
-        distance, _ = cKDTree(occupied_A).query(places)
-        # Filling around a tomogram is far from everything too: it gives no cube.
-        farthest = places[np.argsort(-distance, kind="stable")[: 2 * BACKGROUND_CUBES]]
-        cubes = self._cubes(self.tomogram, self.level, farthest)
-        if len(cubes) < FEWEST_BACKGROUND:
-            cubes = self._cubes(self.tomogram, self.level, places[: 2 * BACKGROUND_CUBES])
-        if len(cubes) < FEWEST_BACKGROUND:
+        """From cubes at random places away from all maxima and listed particles.
+
+        Cubes that reach into filling, such as around a tomogram that was turned, hold no noise
+        there and are left out.
+        """
+        places = self._places_between(occupied_A)
+        found: list[NDArray[np.float32]] = []
+        for first in range(0, len(places), BACKGROUND_CUBES):
+            some = places[first : first + BACKGROUND_CUBES]
+            if len(found) >= BACKGROUND_CUBES:
+                break
+            cut = self._cut(self.tomogram, some)
+            found += list(cut.volumes[cut.filled <= MAX_FILLED])
+        if len(found) < FEWEST_BACKGROUND:
             raise InputError(
                 f"the noise of {self.options.tomogram} cannot be measured",
                 expected=f"room for at least {FEWEST_BACKGROUND} cubes without constant voxels",
-                got=len(cubes),
+                got=len(found),
                 remedy="check that the file is a whole tomogram",
             )
-        first = CleanCubes(cubes.volumes[:BACKGROUND_CUBES], cubes.level)
-        return Noise.of(first, self.points)
+        return Noise.of(CleanCubes(np.stack(found[:BACKGROUND_CUBES]), self.level), self.points)
+
+    def _places_between(self, occupied_A: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) in Å: random places far from maxima and particles, at the heights of these.
+
+        How far is stepped down until there is room. The farthest places of all would lie in the
+        largest voids, and those at other heights in the vacuum beside the specimen.
+        """
+        box_A = self.geometry.box * self.geometry.voxel_size_A
+        low = np.minimum(box_A / 2, self.tomogram.last_A / 2)
+        high = self.tomogram.last_A - low
+        low[2], high[2] = np.clip(np.percentile(occupied_A[:, 2], HEIGHTS), low[2], high[2])
+        rng = np.random.default_rng(self.options.source.seed)
+        places = rng.uniform(low, high, (_DRAWN, 3))
+        distance, _ = cKDTree(occupied_A).query(places)
+        radius_A = self.geometry.mean_diameter_A / 2
+        steps = [radius_A + part * box_A / 2 for part in (1.0, 0.5, 0.0)]
+        for least in (*steps, float(np.quantile(distance, 1 - FARTHEST))):
+            far: NDArray[np.float64] = places[distance >= least]
+            if len(far) >= 2 * BACKGROUND_CUBES:
+                break
+        return far
 
     def _sign(
         self, screen: Screen, noise: Noise, places: Mapping[int, NDArray[np.float64]]
@@ -254,7 +288,8 @@ class Finder:
                 continue
             tomogram, level = self._signed(sign)
             step = max(1, len(some) // _SIGN_SAMPLE) if self.options.particles else 1
-            cubes = self._cubes(tomogram, level, some[::step][:_SIGN_SAMPLE])
+            cut = self._cut(tomogram, some[::step][:_SIGN_SAMPLE])
+            cubes = CleanCubes(cut.volumes, level)
             if not len(cubes):
                 sums[sign] = 0.0
                 continue
@@ -278,12 +313,7 @@ class Finder:
         with progress_bar("look at candidates", len(places), unit="candidates") as advance:
             for first in range(0, len(places), _AT_ONCE):
                 some = np.arange(first, min(first + _AT_ONCE, len(places)))
-                cut = extract(
-                    tomogram,
-                    places[some],
-                    box=self.geometry.box,
-                    voxel_size_A=self.geometry.voxel_size_A,
-                )
+                cut = self._cut(tomogram, places[some])
                 if len(cut.kept):
                     kept_rows.append(some[cut.kept])
                     parts.append(screen_all(CleanCubes(cut.volumes, level), screen, noise))

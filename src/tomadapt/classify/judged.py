@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomadapt.classify.find import CleanCubes, Finder, overlaps
 from tomadapt.classify.matched_source import Geometry, choose_geometry
-from tomadapt.classify.options import ClassifyOptions
+from tomadapt.classify.options import ClassifyOptions, require_method
 from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError
 from tomadapt.inputs.tomogram import open_tomogram
@@ -109,6 +109,7 @@ def classify_by_likelihood(
     """
     from tomadapt.classify.judged_results import write_judged
 
+    require_method(options.method, ("likelihood",))
     wanted = options.model_dump(mode="json", exclude={"also", "fdr"})  # may be changed afterwards
     require_own(out, wanted)
     require_elsewhere(options.particles, out)
@@ -217,7 +218,7 @@ def _judged(
 def find_duplicates(
     places_A: NDArray[np.float64], radii_A: NDArray[np.float64], verdicts: Verdicts
 ) -> dict[int, int]:
-    """Labelled particles that overlap with another labelled one of more evidence.
+    """Labelled particles that overlap with a surer one, or as sure and of more evidence.
 
     Parameters
     ----------
@@ -235,6 +236,7 @@ def find_duplicates(
     """
     labelled = np.flatnonzero(verdicts.label >= 0)
     gains = verdicts.evidence[labelled, verdicts.label[labelled]]
-    order = labelled[np.argsort(-gains, kind="stable")]
+    # A surer one stays: if a cut at a rate took the one that stays, both would be lost.
+    order = labelled[np.lexsort((-gains, -verdicts.score[labelled].round(2)))]
     gone = overlaps(places_A[order], radii_A[order])
     return {int(order[i]): int(order[j]) for i, j in gone.items()}

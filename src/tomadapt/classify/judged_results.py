@@ -28,6 +28,7 @@ from tomadapt.classify.results import (
 from tomadapt.io.extracted import SUBTOMOGRAM
 from tomadapt.io.particle_lists import ParticleList, write_star
 from tomadapt.io.particle_lists.model import relion_angles_deg
+from tomadapt.io.particle_lists.relion import box_rotations
 from tomadapt.report.judged_content import JudgedContent, Marker, Slice
 from tomadapt.report.judged_page import write_judged_report
 from tomadapt.runs.atomic import write_json
@@ -90,7 +91,8 @@ def write_judged(
     acquisition = result.options.source.acquisition
     voxel_size_A = result.tomogram.voxel_size_A
     warnings += acquisition_warnings(verdicts, acquisition, voxel_size_A)
-    warnings += label_warnings(verdicts)
+    kept = np.array([place not in reasons for place in range(len(verdicts.label))], dtype=bool)
+    warnings += label_warnings(verdicts, kept)
     warnings += positions.notes
     if result.options.particles is not None and len(positions.rows) < FEW_PARTICLES:
         warnings.append(
@@ -98,7 +100,6 @@ def write_judged(
             "relatives of a named structure are turned away less often, and probabilities are less "
             "sure, than in a whole list"
         )
-    kept = np.array([place not in reasons for place in range(len(verdicts.label))], dtype=bool)
     summary = {
         "tomogram": str(result.options.tomogram),
         "voxel_size_A": result.tomogram.voxel_size_A,
@@ -169,21 +170,30 @@ def pose_columns(result: JudgedTomogram) -> dict[str, list[Any]]:
     are; what the alignment found is in columns of its own, in Å from the first voxel's centre.
     """
     verdicts, positions = result.verdicts, result.positions
-    n = len(positions.particles)
-    # Rows without a label keep what angles the list has.
-    known = positions.particles.rotations
-    angles = np.zeros((n, 3)) if known is None else relion_angles_deg(known)
     turned = Rotation.from_matrix(verdicts.rotations.astype(np.float64))
-    posed = verdicts.label >= 0
-    angles[positions.rows[posed]] = relion_angles_deg(turned)[posed]
-    columns: dict[str, list[Any]] = {
-        name: np.round(angles[:, i], 3).tolist() for i, name in enumerate(ANGLES)
-    }
+    boxes = box_rotations(positions.particles)
+    if boxes is not None:  # RELION turns the pose in the box by that of the box
+        turned = boxes[positions.rows].inv() * turned
+    angles = np.round(relion_angles_deg(turned), 3)
+    columns = _angles_before(positions.particles)
+    for place in np.flatnonzero(verdicts.label >= 0).tolist():
+        for i, name in enumerate(ANGLES):
+            columns[name][positions.rows[place]] = float(angles[place, i])
     if result.options.particles is not None:
         refined = positions.particles.coordinates_A.copy()
         refined[positions.rows] = result.refined_A
         columns |= {name: np.round(refined[:, i], 2).tolist() for i, name in enumerate(REFINED)}
     return columns
+
+
+def _angles_before(particles: ParticleList) -> dict[str, list[Any]]:
+    """The angles that a list has, to the letter where it is a STAR file; 0 where it has none."""
+    table, known = particles.table, particles.rotations
+    if table is not None and all(name in table for name in ANGLES):
+        return {name: list(table.column(name)) for name in ANGLES}
+    alone = known is not None and box_rotations(particles) is None
+    angles = relion_angles_deg(known) if alone else np.zeros((len(particles), 3))
+    return {name: np.round(angles[:, i], 3).tolist() for i, name in enumerate(ANGLES)}
 
 
 def _content(

@@ -128,8 +128,8 @@ def label_columns(verdicts: Verdicts, rows: NDArray[np.int64], n: int) -> dict[s
     return columns
 
 
-def label_warnings(verdicts: Verdicts) -> list[str]:
-    """What should be doubted of the labels as a whole."""
+def label_warnings(verdicts: Verdicts, kept: NDArray[np.bool_]) -> list[str]:
+    """What should be doubted of the labels as a whole; (n,) particles are kept with theirs."""
     found = [
         f"{rival} looks like {structure} here (correlation above what can be told apart) and does "
         "not compete with it"
@@ -139,6 +139,10 @@ def label_warnings(verdicts: Verdicts) -> list[str]:
     n, labelled = len(verdicts.label), int((verdicts.label >= 0).sum())
     if n and labelled == 0:
         found.append("no particle is one of the named structures")
+    elif n and not kept.any():
+        found.append(
+            f"none of {labelled} labels is sure enough for the false-discovery rate asked for"
+        )
     counts = np.bincount(verdicts.label[verdicts.label >= 0], minlength=len(verdicts.wanted))
     if labelled >= 20 and counts.max() > 0.95 * n:
         found.append(f"nearly everything is labelled {verdicts.wanted[int(counts.argmax())]}")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -46,6 +47,8 @@ SMALLEST_BOX, USUAL_BOX, LARGEST_BOX = 28, 40, 48
 """Voxels; where more would be needed at the tomogram's voxel size, the voxels are made coarser."""
 
 _MEASURING_VOXEL_A, _MEASURING_BOX = 20.0, 64
+MEASURING_GRID: Mapping[str, Any] = {"voxel_size_A": _MEASURING_VOXEL_A, "box": _MEASURING_BOX}
+"""A grid that every structure fits into, to read it with."""
 
 
 @dataclass(frozen=True)

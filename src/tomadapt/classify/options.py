@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tomadapt.acquisition import Acquisition
+from tomadapt.errors import ConfigError
 from tomadapt.inputs.particles import Contrast
 from tomadapt.learn.adversarial import AdversarialOptions
 from tomadapt.recover.labels import UNLISTED
@@ -17,6 +18,7 @@ from tomadapt.tomograms.picking import PickingConfig
 
 Method = Literal["likelihood", "student", "ada", "target_statistics", "source_only"]
 METHODS = get_args(Method)
+NETWORKS: tuple[Method, ...] = ("ada", "target_statistics", "source_only")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -32,6 +34,23 @@ def _with_free_names(classes: dict[str, str]) -> dict[str, str]:
 
 Classes = Annotated[dict[str, str], AfterValidator(_with_free_names)]
 """Label → structure, with labels that mean nothing else."""
+
+
+def require_method(found: Method, allowed: tuple[Method, ...]) -> None:
+    """Refuse options of another method before work starts.
+
+    Raises
+    ------
+    ConfigError
+        When the method is none of those allowed.
+    """
+    if found not in allowed:
+        raise ConfigError(
+            "this function labels by another method",
+            expected=f"method {', '.join(allowed)}",
+            got=repr(found),
+            remedy="set the options' method, or call the function of that method",
+        )
 
 
 class SourceOptions(BaseModel):
@@ -148,5 +167,5 @@ class ClassifyOptions(BaseModel):
     match_noise: bool = False
     tilt_series_pixel_size_A: Positive | None = None
     adapt: AdversarialOptions = AdversarialOptions(batch_size=32)
-    method: Method = "ada"
+    method: Method = "likelihood"
     fdr: Annotated[float | None, Field(gt=0, lt=1)] = None

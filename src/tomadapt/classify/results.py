@@ -237,6 +237,10 @@ def write_also(
     classes
         In the order of their numbers in an OME-Zarr label volume.
     """
+    # Labels may have changed since an earlier run in this folder.
+    (out / "particles.csv").unlink(missing_ok=True)
+    for name in ("copick", "particles.zarr"):
+        shutil.rmtree(out / name, ignore_errors=True)
     names = [str(name) for name in columns[CLASS_NAME]]
     if "csv" in options.also:
         write_csv(out / "particles.csv", particles, columns=columns, rows=rows)
@@ -247,8 +251,6 @@ def write_also(
             out / "copick", particles, names, scores=scores, rows=rows, voxel_size_A=size_A
         )
     if "ome-zarr" in options.also:
-        # A run that goes on has written it before.
-        shutil.rmtree(out / "particles.zarr", ignore_errors=True)
         write_label_zarr(
             out / "particles.zarr",
             tomogram.shape,

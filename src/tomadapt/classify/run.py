@@ -19,7 +19,7 @@ from tomadapt.classify.matched_source import (
     matched_source,
 )
 from tomadapt.classify.networks import predict_by_networks
-from tomadapt.classify.options import ClassifyOptions
+from tomadapt.classify.options import NETWORKS, ClassifyOptions, require_method
 from tomadapt.classify.results import Findings, write_results
 from tomadapt.data.subtomograms import Subtomograms
 from tomadapt.data.tomogram import Tomogram
@@ -85,6 +85,7 @@ def classify(
     MismatchError
         When voxel sizes differ, or the folder holds another run.
     """
+    require_method(options.method, NETWORKS)
     wanted = options.model_dump(mode="json", exclude={"also", "fdr", "method"})  # may be changed
     require_own(out, wanted)
     require_elsewhere(options.particles, out)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tomadapt.classify.assumed import cubes_assumptions
 from tomadapt.classify.cubes import CubesOptions
-from tomadapt.classify.judged_summary import label_warnings
+from tomadapt.classify.judged_summary import cubes_warnings, label_warnings
 from tomadapt.classify.measured_acquisition import acquisition_warnings, measured_acquisition
 from tomadapt.classify.student_labels import StudentLabels
 from tomadapt.classify.teaching import FEWEST, JudgedTarget, Taught, taught
@@ -126,7 +126,7 @@ def _warnings(options: CubesOptions, target: JudgedTarget, student: Taught) -> l
     contradiction = target.measured.contradiction(options.recording)
     told = [text for text in (target.sign.warning, contradiction) if text]
     told += acquisition_warnings(verdicts, target.acquisition, target.data.voxel_size_A)
-    told += label_warnings(verdicts)
+    told += label_warnings(verdicts, verdicts.label >= 0) + cubes_warnings(verdicts)
     if agreement < LEAST_AGREEMENT:
         told.append(
             f"the student names {agreement:.0%} of {len(student.unseen)} judged cubes that it "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -192,8 +193,8 @@ def classify(
         "--snr-range": tuple(snr_range) != (0.01, 0.3),
         "--defocus-spread": defocus_spread != 0.5,
         "--match-noise": match_noise,
-        "--judged": judged != 1500 and chosen != "student",
         "--cache": cache is not None,
+        "--judged": judged != 1500 and chosen != "student",
     }
     if chosen == "student":
         idle = ("--adapt-epochs", "--match-noise", "--snr-range", "--cache")
@@ -209,8 +210,11 @@ def classify(
                 remedy="extract its particles first, or use --method likelihood: it labels the "
                 "particles of a tomogram in a minute or two",
             )
-    if chosen == "likelihood":
-        _refuse(training, "a network's --method: the likelihood is not trained")
+    _refuse(
+        training if chosen == "likelihood" else {"--judged": training["--judged"]},
+        "a --method that trains: only student judges some cubes first, and the likelihood does not "
+        "train",
+    )
     models = cache or cache_folder() / "models"
     if tomogram.suffix == ".toml":
         known = {
@@ -308,7 +312,9 @@ def _tomogram(
     from tomadapt.workflows.config import parse
 
     listed = asked["--particles"] is not None
-    names = ("--sigma-nm", "--threshold", "--ratio") if listed else ("--pixel-size", "--tomograms")
+    names: tuple[str, ...] = ("--pixel-size", "--tomograms")
+    if listed:
+        names = ("--sigma-nm", "--threshold", "--ratio", "--tilt-series-pixel-size")
     idle = {name: asked[name] for name in names}
     _refuse(idle, "options of picking without --particles, of a list with it")
     options = parse(values, ClassifyOptions, where="classify")
@@ -320,10 +326,16 @@ def _tomogram(
 def _cubes(values: dict[str, Any], out: Path, cache: Path, device: str) -> None:
     from tomadapt.classify.cubes import CubesOptions, classify_cubes, classify_cubes_by_network
     from tomadapt.classify.student import classify_cubes_by_student
+    from tomadapt.tomograms.relion_stacks import open_tilt_stacks
     from tomadapt.workflows.config import parse
 
     options = parse(values, CubesOptions, where="classify")
-    with naming_import(options.cubes):
+    whole: AbstractContextManager[None] = naming_import(options.cubes)
+    if options.cubes.suffix == ".star":  # other faults are none of the project's
+        with whole:
+            open_tilt_stacks(options.cubes)
+        whole = nullcontext()
+    with whole:
         if options.method == "likelihood":
             summary = classify_cubes(options, out, device=device)
         elif options.method == "student":

@@ -124,7 +124,7 @@ class Judged:
             "recall": float(right.sum() / (self.truth != NULL_CLASS).sum()),
             "precision": float(right.sum() / max(named.sum(), 1)),
             "precision_without_homologue": precision,
-            "fdr_stated": float(1 - self.probability[named].mean()),
+            "fdr_stated": float(1 - self.probability[named].mean()) if named.any() else 0.0,
             "fdr_true": 1 - precision,
         }
 
@@ -234,7 +234,7 @@ def judge_tomogram(folder: Path, dose: str, rate: float | None, store: Path) -> 
     command: list[str | Path] = [sys.executable, folder / "evaluate.py", "--truth", folder]
     command += ["--picks", out / "particles.star", "--rejected", out / "rejected.star"]
     command += ["--json", out / "evaluation.json"]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     named, right = found["named"], found["right"]
     homologues = found["junk"][HOMOLOGUE]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Doubles = NDArray[np.float64]
 
 
-def profiled_log_likelihood(residual: Doubles, freedom: float) -> Doubles:
+def profiled_log_likelihood(residual: Doubles, freedom: Doubles | float) -> Doubles:
     """Log-likelihood of a residual energy, maximised over noise variances of at least 1.
 
     Parameters
@@ -34,7 +34,7 @@ def profiled_log_likelihood(residual: Doubles, freedom: float) -> Doubles:
     return np.asarray(-0.5 * freedom * np.log(scale) - 0.5 * residual / scale)
 
 
-def log_likelihood_ratio(z: Doubles, energy: Doubles, freedom: float) -> Doubles:
+def log_likelihood_ratio(z: Doubles, energy: Doubles, freedom: Doubles | float) -> Doubles:
     """Log-likelihood ratio of a template with free, non-negative amplitude against noise alone.
 
     Parameters

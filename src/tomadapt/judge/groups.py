@@ -99,9 +99,8 @@ def refined_by_group(groups: Sequence[Group], refined: Callable[[Group], Refined
     """Apply ``refined`` to each group, and join the results in the order of the particles."""
     parts = [refined(g) for g in groups]
     order = _original_order(groups)
-    names = [f.name for f in fields(Refined) if f.name != "freedom"]
-    joined = {name: np.concatenate([getattr(p, name) for p in parts])[order] for name in names}
-    return Refined(**joined, freedom=parts[0].freedom)
+    names = [f.name for f in fields(Refined)]
+    return Refined(**{n: np.concatenate([getattr(p, n) for p in parts])[order] for n in names})
 
 
 def values_by_group(

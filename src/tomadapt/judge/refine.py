@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class Refined:
     energy
         (n,) whitened energy at all points.
     freedom
-        Degrees of freedom: the mean energy of noise alone.
+        (n,) degrees of freedom: the mean energy of noise alone.
     """
 
     z: NDArray[np.float64]
@@ -46,16 +46,17 @@ class Refined:
     rotations: NDArray[np.float32]
     shifts: NDArray[np.float32]
     energy: NDArray[np.float64]
-    freedom: float
+    freedom: NDArray[np.float64]
 
     def take(self, rows: NDArray[np.integer]) -> Refined:
         """The rows of some particles."""
-        names = ("z", "amplitude", "rotations", "shifts", "energy")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def log_likelihood_ratio(self) -> NDArray[np.float64]:
         """(n, h) log-likelihood ratios against noise at the best pose; −inf if not compared."""
-        ratio = log_likelihood_ratio(np.nan_to_num(self.z), self.energy[:, None], self.freedom)
+        ratio = log_likelihood_ratio(
+            np.nan_to_num(self.z), self.energy[:, None], self.freedom[:, None]
+        )
         return np.where(np.isnan(self.z), -np.inf, ratio)
 
 
@@ -134,4 +135,7 @@ def refine(
                     z[at, column] / seen.norm(dim=1).clamp_min(1e-20).cpu().numpy()
                 )
                 progress(len(at))
-    return Refined(z, amplitude, rotations, shifts, energy, noise.freedom(points))
+    # Of several recordings each was measured at some of the points alone.
+    multiplicity = points.multiplicity[points.transfer != 0]
+    freedom = np.full(len(cubes), float(multiplicity.sum()) * noise.kept)
+    return Refined(z, amplitude, rotations, shifts, energy, freedom)

@@ -41,7 +41,8 @@ class Verdicts:
     best
         (n,) the wanted structure with the largest evidence, also for particles without a label.
     second
-        (n,) the second most probable, as an index into :attr:`component_names`.
+        (n,) the most probable besides what gave the label, or the kind, as an index into
+        :attr:`component_names`.
     fdr
         (n,) q-value among the particles of the same label; 1 without a label.
     unknown
@@ -177,20 +178,24 @@ def verdicts(
     # Scatter is that of the likelihood ratio at the best pose, without the mean over poses.
     ratios = refined.log_likelihood_ratio()[:, components]
     trust = temper(ratios, np.where((first < w) & (lead > CLEAR_NATS), first, -1))
-    decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED)
+    names_dropped = {name for name, _ in dropped}
+    competes = [h.name not in names_dropped for h in np.array(hypotheses)[components[w:]]]
+    decoys = np.isin([*kinds[components[w:]], "null"], UNNAMED) & [*competes, True]
     trusted = tempered(table, trust, nothing=null_evidence)
     # A structure that explains a particle no better than noise is excluded, however frequent it is.
     trusted[:, :w] = np.where(table[:, :w] > null_evidence, trusted[:, :w], -np.inf)
     mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], residual_ratio, decoys)
     posterior = mixture.posterior  # (n, wanted + the same in part + rivals + noise)
     names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
-    order = np.argsort(-posterior, axis=1, kind="stable")
     of_wanted = posterior[:, :w]
     none = 1 - of_wanted.sum(axis=1)
     label = np.where(of_wanted.max(axis=1) > none, of_wanted.argmax(axis=1), -1)
     best = table[:, :w].argmax(axis=1)
     score = np.where(label >= 0, of_wanted.max(axis=1), none)
-    first_kind = np.where(label >= 0, "wanted", names[w + posterior[:, w:].argmax(axis=1)])
+    first = np.where(label >= 0, label, w + posterior[:, w:].argmax(axis=1))
+    first_kind = names[first]
+    others = posterior.copy()
+    others[np.arange(n), first] = -1.0
     at = np.arange(n), wanted[best]
     return Verdicts(
         hypotheses=tuple(hypotheses),
@@ -198,7 +203,7 @@ def verdicts(
         kind=np.where(first_kind == "protein", "other", first_kind),
         score=score,
         best=best.astype(np.int64),
-        second=order[:, 1].astype(np.int64),
+        second=others.argmax(axis=1),
         fdr=np.where(label >= 0, false_discovery_rates(score, label), 1.0),
         unknown=posterior[:, np.isin(names, UNNAMED)].sum(axis=1),
         probabilities=np.concatenate([of_wanted, none[:, None]], axis=1),

@@ -242,15 +242,18 @@ def _acquisitions(
     for row, index in survey.used.items():
         name = stacks.particles.tomograms[row]
         used.setdefault(name, np.zeros(len(geometries[name]), dtype=bool))[index] = True
-    try:
-        return {name: geometries[name].acquisition(name, mask) for name, mask in used.items()}
-    except ValueError as error:
-        raise InputError(
-            "a tilt series cannot be described",
-            expected="at least three tilts between -90° and 90°, and the usual optics",
-            got=str(error),
-            remedy="check the STAR file of the tomograms",
-        ) from error
+    found = {}
+    for name, mask in used.items():
+        try:
+            found[name] = geometries[name].acquisition(name, mask)
+        except ValueError as error:
+            raise InputError(
+                f"the tilt series {name} cannot be described",
+                expected="at least three tilts between -90° and 90°, and the usual optics",
+                got=str(error),
+                remedy="check the STAR file of the tomograms, or leave its particles out",
+            ) from error
+    return found
 
 
 class _Cubes:

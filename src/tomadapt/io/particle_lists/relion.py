@@ -357,3 +357,12 @@ def _numbered(first: tuple[str, ...], number: int) -> tuple[str, ...]:
 
 def _group(text: str) -> str:
     return str(int(text)) if text.isascii() and text.isdigit() and len(text) < 20 else text
+
+
+def box_rotations(particles: ParticleList) -> Rotation | None:
+    """The rotations of RELION's boxes, by which the poses in them are turned; None without any."""
+    table = particles.table
+    if table is None or not all(label in table for label in BOX_ANGLES):
+        return None
+    degrees = [[float(text) for text in table.column(label)] for label in BOX_ANGLES]
+    return rotations_from(np.array(degrees).T, "ZYZ")
