@@ -292,3 +292,47 @@ class TestGold:
         found = usual().with_gold(np.zeros(len(TRUE), dtype=bool))
         np.testing.assert_array_equal(found.label, usual().label)
         np.testing.assert_array_equal(found.kind, usual().kind)
+
+
+def test_regression_the_second_is_not_what_gave_the_kind() -> None:
+    """A particle without a label, whose most probable structure is a named one."""
+    evidence, refined = table()
+    unsure = evidence.copy()
+    unsure[0] = [40.0, 0.0, 0.0, 0.0, 40.0, 0.0, 40.0]
+    ones = np.ones(len(TRUE))
+    found = verdicts(
+        HYPOTHESES, unsure, refined, residual_ratio=ones, null_evidence=6.0, optics=None
+    )
+    names = found.component_names
+    for place in range(len(TRUE)):
+        second = names[found.second[place]]
+        if found.label[place] >= 0:
+            assert second != found.wanted[found.label[place]]
+        elif found.kind[place] == "other":
+            assert second != "protein x"
+
+
+def test_regression_decoys_that_do_not_compete_are_no_decoys() -> None:
+    """Their proportion is next to nothing, and made that of relatives too small."""
+    evidence, refined = table()
+    more = [*HYPOTHESES, Hypothesis("protein alpha", "protein", BALL)]
+    wider = np.column_stack([evidence, np.full(len(TRUE), -np.inf)])
+    wide = replace(
+        refined,
+        z=np.column_stack([refined.z, np.full(len(TRUE), np.nan)]),
+        amplitude=np.column_stack([refined.amplitude, np.full(len(TRUE), np.nan)]),
+    )
+    ones = np.ones(len(TRUE))
+    parts = []
+    for dropped in ((), (("protein alpha", "alpha"),)):
+        found = verdicts(
+            more,
+            wider,
+            wide,
+            residual_ratio=ones,
+            null_evidence=6.0,
+            optics=None,
+            dropped=dropped,
+        )
+        parts.append(found.mixture.proportions[2:4].sum())
+    assert parts[1] > 1.2 * parts[0]

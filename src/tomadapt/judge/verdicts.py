@@ -192,15 +192,15 @@ def verdicts(
     label = np.where(of_wanted.max(axis=1) > none, of_wanted.argmax(axis=1), -1)
     best = table[:, :w].argmax(axis=1)
     score = np.where(label >= 0, of_wanted.max(axis=1), none)
-    first = np.where(label >= 0, label, w + posterior[:, w:].argmax(axis=1))
-    first_kind = names[first]
+    decisive = np.where(label >= 0, label, w + posterior[:, w:].argmax(axis=1))
+    kind = names[decisive]
     others = posterior.copy()
-    others[np.arange(n), first] = -1.0
+    others[np.arange(n), decisive] = -1.0
     at = np.arange(n), wanted[best]
     return Verdicts(
         hypotheses=tuple(hypotheses),
         label=label.astype(np.int64),
-        kind=np.where(first_kind == "protein", "other", first_kind),
+        kind=np.where(kind == "protein", "other", kind),
         score=score,
         best=best.astype(np.int64),
         second=others.argmax(axis=1),
