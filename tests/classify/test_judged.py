@@ -350,6 +350,9 @@ def test_what_is_cubes_and_what_is_a_tomogram(few: Path, cubes: Path, tmp_path: 
         (["--epochs", "3"], "would have no effect"),
         (["--sigma-nm", "6"], "would have no effect"),
         (["--method", "guess"], "--method has an unknown value"),
+        (["--method", "ada", "--judged", "500"], "--judged would have no effect"),
+        (["--particles", "a.star", "--tilt-series-pixel-size", "2.5"], "would have no effect"),
+        (["--defocus", "40000"], "give it in µm: 40000 Å are 4 µm"),
     ],
 )
 def test_bad_options_before_any_work(

@@ -11,9 +11,12 @@ import pytest
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.classify import measured_acquisition
-from tomadapt.classify.cubes import CubesOptions
+from tomadapt.classify.cubes import CubesOptions, classify_cubes, classify_cubes_by_network
+from tomadapt.classify.judged import classify_by_likelihood
 from tomadapt.classify.judged_summary import cubes_warnings, rejection_reasons
-from tomadapt.classify.options import SourceOptions
+from tomadapt.classify.options import ClassifyOptions, SourceOptions
+from tomadapt.classify.run import classify
+from tomadapt.errors import ConfigError
 
 
 @pytest.mark.parametrize(("defocus_um", "told"), [(-4.0, True), (4.0, False)])
@@ -22,6 +25,7 @@ def test_regression_overfocus_is_kept_in_the_summary(
 ) -> None:
     """It was said on the screen alone, and the contrast that rests on it was called measured."""
     monkeypatch.setattr(measured_acquisition, "hand_nats", lambda _: 0.0)
+    monkeypatch.setattr(measured_acquisition, "expected_hand_nats", lambda _: 0.0)
     verdicts: Any = SimpleNamespace(optics=None, hand=1)
     acquisition = Acquisition(name="stated", defocus_um=defocus_um)
     texts = measured_acquisition.acquisition_warnings(verdicts, acquisition, 10.0)
@@ -77,3 +81,66 @@ def test_rates_of_cubes_with_much_junk_are_doubted(kinds: list[str], told: bool)
         kind=np.array(kinds), label=np.array([0 if k == "wanted" else -1 for k in kinds])
     )
     assert bool(cubes_warnings(verdicts)) == told
+
+
+@pytest.mark.parametrize(
+    ("mirror", "similarity", "told"),
+    [
+        (49.0, 0.6, True),
+        (51.0, 0.6, True),
+        (20.0, 0.6, False),
+        (49.0, 0.998, False),  # such a structure does not show the hand
+    ],
+)
+def test_regression_labels_that_show_no_hand_are_doubted(
+    mirror: float, similarity: float, told: bool
+) -> None:
+    """A voxel size that is wrong by 30 %: two thirds of the labels were wrong, without a word."""
+    evidence = np.tile([50.0, mirror, 3.0], (10, 1))
+    verdicts: Any = SimpleNamespace(
+        optics=None,
+        hand=1,
+        wanted=("ribosome",),
+        label=np.zeros(10, dtype=int),
+        evidence=evidence,
+        mirror_similarity=(similarity,),
+    )
+    texts = measured_acquisition.acquisition_warnings(verdicts, None, 10.0)
+    assert any("LABELS ARE PROBABLY WRONG" in text for text in texts) == told
+
+
+@pytest.mark.parametrize("method", ["ada", "source_only"])
+def test_regression_a_function_refuses_the_options_of_another_method(
+    method: Any, tmp_path: Path
+) -> None:
+    """It trained for minutes before it failed, or recorded a method that was not used."""
+    source = SourceOptions(classes={"tric": "tric"}, acquisition=Acquisition(defocus_um=5.0))
+    options = ClassifyOptions(tomogram=Path("a.mrc"), source=source)
+    assert options.method == "likelihood"
+    cubes = CubesOptions(cubes=Path("a.mrc"), classes={"tric": "tric"}, source=source)
+    other = {"method": method}
+    with pytest.raises(ConfigError, match="another method"):
+        classify(options, tmp_path / "out", cache=tmp_path)
+    with pytest.raises(ConfigError, match="another method"):
+        classify_by_likelihood(options.model_copy(update=other), tmp_path / "out")
+    with pytest.raises(ConfigError, match="another method"):
+        classify_cubes_by_network(cubes, tmp_path / "out", cache=tmp_path)
+    with pytest.raises(ConfigError, match="another method"):
+        classify_cubes(cubes.model_copy(update=other), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_regression_the_same_name_in_another_folder_is_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results were overwritten: the path was kept as it was typed."""
+    source = SourceOptions(classes={"tric": "tric"}, acquisition=Acquisition(defocus_um=5.0))
+    kept = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        options = ClassifyOptions(tomogram=Path("rec.mrc"), source=source)
+        cubes = CubesOptions(cubes=Path("rec.mrc"), classes={"tric": "tric"})
+        kept += [options.tomogram, cubes.cubes]
+    assert len(set(kept)) == 2
+    assert kept[0] == tmp_path / "a" / "rec.mrc"

@@ -155,3 +155,30 @@ def test_regression_the_users_list_is_never_overwritten(
     assert call("classify", tmp_path / given, *options) != 0
     assert "would be overwritten" in capsys.readouterr().err
     assert (tmp_path / "particles.star").read_bytes() == before
+
+
+@pytest.mark.filterwarnings("default")
+def test_regression_what_a_rate_takes_away_still_speaks_of_the_label(
+    stacks: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("--structures", f"blobs={stacks}/blobs.mrc", "--fdr", 1e-300, "--out", out)
+    assert call("classify", stacks / "matching_optimisation_set.star", *options) == 0
+    with (out / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "wanted"]
+    assert {row["label"] for row in rows} <= {"null", "blobs"}
+    for row in rows:
+        assert float(row["probability"]) == pytest.approx(float(row["p_blobs"]), abs=2e-4)
+
+
+def test_regression_a_structure_is_looked_at_before_stacks_are_reconstructed(
+    stacks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the error spoke of `tomadapt import`, as of every file of RELION's."""
+    out = tmp_path / "out"
+    options = ("--structures", "nosuch.mrc", "--out", out)
+    assert call("classify", stacks / "matching_optimisation_set.star", *options) != 0
+    error = capsys.readouterr().err
+    assert "nosuch.mrc" in error
+    assert "tomadapt import" not in error
+    assert not (out / "whitened.npy").exists()

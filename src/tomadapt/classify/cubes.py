@@ -24,7 +24,14 @@ from tomadapt.classify.matched_source import MEASURING_GRID, choose_geometry, ma
 from tomadapt.classify.measured import MeasuredCubes, SignedCubes
 from tomadapt.classify.measured_acquisition import acquisition_warnings
 from tomadapt.classify.networks import predict_by_networks
-from tomadapt.classify.options import NETWORKS, Classes, Method, SourceOptions, require_method
+from tomadapt.classify.options import (
+    NETWORKS,
+    Classes,
+    InputPath,
+    Method,
+    SourceOptions,
+    require_method,
+)
 from tomadapt.classify.run import FEWEST_PARTICLES
 from tomadapt.classify.stacks import (
     series_counts,
@@ -100,7 +107,7 @@ class CubesOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cubes: Path
+    cubes: InputPath
     classes: Classes
     folder: Path | None = None
     recording: StatedRecording = StatedRecording()

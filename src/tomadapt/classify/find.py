@@ -21,8 +21,9 @@ from tomadapt.data.subtomograms import Indices
 from tomadapt.data.tomogram import Tomogram
 from tomadapt.errors import ConfigError, InputError
 from tomadapt.inputs.particles import Contrast
+from tomadapt.judge.judge import MAX_SHAPE_CORRELATION
 from tomadapt.judge.noise import Noise
-from tomadapt.judge.rivals import Hypothesis
+from tomadapt.judge.rivals import Hypothesis, shapes
 from tomadapt.judge.screen import Screen, Screened, min_search_shell, screen_all
 from tomadapt.recover.fourier import MeasuredPoints
 from tomadapt.runs.progress import progress_bar
@@ -49,6 +50,8 @@ _SIGN_SAMPLE = 48
 SIGN_RATIO, SIGN_NATS = 1.5, 10.0
 """The better sign's summed evidence must be so many times the other's, and so much more: noise has
 a few nats for either sign."""
+OVERWHELMING = 4.0
+"""Below this ratio what the structures have over shapes decides, where that is clear."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,16 @@ class CleanCubes:
             ],
             dtype=bool,
         )
+
+
+def clearly_better(sums: Mapping[int, float]) -> bool:
+    """Whether one sign's summed evidence is clearly more than the other's."""
+    less, more = sorted(sums.values())
+    return more > SIGN_RATIO * less and more - less > SIGN_NATS
+
+
+def _summed(nats: NDArray[np.float64] | None) -> float:
+    return 0.0 if nats is None else float(np.clip(nats, 0, None).sum())
 
 
 def sign_by_evidence(sums: Mapping[int, float], contrast: Contrast, path: Path, *, of: str) -> Sign:
@@ -280,23 +293,44 @@ class Finder:
     def _sign(
         self, screen: Screen, noise: Noise, places: Mapping[int, NDArray[np.float64]]
     ) -> Sign:
-        """The sign under which wanted structures explain the strongest candidates better."""
-        sums = {}
+        """The sign under which wanted structures explain the strongest candidates better.
+
+        Where that is not overwhelming, only what they have over balls, membranes and other shapes
+        counts: the strongest candidates of the wrong sign are fringes of gold and of membranes.
+        """
+        cubes = {}
         for sign, some in places.items():
-            if not len(some):
-                sums[sign] = 0.0
-                continue
             tomogram, level = self._signed(sign)
             step = max(1, len(some) // _SIGN_SAMPLE) if self.options.particles else 1
-            cut = self._cut(tomogram, some[::step][:_SIGN_SAMPLE])
-            cubes = CleanCubes(cut.volumes, level)
-            if not len(cubes):
-                sums[sign] = 0.0
-                continue
-            evidence = screen_all(cubes, screen, noise).evidence(screen.freedom)
-            sums[sign] = float(np.clip(evidence.max(axis=1), 0, None).sum())
-        return sign_by_evidence(
-            sums, self.options.contrast, self.options.tomogram, of="the strongest candidates"
+            if len(some):
+                cut = self._cut(tomogram, some[::step][:_SIGN_SAMPLE])
+                if len(cut.kept):
+                    cubes[sign] = CleanCubes(cut.volumes, level)
+        nats = {
+            sign: screen_all(these, screen, noise).evidence(screen.freedom).max(axis=1)
+            for sign, these in cubes.items()
+        }
+        sums = {sign: _summed(nats.get(sign)) for sign in places}
+        of = "the strongest candidates"
+        if max(sums.values()) < OVERWHELMING * min(sums.values()):
+            competing = self._shapes(screen, noise)
+            leads = dict.fromkeys(places, 0.0)
+            for sign, these in cubes.items():
+                found = screen_all(these, competing, noise).evidence(competing.freedom)
+                leads[sign] = _summed(nats[sign] - found.max(axis=1).clip(0))
+            if clearly_better(leads):
+                sums, of = leads, f"{of} over that of shapes"
+        return sign_by_evidence(sums, self.options.contrast, self.options.tomogram, of=of)
+
+    def _shapes(self, screen: Screen, noise: Noise) -> Screen:
+        """Shapes that are not like a wanted structure at the screen's resolution."""
+        others = [
+            shape
+            for shape in shapes(self.geometry.box, self.geometry.voxel_size_A)
+            if screen.similarity(shape).max() <= MAX_SHAPE_CORRELATION
+        ]
+        return Screen(
+            others, noise, shell=screen.shell, reach_voxels=float(screen.shifts.abs().max())
         )
 
     def _worth_judging(

@@ -298,13 +298,17 @@ def judged_content(
     rejected = kind_counts(verdicts)
     if summary["fdr"]["above"]:
         rejected["above the rate"] = summary["fdr"]["above"]
+    duplicates = summary.get("n_duplicates", 0)
+    without_cube = summary.get("n_rejected", 0) - sum(rejected.values()) - duplicates
+    if without_cube > 0:
+        rejected["no cube"] = without_cube
     b_factor = measured["b_factor_A2"]
     return JudgedContent(
         title=title,
         warnings=list(summary["warnings"]),
         counts={name: len(rows) for name, rows in by_class.items()},
         rejected=rejected,
-        duplicates=summary.get("n_duplicates", 0),
+        duplicates=duplicates,
         acquisition={
             "defocus": (
                 recording.get("CTF", "none applies")

@@ -16,6 +16,9 @@ WRONG_DEFOCUS_UM = 0.75
 """A measured defocus contradicts the stated one from this difference and evidence on."""
 WIDEST_RANGE_UM = 2.0
 """Where defoci that are further apart are as good as each other, none is measured."""
+LEAST_HAND, TELLING_HAND_NATS = 0.25, 100.0
+"""Particles whose evidence of the hand is less than this part of what it should be are not what
+they are called, where it should be so many nats at least."""
 WRONG_SCALE_NATS = 30.0
 """Particles of another size than the structures contradict the voxel size from here on."""
 
@@ -83,9 +86,11 @@ def acquisition_warnings(
     """Where the particles contradict what was stated, with the evidence."""
     found = []
     optics = verdicts.optics
-    if acquisition is not None and (told := overfocus(acquisition.defocus_um)):
+    turned = None if acquisition is None else overfocus(acquisition.defocus_um)
+    if acquisition is not None and turned:
         found.append(
-            f"{told}; if the sign is wrong, the measured contrast is the opposite of the true one"
+            f"{turned}; if {-acquisition.defocus_um:g} was meant, the measured contrast is the "
+            "opposite of the true one, and labels are lost and wrong"
         )
     if optics is not None and optics.scale_nats > WRONG_SCALE_NATS:
         smaller = "smaller" if optics.scale > 1 else "larger"
@@ -96,8 +101,10 @@ def acquisition_warnings(
             "is stated or in the file, or the structures' maps have another voxel size than their "
             "files say; labels rest on both, so mend it and classify again"
         )
-    if optics is not None and acquisition is not None and optics.defocus_range_um is not None:
-        lowest, highest = _rounded(optics.defocus_range_um)
+    # An overfocus that is none is too far from the true defocus for the search.
+    known = None if turned or optics is None else optics.defocus_range_um
+    if optics is not None and acquisition is not None and known is not None:
+        lowest, highest = _rounded(known)
         apart = max(lowest - acquisition.defocus_um, acquisition.defocus_um - highest)
         better = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
         if apart >= WRONG_DEFOCUS_UM and optics.defocus_nats > WRONG_DEFOCUS_NATS:
@@ -107,7 +114,13 @@ def acquisition_warnings(
                 f"{optics.defocus_nats:.0f} nats; mend it and classify again: labels mostly hold "
                 "where it is wrong by less than 3 µm, and poses and maps suffer"
             )
-    hand = hand_nats(verdicts)
+    hand, expected = hand_nats(verdicts), expected_hand_nats(verdicts)
+    if expected > TELLING_HAND_NATS and abs(hand) < LEAST_HAND * expected:
+        found.append(
+            f"the labelled particles fit the structures' mirror images nearly as well ({hand:.0f} "
+            f"nats less, where particles of these structures would have {expected:.0f}): LABELS "
+            "ARE PROBABLY WRONG. Check the voxel size, the contrast and the structures"
+        )
     if verdicts.hand < 0 or hand < -WRONG_HAND_NATS:
         found.append(
             "the particles fit the mirror images of the structures better by "
@@ -122,6 +135,21 @@ def acquisition_warnings(
             "of the optics, and probabilities rest on few particles"
         )
     return found
+
+
+def expected_hand_nats(verdicts: Verdicts) -> float:
+    """The least that :func:`hand_nats` should be, were the labelled particles these structures.
+
+    A particle with the evidence E of its structure has E(1 − ρ²) more than of a template that
+    correlates with it by ρ. Here ρ is that of the mirror image at low resolution, where it is
+    largest.
+    """
+    n, similar = len(verdicts.wanted), np.array(verdicts.mirror_similarity)
+    rows = np.flatnonzero(verdicts.label >= 0)
+    labels = verdicts.label[rows]
+    compared = np.isfinite(verdicts.evidence[rows, n + labels])
+    own = verdicts.evidence[rows, labels]
+    return float((own * (1 - similar[labels] ** 2))[compared].sum()) if len(similar) else 0.0
 
 
 def hand_nats(verdicts: Verdicts) -> float:

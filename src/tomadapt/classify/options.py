@@ -20,6 +20,8 @@ Method = Literal["likelihood", "student", "ada", "target_statistics", "source_on
 METHODS = get_args(Method)
 NETWORKS: tuple[Method, ...] = ("ada", "target_statistics", "source_only")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+InputPath = Annotated[Path, AfterValidator(Path.absolute)]
+"""As a whole: the same name in another folder is another file."""
 
 
 def _with_free_names(classes: dict[str, str]) -> dict[str, str]:
@@ -154,8 +156,8 @@ class ClassifyOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tomogram: Path
-    particles: Path | None = None
+    tomogram: InputPath
+    particles: InputPath | None = None
     source: SourceOptions
     picking: PickingConfig | None = None
     voxel_size_A: Positive | None = None

@@ -146,7 +146,7 @@ def classify(
         )
     if fdr is not None and not 0 < fdr < 1:
         raise ConfigError(
-            "--fdr", expected="between 0 and 1, say 0.05", got=f"{fdr:g}", remedy="mend it"
+            "--fdr", expected="between 0 and 1", got=f"{fdr:g}", remedy="--fdr 0.05 is 5 %"
         )
     if defocus is not None and chosen not in ("likelihood", "student"):
         warn_of_overfocus(defocus)  # those two say it among their own warnings

@@ -25,6 +25,29 @@ VoxelSize = Annotated[
 ContrastOption = Annotated[
     str, typer.Option(help="Sign of the target's density: measure, positive or negative.")
 ]
+
+
+def checked_defocus(defocus_um: float | None) -> float | None:
+    """A defocus in µm: other programs write Å.
+
+    Raises
+    ------
+    ConfigError
+        When no microscope has it.
+    """
+    from tomadapt.errors import ConfigError
+
+    if defocus_um is not None and not abs(defocus_um) <= 30:
+        in_A = f": {defocus_um:g} Å are {defocus_um / 1e4:g} µm"
+        raise ConfigError(
+            "--defocus is no defocus in µm",
+            expected="-30 to 30 µm, positive = underfocus",
+            got=f"{defocus_um:g}",
+            remedy="give it in µm" + (in_A if 1000 <= abs(defocus_um) <= 3e5 else ""),
+        )
+    return defocus_um
+
+
 # What recorded particles or a tomogram, where they do not say it themselves.
 TiltRange = Annotated[
     tuple[float, float] | None,
@@ -34,8 +57,7 @@ TiltStep = Annotated[float | None, typer.Option(help="Degrees; 3 if not given.",
 Defocus = Annotated[
     float | None,
     typer.Option(
-        min=-30,
-        max=30,
+        callback=checked_defocus,
         help="µm (not Å), positive = underfocus; for cubes none where the CTF was corrected.",
     ),
 ]

@@ -163,7 +163,8 @@ def judge(
         optics=optics,
         dropped=dropped,
     )
-    return replace(found, hand=hand)
+    similarity = [float(own.similarity(h)[i]) for i, h in enumerate(mirrors(list(wanted)))]
+    return replace(found, hand=hand, mirror_similarity=tuple(similarity))
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,6 +67,9 @@ class Verdicts:
     hand
         −1 when the particles are mirror images of the structures. Then the mirror images were
         compared, and poses are those of the mirror images.
+    mirror_similarity
+        Of each wanted structure, the largest correlation with its mirror image at the search's
+        resolution, whitened.
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -87,6 +90,7 @@ class Verdicts:
     optics: MeasuredOptics | None
     dropped: tuple[tuple[str, str], ...]
     hand: int = 1
+    mirror_similarity: tuple[float, ...] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ KINDS = {
     "membrane": "a bilayer explains them better",
     "filament": "a rod or a tube explains them better",
     "edge": "the edge of something larger explains them better",
+    "no cube": "outside of the tomogram, or where it holds nothing; rejected.star says which",
     "above the rate": "labelled, but at a false-discovery rate above the one that was asked for",
 }
 """What each kind of rejected particle means; other kinds are named without words."""

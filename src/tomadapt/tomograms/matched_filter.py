@@ -85,7 +85,7 @@ class Level:
         robust = MAD_TO_SIGMA * float(np.median(blurred))
         strong = max(STRONG * robust, USUAL * float(np.quantile(blurred, USUAL_PART)))
         if not deviation > 0 or not strong > 0:
-            raise constant(tomogram, "equal voxels")
+            raise constant(tomogram, "half of the voxels or more with one value")
         return cls(median, deviation, strong)
 
     def cleaned(self, block: Volume) -> Volume:
