@@ -50,8 +50,9 @@ _SIGN_SAMPLE = 48
 SIGN_RATIO, SIGN_NATS = 1.5, 10.0
 """The better sign's summed evidence must be so many times the other's, and so much more: noise has
 a few nats for either sign."""
-OVERWHELMING = 4.0
-"""Below this ratio what the structures have over shapes decides, where that is clear."""
+OVERWHELMING, LIKELY = 4.0, 2.5
+"""Below the first ratio what the structures have over shapes decides, where that is clear; below the
+second one nothing else does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,7 +319,7 @@ class Finder:
             for sign, these in cubes.items():
                 found = screen_all(these, competing, noise).evidence(competing.freedom)
                 leads[sign] = _summed(nats[sign] - found.max(axis=1).clip(0))
-            if clearly_better(leads):
+            if clearly_better(leads) or max(sums.values()) < LIKELY * min(sums.values()):
                 sums, of = leads, f"{of} over that of shapes"
         return sign_by_evidence(sums, self.options.contrast, self.options.tomogram, of=of)
 
