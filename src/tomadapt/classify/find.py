@@ -51,8 +51,8 @@ SIGN_RATIO, SIGN_NATS = 1.5, 10.0
 """The better sign's summed evidence must be so many times the other's, and so much more: noise has
 a few nats for either sign."""
 OVERWHELMING, LIKELY = 4.0, 2.5
-"""Below the first ratio what the structures have over shapes decides, where that is clear; below the
-second one nothing else does."""
+"""Below the first ratio what the structures have over shapes decides, where that is clear; below
+the second one nothing else does."""
 
 
 @dataclass(frozen=True, eq=False)
