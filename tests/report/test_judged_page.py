@@ -173,7 +173,7 @@ def test_numbers_by_hand(page):
         "together 5 6.0 % 88",  # 0.3 / 5; the middle of −9, −3, 88, 120, 310
         "membrane a bilayer explains them better 1,234",
         "odd kind 1",
-        "no wanted structure together 1,275",
+        "without a label together 1,275",
         "merged into it 17",
         "defocus 4 µm 5.25 µm",
         "together 1 min 10 s",

@@ -67,7 +67,7 @@ def run(setting: Setting) -> list[Path]:
         source = SourceOptions(
             classes=config.classes, acquisition=STATED, epochs=epochs, per_class=per_class
         )
-        options = ClassifyOptions(tomogram=folder / "tomogram.mrc", source=source)
+        options = ClassifyOptions(tomogram=folder / "tomogram.mrc", source=source, method="ada")
         if setting.scale.name == "smoke":
             adapt = options.adapt.model_copy(update={"epochs": 1})
             options = options.model_copy(update={"adapt": adapt})
