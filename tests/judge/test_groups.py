@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +21,17 @@ from planted_cubes import (
 )
 
 from tomadapt.errors import ConfigError
-from tomadapt.judge.groups import Group, Some, Transfers, groups_of, values_by_group
+from tomadapt.judge.groups import (
+    Group,
+    Some,
+    Transfers,
+    groups_of,
+    refined_by_group,
+    values_by_group,
+)
 from tomadapt.judge.judge import JudgeOptions, judge
 from tomadapt.judge.noise import Noise
+from tomadapt.judge.refine import Refined, refine
 from tomadapt.recover.fourier import MeasuredPoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,13 +91,40 @@ def test_noise_counts_those_that_measured_a_point() -> None:
     x = NOISE.points.transforms(cubes)
     x[~wide] *= low
     measured = low.expand(80, -1) | torch.from_numpy(wide)[:, None]
-    found = Noise.of(Held(NOISE.points.volumes(x)), NOISE.points, measured=measured)
+    found = Noise.of(Held(NOISE.points.volumes(x)), NOISE.points, measured=measured.__getitem__)
     high = NOISE.points.shell > 7  # farther than smoothing reaches
     ratio = found.power[high].mean() / NOISE.power[high].mean()
     assert float(ratio) == pytest.approx(1.0, abs=0.15)
     assert float(Noise.of(Held(NOISE.points.volumes(x)), NOISE.points).power[high].mean()) < float(
         0.4 * NOISE.power[high].mean()
     )
+
+
+def test_regression_what_noise_has_is_counted_where_a_recording_measured() -> None:
+    """Its energy was held against all points of all recordings: gold had to be 20 % stronger."""
+    low = NOISE.points.shell < 6
+    seen = NOISE.points.transfer.abs().clamp_min(1e-3)
+    transfers = Transfers(np.repeat([0, 1], 40), torch.stack([seen, seen * low]))
+    x = NOISE.points.transforms(NOISE.sample(80, seed=4))
+    x[40:] *= low
+    cubes = Held(NOISE.points.volumes(x))
+    none = np.zeros((80, 1), dtype=bool)
+    some = SimpleNamespace(rotations=np.zeros((80, 1, 1, 3, 3)), shifts=np.zeros((80, 1, 1, 3)))
+
+    def energies(group: Group) -> Refined:
+        empty: Any = SimpleNamespace(
+            rotations=some.rotations[group.rows], shifts=some.shifts[group.rows]
+        )
+        return refine(
+            group.of(cubes), empty, none[group.rows], [], group.noise, shell=4, reach_voxels=1
+        )
+
+    found = refined_by_group(groups_of(NOISE, transfers, 80), energies)
+    ratio = found.energy / found.freedom
+    # The way to cubes and back costs either a tenth.
+    assert ratio[:40].mean() == pytest.approx(0.9, abs=0.05)
+    assert ratio[40:].mean() == pytest.approx(ratio[:40].mean(), rel=0.1)
+    assert found.freedom[40:].max() < 0.6 * found.freedom[0]
 
 
 class TestTwoRecordings:

@@ -43,10 +43,9 @@ class Transfers:
                 got=f"{self.group.min()} to {self.group.max()}",
             )
 
-    @property
-    def measured(self) -> torch.Tensor:
-        """(n, p) bool: the points where each particle was measured."""
-        return (self.transfer > 0)[self.group]
+    def measured(self, rows: NDArray[np.integer]) -> torch.Tensor:
+        """(m, p) bool: the points where some particles were measured."""
+        return (self.transfer > 0)[self.group[rows]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ smoothed over the neighbouring points.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,7 +102,7 @@ class Noise:
         cubes: Cubes,
         points: MeasuredPoints,
         *,
-        measured: torch.Tensor | None = None,
+        measured: Callable[[NDArray[np.integer]], torch.Tensor] | None = None,
         at_most: int = MAX_CUBES,
     ) -> Noise:
         """Measure the noise in cubes that hold little signal.
@@ -114,7 +115,8 @@ class Noise:
         points
             Where they were measured.
         measured
-            (n, p) bool: the points where each cube was measured; all of them when None.
+            Gives (m, p) bool for some cubes: the points where each was measured; all of them when
+            None.
         at_most
             Largest number of cubes that are read, evenly spaced.
         """
@@ -129,7 +131,7 @@ class Noise:
         if measured is None:
             return cls.from_power(usual_power(power, points), points, shape)
         total = power.sum(dim=0)
-        counts = measured[rows].sum(dim=0).to(total)
+        counts = measured(rows).sum(dim=0).to(total)
         usual = total.sum() / counts.sum()
         return cls.from_power(
             torch.where(counts > 0, total / counts.clamp_min(1), usual), points, shape
