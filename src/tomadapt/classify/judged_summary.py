@@ -27,8 +27,8 @@ _EXAMPLES, _JUNK = 2, 6
 
 
 MAX_JUNK_SHARE = 0.2
-"""Of cubes. Of two sets that were cut out of a tomogram, a third to a half of them junk, one has
-stated rates that are three times too low; sets with a few unnamed proteins have right ones."""
+"""Of cubes. Of two sets that were cut out of a tomogram, a third to a half of them junk, one has a
+stated rate that is two to three times too low; sets with a few unnamed proteins have right ones."""
 
 
 def kind_counts(verdicts: Verdicts) -> dict[str, int]:
@@ -158,8 +158,8 @@ def cubes_warnings(verdicts: Verdicts) -> list[str]:
     return [
         f"{count} of {n} cubes hold contaminants or what nobody named, and noise can only be "
         "measured in the cubes themselves: in a faint set of this kind false-discovery rates were "
-        "stated three times too low. Where you have the tomogram, label it, with these places as "
-        "--particles"
+        "stated two to three times too low. Where you have the tomogram, label it, with these "
+        "places as --particles"
     ]
 
 
