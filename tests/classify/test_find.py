@@ -50,6 +50,11 @@ def test_white_noise_has_the_power_that_it_was_given(tmp_path: Path) -> None:
     assert power(white(), some_places(), tmp_path) == pytest.approx(1.0, rel=0.05)
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_tomogram_with_hardly_a_maximum(count: int, tmp_path: Path) -> None:
+    assert power(white(), some_places()[:count], tmp_path) == pytest.approx(1.0, rel=0.05)
+
+
 def test_regression_filling_is_no_noise(tmp_path: Path) -> None:
     """Around a tomogram that was turned: far from all particles, and almost constant."""
     volume = white()

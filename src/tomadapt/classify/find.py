@@ -122,7 +122,7 @@ def sign_by_evidence(sums: Mapping[int, float], contrast: Contrast, path: Path, 
         When it is to be measured and neither sign is clearly better.
     """
     better = max(sums, key=lambda sign: sums[sign])
-    clear = sums[better] > SIGN_RATIO * sums[-better] and sums[better] - sums[-better] > SIGN_NATS
+    clear = clearly_better(sums)
     words = {1: "particles bright", -1: "particles dark"}
     text = (
         f"{words[better] if clear else 'undecided'}: summed evidence of {of} "
@@ -279,9 +279,12 @@ class Finder:
         box_A = self.geometry.box * self.geometry.voxel_size_A
         low = np.minimum(box_A / 2, self.tomogram.last_A / 2)
         high = self.tomogram.last_A - low
-        low[2], high[2] = np.clip(np.percentile(occupied_A[:, 2], HEIGHTS), low[2], high[2])
+        if len(occupied_A):
+            low[2], high[2] = np.clip(np.percentile(occupied_A[:, 2], HEIGHTS), low[2], high[2])
         rng = np.random.default_rng(self.options.source.seed)
         places = rng.uniform(low, high, (_DRAWN, 3))
+        if not len(occupied_A):
+            return places
         distance, _ = cKDTree(occupied_A).query(places)
         radius_A = self.geometry.mean_diameter_A / 2
         steps = [radius_A + part * box_A / 2 for part in (1.0, 0.5, 0.0)]
