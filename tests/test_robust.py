@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import median_abs_deviation
 
-from tomadapt.robust import robust_spread
+from tomadapt.robust import robust_spread, weighted_median
 
 
 def test_the_same_as_scipys_and_hardly_moved_by_outliers() -> None:
@@ -22,3 +22,11 @@ def test_the_same_as_scipys_and_hardly_moved_by_outliers() -> None:
 def test_nothing_has_no_scatter() -> None:
     assert robust_spread(np.zeros(0)) == (0.0, 0.0)
     assert robust_spread(np.array([4.0])) == (4.0, 0.0)
+
+
+@pytest.mark.parametrize("repeats", [(1, 1, 1), (3, 1, 1), (1, 0, 2)])
+def test_weights_of_the_median_are_repeats(repeats: tuple[int, ...]) -> None:
+    values = np.array([3.0, 1.0, 2.0])
+    repeated = np.sort(np.repeat(values, repeats))
+    expected = repeated[(len(repeated) - 1) // 2]
+    assert weighted_median(values, np.array(repeats, dtype=float)) == expected

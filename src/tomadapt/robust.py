@@ -17,3 +17,10 @@ def robust_spread(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
         return 0.0, 0.0
     median = float(np.median(values))
     return median, MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
+
+
+def weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The smallest value that at least half of the weight does not exceed."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][np.searchsorted(below, 0.5)])

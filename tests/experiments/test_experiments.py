@@ -40,6 +40,7 @@ from tomadapt.experiments import (
     third_party,
     third_party_networks,
     third_party_students,
+    third_party_tomograms,
 )
 from tomadapt.experiments.domains import Cell, PaperDomains
 from tomadapt.experiments.experimental import SETS
@@ -63,8 +64,9 @@ def setting(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Setti
 
 def test_every_experiment_is_a_module_that_names_its_outputs():
     modules = (table1, table2, figure3, figure4, figure7, figure8, figure9, augmentation)
-    modules += (alignment, recovery, student, third_party, third_party_networks)
+    modules += (alignment, recovery, student, third_party, third_party_tomograms)
     modules += (
+        third_party_networks,
         third_party_students,
         student_scale,
         streaming,

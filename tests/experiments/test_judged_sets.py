@@ -11,8 +11,14 @@ import pytest
 
 from tomadapt.acquisition import Acquisition
 from tomadapt.errors import InputError
-from tomadapt.experiments import limits, second_round, spheres, third_party
-from tomadapt.experiments.judged_sets import Judged, judge_set
+from tomadapt.experiments import (
+    limits,
+    second_round,
+    spheres,
+    third_party,
+    third_party_tomograms,
+)
+from tomadapt.experiments.judged_sets import Judged, judge_set, read_table
 from tomadapt.experiments.scales import SMOKE, Setting
 from tomadapt.io.mrc_writing import write_mrc
 from tomadapt.recover.recording import StatedRecording
@@ -67,11 +73,25 @@ def test_precision_at_a_rate_by_hand() -> None:
     assert named["fdr_stated"] == pytest.approx((0 + 0.1 + 0.2 + 0.1) / 4)
 
 
-@pytest.mark.parametrize("experiment", [third_party, limits, second_round, spheres])
+@pytest.mark.parametrize(
+    "experiment", [third_party, third_party_tomograms, limits, second_round, spheres]
+)
 def test_without_data_it_says_what_is_missing(experiment: object, tmp_path: Path) -> None:
     setting = Setting(SMOKE, None, tmp_path / "store", tmp_path / "out")
     with pytest.raises(InputError, match=r"--data|no set|no cubes"):
         experiment.run(setting)  # type: ignore[attr-defined]
+
+
+def test_the_truth_is_that_of_the_named_structures(tmp_path: Path) -> None:
+    lines = ["name,kind,x", "gold,gold,1", "a,wanted,2", "b,distractor,3", "b,distractor,4"]
+    (tmp_path / "truth.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    np.savez(tmp_path / "label.npz", label=np.zeros(3))
+    out = tmp_path / "out"
+    out.mkdir()
+    assert third_party_tomograms.named_truth(tmp_path, ("b", "absent"), out) == 2
+    kinds = [row["kind"] for row in read_table(out / "truth.csv")]
+    assert kinds == ["gold", "distractor", "wanted", "wanted"]
+    assert (out / "label.npz").is_file()
 
 
 @pytest.mark.slow

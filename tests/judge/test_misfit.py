@@ -110,6 +110,8 @@ class TestResidualPower:
 
 
 NO_DECOYS = np.array([False])
+ALONE = np.ones(1)
+"""Nothing resembles the structure, so that its lead says nothing."""
 
 
 def scattered(middle: float, count: int, seed: int, spread: float = 0.06) -> Doubles:
@@ -124,7 +126,9 @@ class TestFits:
     ) -> tuple[Doubles, Doubles]:
         n = len(contrast)
         evidence = np.repeat([[100.0, 0.0]], n, axis=0)
-        mixture, relative = fit_with_fits(evidence, contrast[:, None], residual_ratio, decoys)
+        mixture, relative = fit_with_fits(
+            evidence, contrast[:, None], residual_ratio, decoys, ALONE
+        )
         np.testing.assert_allclose(mixture.posterior.sum(axis=1), 1)
         return mixture.posterior, relative[:, 0]
 
@@ -164,7 +168,9 @@ class TestFits:
         evidence = np.repeat([[80.0, 0.0], [-1.0, 0.0], [4.0, 0.0]], [5, n, 2], axis=0)
         contrast = np.concatenate([scattered(3.4, 5, 0), scattered(0.4, n, 1), [0.65, 0.65]])
         residual_ratio = scattered(1.0, n + 7, 2)
-        mixture, relative = fit_with_fits(evidence, contrast[:, None], residual_ratio, NO_DECOYS)
+        mixture, relative = fit_with_fits(
+            evidence, contrast[:, None], residual_ratio, NO_DECOYS, ALONE
+        )
         assert mixture.posterior[:5, 0].min() > 0.9
         assert mixture.posterior[5:, -1].min() > 0.8
         assert np.median(relative[:5, 0]) == pytest.approx(1.0, abs=0.1)
@@ -191,7 +197,9 @@ class TestFits:
         evidence[50:, 3] = 40.0
         contrast, residual_ratio = scattered(1.0, n, 0)[:, None], scattered(1.0, n, 1)
         with_them, without = (
-            fit_with_fits(evidence, contrast, residual_ratio, np.array(decoys))[0].proportions
+            fit_with_fits(evidence, contrast, residual_ratio, np.array(decoys), ALONE)[
+                0
+            ].proportions
             for decoys in ([True, True, False], [False, False, False])
         )
         assert without[1] < 0.02
@@ -200,7 +208,7 @@ class TestFits:
     def test_a_structure_that_no_particle_was_compared_with(self) -> None:
         evidence = np.repeat([[100.0, -np.inf, 0.0]], 20, axis=0)
         amplitude = np.stack([scattered(1.0, 20, 0), np.full(20, np.nan)], axis=1)
-        mixture, relative = fit_with_fits(evidence, amplitude, np.ones(20), NO_DECOYS)
+        mixture, relative = fit_with_fits(evidence, amplitude, np.ones(20), NO_DECOYS, np.ones(2))
         assert np.isfinite(mixture.posterior).all()
         np.testing.assert_array_equal(relative[:, 1], 1.0)
         assert mixture.posterior[:, 0].min() > 0.5

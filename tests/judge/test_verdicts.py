@@ -25,6 +25,7 @@ OTHERS = [
 HYPOTHESES = [*TWO, *mirrors(TWO), *OTHERS]
 KINDS = ("alpha", "beta", "protein", "membrane", "sphere", "null")
 COLUMN = {"alpha": 0, "beta": 1, "protein": 4, "membrane": 5, "sphere": 6}
+LEADS = np.full(2, 0.6)
 EACH = 12
 TRUE = np.repeat(KINDS, EACH)
 
@@ -51,7 +52,13 @@ def usual() -> Verdicts:
     evidence, refined = table()
     residual_ratio = np.random.default_rng(1).normal(1, 0.05, size=len(TRUE))
     return verdicts(
-        HYPOTHESES, evidence, refined, residual_ratio=residual_ratio, null_evidence=6.0, optics=None
+        HYPOTHESES,
+        evidence,
+        refined,
+        residual_ratio=residual_ratio,
+        null_evidence=6.0,
+        optics=None,
+        expected_leads=LEADS,
     )
 
 
@@ -154,6 +161,7 @@ def test_spare_evidence_is_noises() -> None:
             residual_ratio=ones,
             null_evidence=null_evidence,
             optics=None,
+            expected_leads=LEADS,
         )
         for null_evidence in (6.0, 60.0)
     )
@@ -168,7 +176,15 @@ def test_what_was_not_compared_is_not_chosen() -> None:
     some[TRUE == "alpha", 4:] = -np.inf
     some[TRUE == "alpha", 1] = -np.inf
     ones = np.ones(len(TRUE))
-    found = verdicts(HYPOTHESES, some, refined, residual_ratio=ones, null_evidence=6.0, optics=None)
+    found = verdicts(
+        HYPOTHESES,
+        some,
+        refined,
+        residual_ratio=ones,
+        null_evidence=6.0,
+        optics=None,
+        expected_leads=LEADS,
+    )
     assert (found.label[TRUE == "alpha"] == 0).all()
     assert np.isfinite(found.probabilities).all()
     np.testing.assert_array_equal(found.probabilities[TRUE == "alpha", 1], 0.0)
@@ -193,6 +209,7 @@ def test_order_of_particles() -> None:
         residual_ratio=residual_ratio,
         null_evidence=6.0,
         optics=None,
+        expected_leads=LEADS,
     )
     np.testing.assert_array_equal(found.label, usual().label[rows])
     np.testing.assert_array_equal(found.kind, usual().kind[rows])
@@ -217,7 +234,13 @@ def test_evidence_is_tempered_before_it_is_mixed() -> None:
     )
     ones = np.ones(len(TRUE))
     found = verdicts(
-        HYPOTHESES, scattered, refined, residual_ratio=ones, null_evidence=6.0, optics=None
+        HYPOTHESES,
+        scattered,
+        refined,
+        residual_ratio=ones,
+        null_evidence=6.0,
+        optics=None,
+        expected_leads=LEADS,
     )
     assert 0.1 < found.temper < 0.6
     others = np.r_[0, 1, 4:7]
@@ -225,7 +248,7 @@ def test_evidence_is_tempered_before_it_is_mixed() -> None:
     decoys = np.array([True, False, True, False])
     trusted = tempered(mixed, found.temper, nothing=6.0)
     trusted[:, :2] = np.where(mixed[:, :2] > 6.0, trusted[:, :2], -np.inf)
-    expected, _ = fit_with_fits(trusted, refined.amplitude[:, :2], ones, decoys)
+    expected, _ = fit_with_fits(trusted, refined.amplitude[:, :2], ones, decoys, LEADS)
     np.testing.assert_allclose(found.mixture.posterior, expected.posterior)
 
 
@@ -237,7 +260,13 @@ def test_regression_what_noise_explains_as_well_has_no_name() -> None:
     faint[TRUE == "null", :] = 0.0
     ones = np.ones(len(TRUE))
     found = verdicts(
-        HYPOTHESES, faint, refined, residual_ratio=ones, null_evidence=0.5, optics=None
+        HYPOTHESES,
+        faint,
+        refined,
+        residual_ratio=ones,
+        null_evidence=0.5,
+        optics=None,
+        expected_leads=LEADS,
     )
     assert (found.label[TRUE == "null"] == -1).all()
     assert (found.label[TRUE == "alpha"] == 0).all()
@@ -301,7 +330,13 @@ def test_regression_the_second_is_not_what_gave_the_kind() -> None:
     unsure[0] = [40.0, 0.0, 0.0, 0.0, 40.0, 0.0, 40.0]
     ones = np.ones(len(TRUE))
     found = verdicts(
-        HYPOTHESES, unsure, refined, residual_ratio=ones, null_evidence=6.0, optics=None
+        HYPOTHESES,
+        unsure,
+        refined,
+        residual_ratio=ones,
+        null_evidence=6.0,
+        optics=None,
+        expected_leads=LEADS,
     )
     names = found.component_names
     for place in range(len(TRUE)):
@@ -332,7 +367,43 @@ def test_regression_decoys_that_do_not_compete_are_no_decoys() -> None:
             residual_ratio=ones,
             null_evidence=6.0,
             optics=None,
+            expected_leads=LEADS,
             dropped=dropped,
         )
         parts.append(found.mixture.proportions[2:4].sum())
     assert parts[1] > 1.2 * parts[0]
+
+
+def test_regression_an_absent_class_takes_no_proteins() -> None:
+    """No beta, and twelve unnamed proteins that it explains a little better than decoys do.
+
+    Their contrast and residual scatter more than those of a class.
+
+    All twelve had the name, with a false-discovery rate of 0.02: nothing but their own lead said
+    how much beta leads.
+    """
+    evidence, refined = table()
+    absent = evidence.copy()
+    rows = TRUE == "beta"
+    absent[rows, 1] = 60.0
+    rng = np.random.default_rng(5)
+    absent[rows, 4:] = 52.0 + rng.normal(size=(rows.sum(), 3))
+    amplitude = refined.amplitude.copy()
+    amplitude[rows] *= rng.uniform(0.6, 1.2, size=(rows.sum(), 1))
+    refined = replace(refined, amplitude=amplitude)
+    residual_ratio = np.where(rows, rng.uniform(0.9, 1.4, len(TRUE)), 1.0)
+    labels = {}
+    for expected in (0.5, 0.13):
+        found = verdicts(
+            HYPOTHESES,
+            absent,
+            refined,
+            residual_ratio=residual_ratio,
+            null_evidence=6.0,
+            optics=None,
+            expected_leads=np.full(2, expected),
+        )
+        labels[expected] = found.label
+    assert (labels[0.5][rows] == 1).mean() < 0.2
+    assert (labels[0.13][rows] == 1).mean() > 0.5  # of a structure like that, this is all
+    assert (labels[0.5][TRUE == "alpha"] == 0).all()

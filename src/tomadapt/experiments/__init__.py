@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "recovery": "structures averaged from random poses, beside the truth",
     "student": "Table 1's targets by likelihood, and by a network that learns from it",
     "third_party": "labels by likelihood on a tomogram, cubes and ribosomes that others made",
+    "third_party_tomograms": "labels by likelihood in tomograms that RELION projected",
     "third_party_networks": "adapted networks on cubes that others made",
     "third_party_students": "the judge's student on cubes that others made",
     "student_scale": "time and memory of a student that labels ten thousand cubes",

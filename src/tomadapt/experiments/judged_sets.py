@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,11 +233,7 @@ def judge_tomogram(folder: Path, dose: str, rate: float | None, store: Path) -> 
     started = time.process_time()
     summary = classify_by_likelihood(options, out)
     seconds = time.process_time() - started
-    command: list[str | Path] = [sys.executable, folder / "evaluate.py", "--truth", folder]
-    command += ["--picks", out / "particles.star", "--rejected", out / "rejected.star"]
-    command += ["--json", out / "evaluation.json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    found = evaluated(out, folder, folder / "evaluate.py")
     named, right = found["named"], found["right"]
     homologues = found["junk"][HOMOLOGUE]
     junk = sum(found["junk"][k] for k in ("gold", "gold streak", "membrane", "ice"))
@@ -257,6 +255,28 @@ def judge_tomogram(folder: Path, dose: str, rate: float | None, store: Path) -> 
         "warnings": summary["warnings"],
         "cpu_seconds": seconds,
     }
+
+
+def evaluated(out: Path, truth: Path, script: Path) -> dict[str, Any]:
+    """What the independent tomogram's script counts in a run.
+
+    Parameters
+    ----------
+    out
+        Folder of the run.
+    truth
+        Folder with ``truth.csv`` and ``label.npz``.
+    script
+        ``evaluate.py``; it keeps distances to junk in the folder for temporary files, which must
+        be another one for each tomogram.
+    """
+    command: list[str | Path] = [sys.executable, script, "--truth", truth]
+    command += ["--picks", out / "particles.star", "--rejected", out / "rejected.star"]
+    command += ["--json", out / "evaluation.json"]
+    own = os.environ | {"TMPDIR": str(out)}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=own)
+    found: dict[str, Any] = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    return found
 
 
 def judge_ribosomes(data: Path, store: Path) -> list[Row]:

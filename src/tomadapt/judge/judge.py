@@ -126,9 +126,14 @@ def judge(
     if hand == -1:
         hypotheses, screened = _other_hand(hypotheses, screened, len(wanted))
     dropped: tuple[tuple[str, str], ...] = ()
+    similar = _between(wanted, own)
     if options.rivals:
         rivals = search.rivals(hand)
-        dropped = _indistinguishable(wanted, rivals, own, hand)
+        of_hand = slice(len(wanted)) if hand == 1 else slice(len(wanted), 2 * len(wanted))
+        with_rivals = np.stack([own.similarity(rival)[of_hand] for rival in rivals])
+        dropped = _indistinguishable(wanted, rivals, with_rivals)
+        stays = ~np.isin([r.name for r in rivals], [name for name, _ in dropped])
+        similar = np.concatenate([similar, with_rivals[stays]])
         others = search.screened(search.screen(rivals), count)
         hypotheses += rivals
         screened = Screened.joined([screened, others], axis=1)
@@ -161,6 +166,7 @@ def judge(
         residual_ratio=seen.residual_ratio(best, refined, hypotheses),
         null_evidence=float(null_evidence.mean()),
         optics=optics,
+        expected_leads=1 - similar.max(axis=0) ** 2,
         dropped=dropped,
     )
     similarity = [float(own.similarity(h)[i]) for i, h in enumerate(mirrors(list(wanted)))]
@@ -345,14 +351,27 @@ def _other_hand(
     return exchanged, replace(screened, **columns)
 
 
+def _between(wanted: Sequence[Hypothesis], screen: Screen) -> NDArray[np.float64]:
+    """(w, w) correlations of the wanted structures with each other; 0 with themselves."""
+    found = np.stack([screen.similarity(h)[: len(wanted)] for h in wanted])
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
 def _indistinguishable(
-    wanted: Sequence[Hypothesis], rivals: Sequence[Hypothesis], screen: Screen, hand: int
+    wanted: Sequence[Hypothesis], rivals: Sequence[Hypothesis], similar: NDArray[np.float64]
 ) -> tuple[tuple[str, str], ...]:
-    """Rivals that cannot be distinguished from a wanted structure at the screen's resolution."""
+    """Rivals that cannot be distinguished from a wanted structure at the screen's resolution.
+
+    Parameters
+    ----------
+    wanted, rivals
+        w and r structures.
+    similar
+        (r, w) correlations.
+    """
     found = []
-    of_hand = slice(len(wanted)) if hand == 1 else slice(len(wanted), 2 * len(wanted))
-    for rival in rivals:
-        correlations = screen.similarity(rival)[of_hand]
+    for rival, correlations in zip(rivals, similar, strict=True):
         if correlations.max() > (
             MAX_PROTEIN_CORRELATION if rival.kind == "protein" else MAX_SHAPE_CORRELATION
         ):

@@ -152,6 +152,7 @@ def verdicts(
     residual_ratio: NDArray[np.float64],
     null_evidence: float,
     optics: MeasuredOptics | None,
+    expected_leads: NDArray[np.float64],
     dropped: tuple[tuple[str, str], ...] = (),
 ) -> Verdicts:
     """Turn evidence into proportions, probabilities, labels and false-discovery rates.
@@ -168,6 +169,8 @@ def verdicts(
         (n,) from :func:`~tomadapt.judge.misfit.residual_power`, of the best wanted structure.
     null_evidence
         The evidence of noise alone, in nats.
+    expected_leads
+        (w,) see :func:`~tomadapt.judge.misfit.fit_with_fits`.
     optics, dropped
         Copied into the result.
     """
@@ -188,7 +191,9 @@ def verdicts(
     trusted = tempered(table, trust, nothing=null_evidence)
     # A structure that explains a particle no better than noise is excluded, however frequent it is.
     trusted[:, :w] = np.where(table[:, :w] > null_evidence, trusted[:, :w], -np.inf)
-    mixture, relative = fit_with_fits(trusted, refined.amplitude[:, wanted], residual_ratio, decoys)
+    mixture, relative = fit_with_fits(
+        trusted, refined.amplitude[:, wanted], residual_ratio, decoys, expected_leads
+    )
     posterior = mixture.posterior  # (n, wanted + the same in part + rivals + noise)
     names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
     of_wanted = posterior[:, :w]

@@ -1,0 +1,84 @@
+"""The lead of a structure tells its own particles from unnamed proteins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tomadapt.judge.lead import (
+    LEAD_FREEDOM,
+    PRIOR_PARTICLES,
+    UNNAMED_LEAD,
+    lead_ratios,
+    log_odds_unnamed,
+    usual_lead,
+)
+
+
+def test_by_hand() -> None:
+    """Two wanted structures, a rival and noise."""
+    evidence = np.array(
+        [
+            [42.0, 12.0, 22.0, 2.0],  # 40 over noise, leads by 20
+            [42.0, 52.0, 22.0, 2.0],  # the second leads by 10 of 50
+            [1.0, -np.inf, 0.5, 2.0],  # noise explains it best
+        ]
+    )
+    over, ratios = lead_ratios(evidence, 2)
+    np.testing.assert_allclose(over, [[40, 10], [40, 50], [1, 1]])
+    np.testing.assert_allclose(ratios, [[0.5, -3.0], [-0.25, 0.2], [-1.0, -np.inf]])
+
+
+def test_a_tie_leads_by_nothing() -> None:
+    _, ratios = lead_ratios(np.array([[10.0, 10.0, 0.0]]), 2)
+    np.testing.assert_array_equal(ratios, [[0.0, 0.0]])
+
+
+def test_usual_lead_is_between_what_is_measured_and_what_is_expected() -> None:
+    ratios, weights = np.array([0.1, 0.2, 0.9]), np.array([1.0, 3.0, 1.0])
+    expected = (5 * 0.2 + PRIOR_PARTICLES * 0.6) / (5 + PRIOR_PARTICLES)
+    assert usual_lead(ratios, weights, 0.6) == pytest.approx(expected)
+    assert usual_lead(ratios, 0 * weights, 0.6) == 0.6
+    assert usual_lead(ratios[:0], weights[:0], 0.6) == 0.6
+    assert usual_lead(ratios, 1e6 * weights, 0.6) == pytest.approx(0.2, abs=1e-4)
+
+
+def test_odds_are_those_of_the_two_distributions() -> None:
+    over, ratios = np.array([30.0, 60.0]), np.array([0.1, 0.35])
+    spread = np.sqrt(2 * 0.5 * 0.5 / over)
+    expected = stats.laplace(0, UNNAMED_LEAD).logpdf(ratios)
+    expected -= stats.t(LEAD_FREEDOM, 0.5, spread).logpdf(ratios)
+    np.testing.assert_allclose(log_odds_unnamed(over, ratios, 0.5), expected)
+
+
+def test_less_lead_is_never_more_of_the_class() -> None:
+    """From half the usual lead on; the two t tails cross far below."""
+    ratios = np.linspace(-0.1, 1.5, 200)
+    odds = log_odds_unnamed(np.full(200, 40.0), ratios, 0.5)
+    assert (np.diff(odds[ratios > 0.15]) <= 1e-12).all()
+    assert odds[np.abs(ratios).argmin()] > 2
+    assert odds[np.abs(ratios - 0.5).argmin()] < -2
+    assert odds[-1] < odds[np.abs(ratios - 0.5).argmin()]  # a larger lead than usual
+
+
+def test_simulated_leads_are_told_apart() -> None:
+    """Particles by the theory of ``temper``, beside leads of chance."""
+    rng = np.random.default_rng(0)
+    over, c = np.full(300, 40.0), 0.5
+    own = c + np.sqrt(2 * c * (1 - c) / over) * rng.normal(size=300)
+    chance = np.abs(rng.laplace(0, UNNAMED_LEAD, 300))
+    wrong = (log_odds_unnamed(over, own, c) > 0).mean()
+    missed = (log_odds_unnamed(over, chance, c) < 0).mean()
+    assert wrong < 0.1
+    assert missed < 0.2
+
+
+@pytest.mark.parametrize("usual", [0.0, 0.01, 0.96, 1.0])
+def test_where_nothing_or_all_is_lead_it_says_nothing(usual: float) -> None:
+    odds = log_odds_unnamed(np.full(3, 40.0), np.array([-np.inf, 0.0, 1.0]), usual)
+    np.testing.assert_array_equal(odds, 0.0)
+
+
+def test_what_was_not_compared_has_finite_odds() -> None:
+    assert np.isfinite(log_odds_unnamed(np.ones(1), np.array([-np.inf]), 0.5)).all()
