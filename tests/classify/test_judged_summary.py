@@ -13,7 +13,7 @@ from tomadapt.acquisition import Acquisition
 from tomadapt.classify import measured_acquisition
 from tomadapt.classify.cubes import CubesOptions, classify_cubes, classify_cubes_by_network
 from tomadapt.classify.judged import classify_by_likelihood
-from tomadapt.classify.judged_summary import cubes_warnings, rejection_reasons
+from tomadapt.classify.judged_summary import cubes_warnings, label_warnings, rejection_reasons
 from tomadapt.classify.options import ClassifyOptions, SourceOptions
 from tomadapt.classify.run import classify
 from tomadapt.errors import ConfigError
@@ -81,6 +81,23 @@ def test_rates_of_cubes_with_much_junk_are_doubted(kinds: list[str], told: bool)
         kind=np.array(kinds), label=np.array([0 if k == "wanted" else -1 for k in kinds])
     )
     assert bool(cubes_warnings(verdicts)) == told
+
+
+@pytest.mark.parametrize(
+    ("lead", "n", "told"), [(0.45, 9, False), (0.2, 9, True), (0.2, 4, False), (0.9, 9, False)]
+)
+def test_a_class_that_leads_too_little_is_doubted(lead: float, n: int, told: bool) -> None:
+    """Sixteen proteasomes were called rubisco, the nearest of three absent structures."""
+    verdicts: Any = SimpleNamespace(
+        wanted=("rubisco", "hsp"),
+        label=np.repeat([0, -1], [n, 30]),
+        lead=np.full(n + 30, lead),
+        expected_leads=np.array([0.5, 0.5]),
+        dropped=(),
+    )
+    texts = label_warnings(verdicts, verdicts.label >= 0)
+    assert any(t.startswith("9 particles are labelled rubisco, which leads") for t in texts) == told
+    assert len(texts) == told
 
 
 @pytest.mark.parametrize(

@@ -407,3 +407,11 @@ def test_regression_an_absent_class_takes_no_proteins() -> None:
     assert (labels[0.5][rows] == 1).mean() < 0.2
     assert (labels[0.13][rows] == 1).mean() > 0.5  # of a structure like that, this is all
     assert (labels[0.5][TRUE == "alpha"] == 0).all()
+
+
+def test_leads_are_those_of_the_best_structure() -> None:
+    """Others have noise at most: nearly all evidence of a particle is lead."""
+    found = usual()
+    assert found.lead[np.isin(TRUE, ["alpha", "beta"])].min() > 0.9
+    assert found.lead[np.isin(TRUE, ["protein", "membrane", "sphere"])].max() < 0
+    np.testing.assert_array_equal(found.expected_leads, LEADS)

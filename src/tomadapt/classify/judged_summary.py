@@ -26,6 +26,9 @@ ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _EXAMPLES, _JUNK = 2, 6
 
 
+SMALL_LEAD, FEWEST_LEADS = 0.5, 5
+"""A class whose median lead is below this part of the expected one is warned of, from so many
+particles on."""
 MAX_JUNK_SHARE = 0.2
 """Of cubes. Of two sets that were cut out of a tomogram, a third to a half of them junk, one has a
 stated rate that is two to three times too low; sets with a few unnamed proteins have right ones."""
@@ -90,7 +93,8 @@ def _not_wanted_because(verdicts: Verdicts, place: int) -> str:
     elif kind == NULL_CLASS:
         why = f"noise, or nothing that noise does not explain; {against}"
     elif kind == "unknown":
-        why = f"{wanted} explains it in part: its contrast or its residual does not fit; {against}"
+        misfit = "its contrast, its residual or its lead over other structures does not fit"
+        why = f"{wanted} explains it in part: {misfit}; {against}"
     elif others > nats:
         why = f"{other} explains it better; {against}"
     else:
@@ -146,7 +150,22 @@ def label_warnings(verdicts: Verdicts, kept: NDArray[np.bool_]) -> list[str]:
     counts = np.bincount(verdicts.label[verdicts.label >= 0], minlength=len(verdicts.wanted))
     if labelled >= 20 and counts.max() > 0.95 * n:
         found.append(f"nearly everything is labelled {verdicts.wanted[int(counts.argmax())]}")
+    for i, (name, expected) in enumerate(
+        zip(verdicts.wanted, verdicts.expected_leads, strict=True)
+    ):
+        leads = verdicts.lead[kept & (verdicts.label == i)]
+        if len(leads) >= FEWEST_LEADS and np.median(leads) < SMALL_LEAD * expected:
+            found.append(
+                f"{len(leads)} particles are labelled {name}, which leads the next best "
+                f"explanation by {100 * np.median(leads):.0f} % of its evidence, where its own "
+                f"particles would have {100 * expected:.0f} %: they may be a relative of {name} or a protein that "
+                "was not named. Look at them, or average them"
+            )
     return found
+
+
+def _rounded_median(values: NDArray[np.float64]) -> float | None:
+    return round(float(np.median(values)), 3) if len(values) else None
 
 
 def cubes_warnings(verdicts: Verdicts) -> list[str]:
@@ -183,6 +202,13 @@ def judged_summary(
         "judge": {
             "temper": round(verdicts.temper, 3),
             "hypotheses": len(verdicts.hypotheses),
+            "lead": {
+                name: {
+                    "expected": round(float(verdicts.expected_leads[i]), 3),
+                    "measured": _rounded_median(verdicts.lead[kept & (verdicts.label == i)]),
+                }
+                for i, name in enumerate(verdicts.wanted)
+            },
             "does_not_compete": [list(pair) for pair in verdicts.dropped],
         },
         "classes": dict(zip(verdicts.wanted, counts.tolist(), strict=True)),
@@ -338,6 +364,7 @@ def judged_content(
         },
         recording=recording,
         assumed=dict(summary["assumed"]),
+        leads={name: tuple(lead.values()) for name, lead in summary["judge"]["lead"].items()},
         scores={name: verdicts.score[rows] for name, rows in ordered.items()},
         fdr={name: verdicts.fdr[rows] for name, rows in ordered.items()},
         evidence={

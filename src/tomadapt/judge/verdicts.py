@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tomadapt.judge.lead import lead_ratios
 from tomadapt.judge.misfit import fit_with_fits
 from tomadapt.judge.mixture import Mixture, false_discovery_rates, temper, tempered
 from tomadapt.judge.optics import MeasuredOptics
@@ -64,6 +65,11 @@ class Verdicts:
     dropped
         Pairs of a rival and a wanted structure that cannot be distinguished; the rival does not
         compete.
+    lead
+        (n,) how far the best wanted structure leads everything else, over its evidence, see
+        :func:`~tomadapt.judge.lead.lead_ratios`.
+    expected_leads
+        (w,) the least that this should be for particles of each wanted structure.
     hand
         −1 when the particles are mirror images of the structures. Then the mirror images were
         compared, and poses are those of the mirror images.
@@ -89,6 +95,8 @@ class Verdicts:
     temper: float
     optics: MeasuredOptics | None
     dropped: tuple[tuple[str, str], ...]
+    lead: NDArray[np.float64]
+    expected_leads: NDArray[np.float64]
     hand: int = 1
     mirror_similarity: tuple[float, ...] = ()
 
@@ -224,4 +232,6 @@ def verdicts(
         temper=trust,
         optics=optics,
         dropped=dropped,
+        lead=lead_ratios(table, w)[1][np.arange(n), best],
+        expected_leads=expected_leads,
     )

@@ -72,6 +72,9 @@ class JudgedContent:
         the set of all that are as sure or surer.
     evidence
         Wanted structure → (n,) nats of its particles against noise.
+    leads
+        Wanted structure → how far it should lead the next best explanation of its particles, over
+        its evidence, and the median of how far it does, if it has particles.
     surest, least_sure
         Wanted structure → up to two particles each.
     junk
@@ -97,6 +100,7 @@ class JudgedContent:
     surest: dict[str, list[Example]]
     least_sure: dict[str, list[Example]]
     junk: dict[str, list[Example]]
+    leads: dict[str, tuple[float, float | None]] = field(default_factory=dict)
     slices: list[Slice] = field(default_factory=list)
     assumed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -106,21 +106,23 @@ def render_judged(content: JudgedContent) -> str:
     )
 
 
-def count_row(content: JudgedContent, name: str) -> tuple[str, str, str]:
-    """Number of particles, expected false-discovery rate and median evidence of a class."""
+def count_row(content: JudgedContent, name: str) -> tuple[str, str, str, str]:
+    """Number of particles, expected false-discovery rate, median evidence and lead of a class."""
     return (
         f"{content.counts.get(name, 0):,}",
         _expected_wrong(content.scores.get(name)),
         _median_nats(content.evidence.get(name)),
+        _lead(content.leads.get(name)),
     )
 
 
-def together(content: JudgedContent) -> tuple[str, str, str]:
-    """The same of all labelled particles."""
+def together(content: JudgedContent) -> tuple[str, str, str, str]:
+    """The same of all labelled particles; leads differ between classes."""
     return (
         f"{sum(content.counts.values()):,}",
         _expected_wrong(_joined(content.scores.values())),
         _median_nats(_joined(content.evidence.values())),
+        NONE,
     )
 
 
@@ -134,6 +136,14 @@ def _expected_wrong(scores: NDArray[np.float64] | None) -> str:
         return NONE
     rate = float(np.mean(1 - scores))
     return "< 0.1 %" if rate < 0.0005 else f"{100 * rate:.1f} %"
+
+
+def _lead(lead: tuple[float, float | None] | None) -> str:
+    """Measured and expected lead of a class."""
+    if lead is None:
+        return NONE
+    expected, measured = lead
+    return f"{NONE if measured is None else f'{100 * measured:.0f} %'} ({100 * expected:.0f} %)"
 
 
 def _median_nats(evidence: NDArray[np.float64] | None) -> str:
