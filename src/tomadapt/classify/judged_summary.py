@@ -158,8 +158,8 @@ def label_warnings(verdicts: Verdicts, kept: NDArray[np.bool_]) -> list[str]:
             found.append(
                 f"{len(leads)} particles are labelled {name}, which leads the next best "
                 f"explanation by {100 * np.median(leads):.0f} % of its evidence, where its own "
-                f"particles would have {100 * expected:.0f} %: they may be a relative of {name} or a protein that "
-                "was not named. Look at them, or average them"
+                f"particles would have {100 * expected:.0f} %: they may be a relative of {name} "
+                "or a protein that was not named. Look at them, or average them"
             )
     return found
 
