@@ -31,12 +31,12 @@ MIN_RESIDUAL_RATIO = 0.5
 """Smaller ratios of residual power to noise power are raised to this. In particles with next to no
 noise the residual comes from errors of poses and interpolation, and scatters widely."""
 AMPLITUDE_RANGE, RESIDUAL_RANGE = 1.3, 3.0
-"""Widths of the uniform distributions of contrast and residual when a structure explains a particle
-in part."""
-SMALL_RESIDUAL, SMALL_SPREAD = 1.1, 0.12
-"""Location and scale of the residual, over the class's median, of every second particle that is
-explained in part: faint particles leave little. Measured 1.01 to 1.24, as a median, on unnamed
-proteins in tomograms made by others."""
+"""Widths of the uniform distributions that contrast and residual have, for half of the particles
+that a structure explains in part: relatives, larger complexes, contaminants."""
+CHANCE_AMPLITUDE, CHANCE_RESIDUAL = (0.75, 0.15), (1.1, 0.12)
+"""Location and scale of both, over the class's medians, for the other half: unnamed proteins that
+resemble the structure by chance. In tomograms made by others their medians were 0.6 to 0.9 (of
+structures below 500 kDa) and 1.01 to 1.24."""
 MIN_NOISE_PARTICLES = 5.0
 """The proportion of noise among n particles is at least this over (n + this): even a clean list is
 assumed to contain some noise."""
@@ -63,8 +63,8 @@ def fit_with_fits(
     The contrast of a class's particles is normal about their median. Their residual power follows a
     Student t with two degrees of freedom, since neighbours make it large at times. Medians and
     spreads come from the particles that the mixture assigns to the class and that no rival explains
-    nearly as well. For particles that a structure explains in part, contrast is uniform, and so is
-    the residual of half of them; the other half leaves about a tenth more than the class does. Both
+    nearly as well. For particles that a structure explains in part, both are uniform for half of
+    them, and as in :data:`CHANCE_AMPLITUDE` and :data:`CHANCE_RESIDUAL` for the other half. Both
     terms are shifted so that a class gains nothing from them on average: contrast is part of the
     likelihood and must not count twice. The lead (:mod:`~tomadapt.judge.lead`) only decides between
     a structure as a whole and in part, since against rivals it counts already.
@@ -166,16 +166,17 @@ def _log_densities(
     # The residual is that of the best structure; other structures get the mean term.
     mean = np.average(residual, weights=weights * own)
     whole = stats.norm.logpdf(relative, 1, spread) + np.where(own, residual, mean)
-    in_part = np.where(own, _residual_in_part(residual_ratio / left), mean)
-    in_part -= np.log(AMPLITUDE_RANGE)
+    chance = stats.norm.pdf(relative, *CHANCE_AMPLITUDE)
+    in_part = _half_uniform(chance, AMPLITUDE_RANGE)
+    chance = stats.t.pdf(residual_ratio / left, 2, *CHANCE_RESIDUAL)
+    in_part += np.where(own, _half_uniform(chance, RESIDUAL_RANGE), mean)
     usual = weighted_median(whole, weights)
     return whole - usual, in_part - usual, relative
 
 
-def _residual_in_part(relative: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-density of residuals, over the class's median, where a structure explains in part."""
-    small = stats.t.pdf(relative, 2, SMALL_RESIDUAL, SMALL_SPREAD)
-    return np.asarray(np.log((small + 1 / RESIDUAL_RANGE) / 2))
+def _half_uniform(density: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """Log of the mean of a density and of a uniform one."""
+    return np.asarray(np.log((density + 1 / width) / 2))
 
 
 def _median_and_spread(
