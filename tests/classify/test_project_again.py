@@ -219,6 +219,36 @@ def test_an_edited_entry_is_refused_by_name(
     assert labelled.names() == ["A", "B"]
 
 
+def test_regression_a_replaced_volume_or_structure_is_noticed(
+    tmp_path: Path, labelled: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A volume that was reconstructed anew under its name kept the labels of the old one."""
+    out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, name) for name in "AB"])
+    maps = [tmp_path / f"{name}.mrc" for name in ("map", "other")]
+    for radius, one in zip((3, 4), maps, strict=True):
+        away = np.linalg.norm(np.indices((24, 24, 24)) - 12, axis=0)
+        ball = 1 / (1 + np.exp(2 * (away - radius)))
+        write_mrc(one, ball.astype(np.float32), voxel_size_A=10)
+    command = ("classify", path, "--structures", f"apo={maps[0]}", "--out", out)
+    assert call(*command) == 0
+    new = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+    write_mrc(tmp_path / "A.mrc", new, voxel_size_A=10)
+    capsys.readouterr()
+    assert call(*command) == 3
+    assert "holds labels of another volume" in capsys.readouterr().out
+    assert list(joint(out)[1]["failed"]) == ["A"]
+    shutil.rmtree(out / "A")
+    labelled.names()
+    assert call(*command) == 0
+    assert labelled.names() == ["A"]
+    (tmp_path / "B.mrc").unlink()  # a volume that was put away is not missed
+    assert call(*command) == 0
+    shutil.copy(maps[1], maps[0])
+    assert call(*command) != 0
+    told = capsys.readouterr()
+    assert "another structure apo" in told.out + told.err
+
+
 def test_formats_and_rates_that_are_asked_for_later(tmp_path: Path, labelled: Labelled) -> None:
     """A finished tomogram was kept without the new format, and nothing said so."""
     out, path = tmp_path / "out", write(tmp_path, [entry(tmp_path, "A")])

@@ -21,7 +21,14 @@ from tomadapt.classify.project_files import (
     write_joint_files,
 )
 from tomadapt.classify.project_lists import OWN_LIST
-from tomadapt.classify.project_plans import Plan, forget_results, is_done, plans, shared_options
+from tomadapt.classify.project_plans import (
+    Plan,
+    forget_results,
+    is_done,
+    keep_inputs,
+    plans,
+    shared_options,
+)
 from tomadapt.errors import InputError, OutputError, TomadaptError
 from tomadapt.io.star import StarDocument, write_star_document
 from tomadapt.project import Project, TomogramEntry
@@ -210,6 +217,7 @@ def label_tomogram(plan: Plan, device: str) -> dict[str, Any] | TomadaptError:
             if is_done(folder, plan.options):
                 return read_own(folder / SUMMARY)
             forget_results(folder)
+            keep_inputs(folder, plan.options)
             if plan.listed is not None:
                 write_star_document(folder / OWN_LIST, plan.listed)
             return classify_by_likelihood(plan.options, folder, device=device)

@@ -17,10 +17,13 @@ from tomadapt.inputs.tomogram import MRC_SUFFIXES, open_tomogram
 from tomadapt.io.mrc import read_header
 from tomadapt.io.star import StarDocument, read_star
 from tomadapt.project import Project, TomogramEntry
+from tomadapt.runs.atomic import write_json
+from tomadapt.runs.digest import file_sample
 from tomadapt.runs.own_folder import CONFIG, description, read_own, require_same
 
 PACKED = tuple(f"{suffix}.gz" for suffix in MRC_SUFFIXES)
 _ALSO = {"csv": "particles.csv", "copick": "copick", "ome-zarr": "particles.zarr"}
+INPUTS = "inputs.json"
 _CHANGEABLE = {"also", "fdr"}
 """Options that may be changed in a folder with results."""
 _OWN = {"tomogram", "particles", "voxel_size_A", "tilt_series_pixel_size_A"}
@@ -176,13 +179,17 @@ def _without_volume(name: str, got: str) -> InputError:
 
 
 def is_done(folder: Path, options: ClassifyOptions) -> bool:
-    """Whether the same run was finished in a folder; another one is refused."""
+    """Whether the same run was finished in a folder; another one is refused.
+
+    So is one of other inputs of the same names; inputs that are gone are not missed.
+    """
     found = description(folder)
     if found is None:
         return False
     wanted = options.model_dump(mode="json", exclude=_CHANGEABLE)
-    remedy = "delete that folder to label it anew, or undo the change in the project file"
+    remedy = "delete that folder to label it anew, or undo the change in the project"
     require_same(folder, found, wanted, remedy=remedy)
+    _require_same_inputs(folder, options, remedy)
     try:
         summary = read_own(folder / SUMMARY)
         read_star(folder / LIST)
@@ -194,6 +201,33 @@ def is_done(folder: Path, options: ClassifyOptions) -> bool:
         and summary.keys() >= NEEDED
         and all((folder / _ALSO[form]).exists() for form in options.also)
     )
+
+
+def keep_inputs(folder: Path, options: ClassifyOptions) -> None:
+    """Write down what the inputs hold that a tomogram is labelled from."""
+    write_json(folder / INPUTS, _samples(options))
+
+
+def _require_same_inputs(folder: Path, options: ClassifyOptions, remedy: str) -> None:
+    if not (folder / INPUTS).is_file():
+        return
+    before, now = read_own(folder / INPUTS), _samples(options)
+    there = {name: sample for name, sample in before.items() if now.get(name) is not None}
+    if replaced := [name for name, sample in there.items() if sample != now[name]]:
+        raise MismatchError(
+            f"{folder} holds labels of another {' and '.join(replaced)}",
+            expected="the files that it was labelled from",
+            got="other content under the same name",
+            remedy=remedy,
+        )
+
+
+def _samples(options: ClassifyOptions) -> dict[str, str | None]:
+    """Input → a digest of its content; None where it is no file, as of structures by name."""
+    folder = options.source.folder or Path()
+    files = {"volume": options.tomogram}
+    files |= {f"structure {name}": folder / s for name, s in options.source.classes.items()}
+    return {name: file_sample(path) for name, path in files.items()}
 
 
 def forget_results(folder: Path) -> None:
