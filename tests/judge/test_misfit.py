@@ -175,6 +175,17 @@ class TestFits:
         assert mixture.posterior[5:, -1].min() > 0.8
         assert np.median(relative[:5, 0]) == pytest.approx(1.0, abs=0.1)
 
+    @pytest.mark.parametrize(("led", "whole"), [(0.0, True), (50.0, True), (92.0, False)])
+    def test_one_particle_of_a_class(self, led: float, whole: bool) -> None:
+        """Nothing is known of its contrast; its lead decides, where it can say anything."""
+        evidence = np.repeat([[100.0, led, 0.0], [-1.0, -1.0, 0.0]], [1, 20], axis=0)
+        expected = np.array([0.5 if led else 1.0])
+        contrast, ones = np.ones((21, 1)), np.ones(21)
+        decoys = np.array([True, False])
+        mixture, relative = fit_with_fits(evidence, contrast, ones, decoys, expected)
+        assert (mixture.posterior[0, 0] > 0.5) == whole
+        np.testing.assert_array_equal(relative, 1.0)
+
     def test_all_alike_fit(self) -> None:
         posterior, _ = self.fitted(scattered(2.0, 40, 3), scattered(1.3, 40, 4))
         assert posterior[:, 0].min() > 0.5

@@ -73,8 +73,15 @@ def usual_lead(ratios: Doubles, weights: Doubles, expected: float) -> float:
     return (n * measured + PRIOR_PARTICLES * expected) / (n + PRIOR_PARTICLES)
 
 
+def is_informative(usual: float) -> bool:
+    """Whether a class's usual lead tells its particles from unnamed proteins."""
+    return INFORMATIVE[0] < usual < INFORMATIVE[1]
+
+
 def log_odds_unnamed(over: Doubles, ratios: Doubles, usual: float) -> Doubles:
     """Log-odds, by the lead alone, that a particle is not of the class but an unnamed protein.
+
+    They are the same for all particles that something else explains better.
 
     Parameters
     ----------
@@ -83,11 +90,11 @@ def log_odds_unnamed(over: Doubles, ratios: Doubles, usual: float) -> Doubles:
     usual
         See :func:`usual_lead`.
     """
-    if not INFORMATIVE[0] < usual < INFORMATIVE[1]:
+    if not is_informative(usual):
         return np.zeros_like(ratios)
     # Tempered evidence has the scatter that exact models would have.
     spread = np.sqrt(2 * usual * (1 - usual) / over)
-    ratios = np.maximum(ratios, -1.0)
-    # A larger lead than usual does not speak against the class.
+    # What leads by nothing may as well be led; more than the usual lead is not against the class.
+    ratios = np.maximum(ratios, 0.0)
     own = stats.t.logpdf(np.minimum(ratios, usual), LEAD_FREEDOM, usual, spread)
     return np.asarray(stats.laplace.logpdf(ratios, 0, UNNAMED_LEAD) - own)

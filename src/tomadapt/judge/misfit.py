@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from tomadapt.judge.lead import lead_ratios, log_odds_unnamed, usual_lead
+from tomadapt.judge.lead import is_informative, lead_ratios, log_odds_unnamed, usual_lead
 from tomadapt.judge.mixture import Mixture, fit_mixture
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.refine import Refined
@@ -40,8 +40,6 @@ structures below 500 kDa) and 1.01 to 1.24."""
 MIN_NOISE_PARTICLES = 5.0
 """The proportion of noise among n particles is at least this over (n + this): even a clean list is
 assumed to contain some noise."""
-FEW_IN_PART_NATS = -2.0
-"""What contrast and residual say of a particle explained in part, as usual for a class."""
 _ROUNDS = 4
 MIN_PARTICLES = 3
 PRIOR_SPREAD, PRIOR_PARTICLES = 0.15, 4
@@ -121,6 +119,8 @@ def fit_with_fits(
             )
             whole[known, column] += fits
             in_part[known, column] = of_wanted[known, column] + part_fits + odds
+            if (weights * own).sum() < MIN_PARTICLES and not is_informative(usual):
+                in_part[:, column] = -np.inf  # nothing would tell it from the whole
         least = np.zeros(2 * w + others.shape[1])
         least[-1] = empty
         least[w : 2 * w] = unnamed / max(1, int(decoys.sum()))
@@ -151,14 +151,13 @@ def _log_densities(
     -------
     whole, in_part
         (n,) as a whole and in part, shifted by the same number so that the median of the first is
-        0 in the class. If the class has too few particles to know what is usual, they are 0 and
-        :data:`FEW_IN_PART_NATS`.
+        0 in the class. Both are 0 if the class has too few particles to know what is usual.
     relative
         (n,) amplitudes over the class's median; 1 if that is not known.
     """
     if (weights * own).sum() < MIN_PARTICLES:
         nothing = np.zeros_like(amplitude)
-        return nothing, nothing + FEW_IN_PART_NATS, np.ones_like(amplitude)
+        return nothing, nothing, np.ones_like(amplitude)
     middle, spread = _median_and_spread(amplitude, weights)
     relative = amplitude / middle
     left, scatter = _median_and_spread(residual_ratio, weights * own)
