@@ -74,6 +74,11 @@ def test_simulated_leads_are_told_apart() -> None:
     assert missed < 0.2
 
 
+def test_without_noise_leads_scatter_all_the_same() -> None:
+    """At an SNR of 1000 evidence is a million nats, and a lead of 0.45 was far from one of 0.5."""
+    assert log_odds_unnamed(np.array([1e6]), np.array([0.4]), 0.5)[0] < 0
+
+
 @pytest.mark.parametrize("usual", [0.0, 0.01, 0.96, 1.0])
 def test_where_nothing_or_all_is_lead_it_says_nothing(usual: float) -> None:
     odds = log_odds_unnamed(np.full(3, 40.0), np.array([-np.inf, 0.0, 1.0]), usual)

@@ -22,6 +22,8 @@ UNNAMED_LEAD = 0.12
 0.06 to 0.2, as a median, on proteins of 200 to 2000 kDa in tomograms made by others."""
 LEAD_FREEDOM = 4
 """Degrees of freedom of the t distribution of a class's leads: neighbours make some small."""
+MIN_SPREAD = 0.08
+"""Least spread of a class's leads: what rivals explain depends on the pose, also without noise."""
 PRIOR_PARTICLES = 50
 """How many particles the expected lead of a class counts as."""
 INFORMATIVE = (0.02, 0.95)
@@ -93,7 +95,7 @@ def log_odds_unnamed(over: Doubles, ratios: Doubles, usual: float) -> Doubles:
     if not is_informative(usual):
         return np.zeros_like(ratios)
     # Tempered evidence has the scatter that exact models would have.
-    spread = np.sqrt(2 * usual * (1 - usual) / over)
+    spread = np.maximum(np.sqrt(2 * usual * (1 - usual) / over), MIN_SPREAD)
     # What leads by nothing may as well be led; more than the usual lead is not against the class.
     ratios = np.maximum(ratios, 0.0)
     own = stats.t.logpdf(np.minimum(ratios, usual), LEAD_FREEDOM, usual, spread)
