@@ -7,9 +7,11 @@ import pytest
 from scipy import stats
 
 from tomadapt.judge.lead import (
+    EXPECTED_PARTICLES,
     LEAD_FREEDOM,
-    PRIOR_PARTICLES,
+    LEAST_MEASURED,
     UNNAMED_LEAD,
+    ExpectedLeads,
     lead_ratios,
     log_odds_unnamed,
     usual_lead,
@@ -35,13 +37,39 @@ def test_a_tie_leads_by_nothing() -> None:
     np.testing.assert_array_equal(ratios, [[0.0, 0.0]])
 
 
+def test_twins_do_not_lead_each_other() -> None:
+    evidence = np.array([[42.0, 40.0, 22.0, 2.0]])
+    twins = np.array([[False, True], [True, False]])
+    _, ratios = lead_ratios(evidence, 2, twins)
+    np.testing.assert_allclose(ratios, [[20 / 40, 18 / 38]])
+
+
+def test_what_is_expected_of_correlations() -> None:
+    """The first two are twins; the third is like the first, and no rival is like it."""
+    among = np.array([[1.0, 0.95, 0.6], [0.95, 1.0, 0.5], [0.6, 0.5, 1.0]])
+    rivals = np.array([[0.8, 0.7, 0.1], [0.3, 0.2, 0.2]])
+    found = ExpectedLeads.of(among, rivals)
+    np.testing.assert_allclose(found.ratios, [1 - 0.64, 1 - 0.49, 1 - 0.36])
+    assert found.twins.sum() == 2
+    np.testing.assert_array_equal(found.twins, found.twins.T)
+    assert found.twins[0, 1]
+    alone = ExpectedLeads.of(np.ones((1, 1)), np.zeros((0, 1)))
+    np.testing.assert_array_equal(alone.ratios, [1.0])
+
+
 def test_usual_lead_is_between_what_is_measured_and_what_is_expected() -> None:
-    ratios, weights = np.array([0.1, 0.2, 0.9]), np.array([1.0, 3.0, 1.0])
-    expected = (5 * 0.2 + PRIOR_PARTICLES * 0.6) / (5 + PRIOR_PARTICLES)
+    ratios, weights = np.array([0.1, 0.7, 0.9]), np.array([1.0, 3.0, 1.0])
+    expected = (5 * 0.7 + EXPECTED_PARTICLES * 0.6) / (5 + EXPECTED_PARTICLES)
     assert usual_lead(ratios, weights, 0.6) == pytest.approx(expected)
     assert usual_lead(ratios, 0 * weights, 0.6) == 0.6
     assert usual_lead(ratios[:0], weights[:0], 0.6) == 0.6
-    assert usual_lead(ratios, 1e6 * weights, 0.6) == pytest.approx(0.2, abs=1e-4)
+    assert usual_lead(ratios, 1e6 * weights, 0.6) == pytest.approx(0.7, abs=1e-4)
+
+
+def test_an_absent_class_does_not_set_its_standard() -> None:
+    """However many unnamed proteins are taken for it."""
+    ratios = np.full(300, 0.1)
+    assert usual_lead(ratios, np.ones(300), 0.5) >= LEAST_MEASURED * 0.5
 
 
 def test_odds_are_those_of_the_two_distributions() -> None:
@@ -53,7 +81,6 @@ def test_odds_are_those_of_the_two_distributions() -> None:
 
 
 def test_less_lead_is_never_more_of_the_class() -> None:
-    """From half the usual lead on; the two t tails cross far below."""
     ratios = np.linspace(-0.1, 1.5, 200)
     odds = log_odds_unnamed(np.full(200, 40.0), ratios, 0.5)
     assert (np.diff(odds[ratios > 0.15]) <= 1e-12).all()
@@ -75,11 +102,11 @@ def test_simulated_leads_are_told_apart() -> None:
 
 
 def test_without_noise_leads_scatter_all_the_same() -> None:
-    """At an SNR of 1000 evidence is a million nats, and a lead of 0.45 was far from one of 0.5."""
-    assert log_odds_unnamed(np.array([1e6]), np.array([0.4]), 0.5)[0] < 0
+    """At thousands of nats a lead of 0.4 was far from a usual one of 0.5."""
+    assert log_odds_unnamed(np.array([1e4]), np.array([0.4]), 0.5)[0] < 0
 
 
-@pytest.mark.parametrize("usual", [0.0, 0.01, 0.96, 1.0])
+@pytest.mark.parametrize("usual", [0.0, 0.01, 1.0])
 def test_where_nothing_or_all_is_lead_it_says_nothing(usual: float) -> None:
     odds = log_odds_unnamed(np.full(3, 40.0), np.array([-np.inf, 0.0, 1.0]), usual)
     np.testing.assert_array_equal(odds, 0.0)

@@ -21,6 +21,7 @@ from planted_cubes import (
     white,
 )
 
+from tomadapt.judge.lead import ExpectedLeads
 from tomadapt.judge.misfit import fit_with_fits, residual_power
 from tomadapt.judge.rivals import Hypothesis
 
@@ -110,7 +111,13 @@ class TestResidualPower:
 
 
 NO_DECOYS = np.array([False])
-ALONE = np.ones(1)
+
+
+def expecting(*ratios: float) -> ExpectedLeads:
+    return ExpectedLeads(np.array(ratios), np.zeros((len(ratios),) * 2, dtype=bool))
+
+
+ALONE = expecting(1.0)
 """Nothing resembles the structure, so that its lead says nothing."""
 
 
@@ -179,7 +186,7 @@ class TestFits:
     def test_one_particle_of_a_class(self, led: float, whole: bool) -> None:
         """Nothing is known of its contrast; its lead decides, where it can say anything."""
         evidence = np.repeat([[100.0, led, 0.0], [-1.0, -1.0, 0.0]], [1, 20], axis=0)
-        expected = np.array([0.5 if led else 1.0])
+        expected = expecting(0.5 if led else 1.0)
         contrast, ones = np.ones((21, 1)), np.ones(21)
         decoys = np.array([True, False])
         mixture, relative = fit_with_fits(evidence, contrast, ones, decoys, expected)
@@ -219,7 +226,9 @@ class TestFits:
     def test_a_structure_that_no_particle_was_compared_with(self) -> None:
         evidence = np.repeat([[100.0, -np.inf, 0.0]], 20, axis=0)
         amplitude = np.stack([scattered(1.0, 20, 0), np.full(20, np.nan)], axis=1)
-        mixture, relative = fit_with_fits(evidence, amplitude, np.ones(20), NO_DECOYS, np.ones(2))
+        mixture, relative = fit_with_fits(
+            evidence, amplitude, np.ones(20), NO_DECOYS, expecting(1.0, 1.0)
+        )
         assert np.isfinite(mixture.posterior).all()
         np.testing.assert_array_equal(relative[:, 1], 1.0)
         assert mixture.posterior[:, 0].min() > 0.5

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from planted_cubes import balls, wanted
 
+from tomadapt.judge.lead import ExpectedLeads
 from tomadapt.judge.misfit import fit_with_fits
 from tomadapt.judge.mixture import false_discovery_rates, tempered
 from tomadapt.judge.refine import Refined
@@ -25,7 +26,7 @@ OTHERS = [
 HYPOTHESES = [*TWO, *mirrors(TWO), *OTHERS]
 KINDS = ("alpha", "beta", "protein", "membrane", "sphere", "null")
 COLUMN = {"alpha": 0, "beta": 1, "protein": 4, "membrane": 5, "sphere": 6}
-LEADS = np.full(2, 0.6)
+LEADS = ExpectedLeads(np.full(2, 0.6), np.zeros((2, 2), dtype=bool))
 EACH = 12
 TRUE = np.repeat(KINDS, EACH)
 
@@ -58,7 +59,7 @@ def usual() -> Verdicts:
         residual_ratio=residual_ratio,
         null_evidence=6.0,
         optics=None,
-        expected_leads=LEADS,
+        expected=LEADS,
     )
 
 
@@ -161,7 +162,7 @@ def test_spare_evidence_is_noises() -> None:
             residual_ratio=ones,
             null_evidence=null_evidence,
             optics=None,
-            expected_leads=LEADS,
+            expected=LEADS,
         )
         for null_evidence in (6.0, 60.0)
     )
@@ -183,7 +184,7 @@ def test_what_was_not_compared_is_not_chosen() -> None:
         residual_ratio=ones,
         null_evidence=6.0,
         optics=None,
-        expected_leads=LEADS,
+        expected=LEADS,
     )
     assert (found.label[TRUE == "alpha"] == 0).all()
     assert np.isfinite(found.probabilities).all()
@@ -209,7 +210,7 @@ def test_order_of_particles() -> None:
         residual_ratio=residual_ratio,
         null_evidence=6.0,
         optics=None,
-        expected_leads=LEADS,
+        expected=LEADS,
     )
     np.testing.assert_array_equal(found.label, usual().label[rows])
     np.testing.assert_array_equal(found.kind, usual().kind[rows])
@@ -240,7 +241,7 @@ def test_evidence_is_tempered_before_it_is_mixed() -> None:
         residual_ratio=ones,
         null_evidence=6.0,
         optics=None,
-        expected_leads=LEADS,
+        expected=LEADS,
     )
     assert 0.1 < found.temper < 0.6
     others = np.r_[0, 1, 4:7]
@@ -266,7 +267,7 @@ def test_regression_what_noise_explains_as_well_has_no_name() -> None:
         residual_ratio=ones,
         null_evidence=0.5,
         optics=None,
-        expected_leads=LEADS,
+        expected=LEADS,
     )
     assert (found.label[TRUE == "null"] == -1).all()
     assert (found.label[TRUE == "alpha"] == 0).all()
@@ -336,7 +337,7 @@ def test_regression_the_second_is_not_what_gave_the_kind() -> None:
         residual_ratio=ones,
         null_evidence=6.0,
         optics=None,
-        expected_leads=LEADS,
+        expected=LEADS,
     )
     names = found.component_names
     for place in range(len(TRUE)):
@@ -367,7 +368,7 @@ def test_regression_decoys_that_do_not_compete_are_no_decoys() -> None:
             residual_ratio=ones,
             null_evidence=6.0,
             optics=None,
-            expected_leads=LEADS,
+            expected=LEADS,
             dropped=dropped,
         )
         parts.append(found.mixture.proportions[2:4].sum())
@@ -401,7 +402,7 @@ def test_regression_an_absent_class_takes_no_proteins() -> None:
             residual_ratio=residual_ratio,
             null_evidence=6.0,
             optics=None,
-            expected_leads=np.full(2, expected),
+            expected=replace(LEADS, ratios=np.full(2, expected)),
         )
         labels[expected] = found.label
     assert (labels[0.5][rows] == 1).mean() < 0.2
@@ -414,4 +415,4 @@ def test_leads_are_those_of_the_best_structure() -> None:
     found = usual()
     assert found.lead[np.isin(TRUE, ["alpha", "beta"])].min() > 0.9
     assert found.lead[np.isin(TRUE, ["protein", "membrane", "sphere"])].max() < 0
-    np.testing.assert_array_equal(found.expected_leads, LEADS)
+    np.testing.assert_array_equal(found.expected_leads, LEADS.ratios)

@@ -19,6 +19,7 @@ from tomadapt.judge.groups import (
     refined_by_group,
     values_by_group,
 )
+from tomadapt.judge.lead import ExpectedLeads
 from tomadapt.judge.misfit import residual_power
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.null import evidence_in_noise
@@ -126,14 +127,14 @@ def judge(
     if hand == -1:
         hypotheses, screened = _other_hand(hypotheses, screened, len(wanted))
     dropped: tuple[tuple[str, str], ...] = ()
-    similar = _between(wanted, own)
+    similar = np.zeros((0, len(wanted)))
     if options.rivals:
         rivals = search.rivals(hand)
         of_hand = slice(len(wanted)) if hand == 1 else slice(len(wanted), 2 * len(wanted))
         with_rivals = np.stack([own.similarity(rival)[of_hand] for rival in rivals])
         dropped = _indistinguishable(wanted, rivals, with_rivals)
         stays = ~np.isin([r.name for r in rivals], [name for name, _ in dropped])
-        similar = np.concatenate([similar, with_rivals[stays]])
+        similar = with_rivals[stays]
         others = search.screened(search.screen(rivals), count)
         hypotheses += rivals
         screened = Screened.joined([screened, others], axis=1)
@@ -166,7 +167,7 @@ def judge(
         residual_ratio=seen.residual_ratio(best, refined, hypotheses),
         null_evidence=float(null_evidence.mean()),
         optics=optics,
-        expected_leads=1 - similar.max(axis=0) ** 2,
+        expected=ExpectedLeads.of(_among(wanted, own), similar),
         dropped=dropped,
     )
     similarity = [float(own.similarity(h)[i]) for i, h in enumerate(mirrors(list(wanted)))]
@@ -351,11 +352,9 @@ def _other_hand(
     return exchanged, replace(screened, **columns)
 
 
-def _between(wanted: Sequence[Hypothesis], screen: Screen) -> NDArray[np.float64]:
-    """(w, w) correlations of the wanted structures with each other; 0 with themselves."""
-    found = np.stack([screen.similarity(h)[: len(wanted)] for h in wanted])
-    np.fill_diagonal(found, 0.0)
-    return found
+def _among(wanted: Sequence[Hypothesis], screen: Screen) -> NDArray[np.float64]:
+    """(w, w) correlations of the wanted structures with each other."""
+    return np.stack([screen.similarity(h)[: len(wanted)] for h in wanted])
 
 
 def _indistinguishable(

@@ -14,7 +14,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from tomadapt.judge.lead import is_informative, lead_ratios, log_odds_unnamed, usual_lead
+from tomadapt.judge.lead import (
+    ExpectedLeads,
+    is_informative,
+    lead_ratios,
+    log_odds_unnamed,
+    usual_lead,
+)
 from tomadapt.judge.mixture import Mixture, fit_mixture
 from tomadapt.judge.noise import Cubes, Noise
 from tomadapt.judge.refine import Refined
@@ -40,6 +46,9 @@ structures below 500 kDa) and 1.01 to 1.24."""
 MIN_NOISE_PARTICLES = 5.0
 """The proportion of noise among n particles is at least this over (n + this): even a clean list is
 assumed to contain some noise."""
+FEW_IN_PART_NATS = -2.0
+"""What contrast and residual usually say of a particle explained in part, for classes of few."""
+FREQUENT_DECOYS = 5
 _ROUNDS = 4
 MIN_PARTICLES = 3
 PRIOR_SPREAD, PRIOR_PARTICLES = 0.15, 4
@@ -54,7 +63,7 @@ def fit_with_fits(
     amplitude: NDArray[np.float64],
     residual_ratio: NDArray[np.float64],
     decoys: NDArray[np.bool_],
-    expected_leads: NDArray[np.float64],
+    expected: ExpectedLeads,
 ) -> tuple[Mixture, NDArray[np.float64]]:
     """EM for a mixture in which a structure explains a particle as a whole, or only in part.
 
@@ -63,14 +72,15 @@ def fit_with_fits(
     spreads come from the particles that the mixture assigns to the class and that no rival explains
     nearly as well. For particles that a structure explains in part, both are uniform for half of
     them, and as in :data:`CHANCE_AMPLITUDE` and :data:`CHANCE_RESIDUAL` for the other half. Both
-    terms are shifted so that a class gains nothing from them on average: contrast is part of the
-    likelihood and must not count twice. The lead (:mod:`~tomadapt.judge.lead`) only decides between
-    a structure as a whole and in part, since against rivals it counts already.
+    terms are shifted so that the median of a class gains nothing from them: contrast is part of the
+    likelihood and must not count twice. The lead (:mod:`~tomadapt.judge.lead`) decides between a
+    structure as a whole and in part; a structure that does not lead is less probable as a whole.
 
     The proportion of particles that are explained in part is bounded from below by competition with
     decoys (Elias & Gygi 2007, Nat. Methods 4, 207). A protein that the user did not name resembles
-    a wanted structure by chance as often as it resembles a decoy, so each wanted structure gets as
-    many of these particles as the average decoy.
+    a wanted structure by chance as often as it resembles a decoy of about its size. So each wanted
+    structure gets as many of these particles as the :data:`FREQUENT_DECOYS` most frequent decoys
+    have on average.
 
     Parameters
     ----------
@@ -82,8 +92,8 @@ def fit_with_fits(
         (n,) residual power, of the wanted structure with the largest evidence.
     decoys
         (r,) which of the others are proteins or globular shapes that the user did not name.
-    expected_leads
-        (w,) one minus the square of each wanted structure's largest correlation with another.
+    expected
+        How far the wanted structures should lead.
 
     Returns
     -------
@@ -95,13 +105,12 @@ def fit_with_fits(
     w = amplitude.shape[1]
     residual_ratio = np.maximum(residual_ratio, MIN_RESIDUAL_RATIO)
     of_wanted, others = evidence[:, :w], evidence[:, w:]
-    over, leads = lead_ratios(evidence, w)
+    over, leads = lead_ratios(evidence, w, expected.twins)
     best = of_wanted.argmax(axis=1)
     empty = MIN_NOISE_PARTICLES / (len(evidence) + MIN_NOISE_PARTICLES)
     least = np.zeros(evidence.shape[1])
     least[-1] = empty
     mixture = fit_mixture(evidence, least=least)
-    unnamed = float(mixture.proportions[w:][decoys].sum())
     relative = np.ones_like(amplitude)
     in_part = np.full_like(of_wanted, -np.inf)  # stays where a structure was not compared
     for _ in range(_ROUNDS):
@@ -112,21 +121,24 @@ def fit_with_fits(
             # Particles that noise or a rival explains nearly as well may not be of the class.
             clear = of_wanted[known, column] - others[known].max(axis=1) > _CLEAR_NATS
             weights = mixture.posterior[known, column] * clear
-            usual = usual_lead(leads[known, column], weights * own, expected_leads[column])
+            usual = usual_lead(leads[known, column], weights * own, expected.ratios[column])
             odds = log_odds_unnamed(over[known, column], leads[known, column], usual)
             fits, part_fits, relative[known, column] = _log_densities(
                 amplitude[known, column], residual_ratio[known], weights, own
             )
-            whole[known, column] += fits
-            in_part[known, column] = of_wanted[known, column] + part_fits + odds
+            # What something else explains better is less probably of the class; it is not more
+            # probably explained in part, which would compete with that other structure.
+            leading = leads[known, column] > 0
+            whole[known, column] += fits - np.where(leading, 0, odds.clip(0))
+            part_fits += np.where(leading, odds, odds.clip(max=0))
+            in_part[known, column] = of_wanted[known, column] + part_fits
             if (weights * own).sum() < MIN_PARTICLES and not is_informative(usual):
                 in_part[:, column] = -np.inf  # nothing would tell it from the whole
         least = np.zeros(2 * w + others.shape[1])
         least[-1] = empty
-        least[w : 2 * w] = unnamed / max(1, int(decoys.sum()))
+        least[w : 2 * w] = _usual_decoy(mixture.proportions[-others.shape[1] :][decoys])
         table = np.concatenate([whole, in_part, others], axis=1)
         mixture = fit_mixture(table, least=least)
-        unnamed = float(mixture.proportions[2 * w :][decoys].sum())
     return mixture, relative
 
 
@@ -136,7 +148,7 @@ def _log_densities(
     weights: NDArray[np.float64],
     own: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], ...]:
-    """Log-densities of contrast and residual if a structure explains n particles as a whole.
+    """Log-densities of the contrast and residual of n particles, as a whole and in part.
 
     Parameters
     ----------
@@ -151,13 +163,14 @@ def _log_densities(
     -------
     whole, in_part
         (n,) as a whole and in part, shifted by the same number so that the median of the first is
-        0 in the class. Both are 0 if the class has too few particles to know what is usual.
+        0 in the class. If the class has too few particles to know what is usual, they are 0 and
+        :data:`FEW_IN_PART_NATS`.
     relative
         (n,) amplitudes over the class's median; 1 if that is not known.
     """
     if (weights * own).sum() < MIN_PARTICLES:
         nothing = np.zeros_like(amplitude)
-        return nothing, nothing, np.ones_like(amplitude)
+        return nothing, nothing + FEW_IN_PART_NATS, np.ones_like(amplitude)
     middle, spread = _median_and_spread(amplitude, weights)
     relative = amplitude / middle
     left, scatter = _median_and_spread(residual_ratio, weights * own)
@@ -165,17 +178,21 @@ def _log_densities(
     # The residual is that of the best structure; other structures get the mean term.
     mean = np.average(residual, weights=weights * own)
     whole = stats.norm.logpdf(relative, 1, spread) + np.where(own, residual, mean)
-    chance = stats.norm.pdf(relative, *CHANCE_AMPLITUDE)
-    in_part = _half_uniform(chance, AMPLITUDE_RANGE)
-    chance = stats.t.pdf(residual_ratio / left, 2, *CHANCE_RESIDUAL)
-    in_part += np.where(own, _half_uniform(chance, RESIDUAL_RANGE), mean)
+    by_chance = stats.norm.pdf(relative, *CHANCE_AMPLITUDE)
+    left_by_chance = stats.t.pdf(residual_ratio / left, 2, *CHANCE_RESIDUAL)
+    uniform = 1 / AMPLITUDE_RANGE
+    in_part = np.where(
+        own,
+        np.log((by_chance * left_by_chance + uniform / RESIDUAL_RANGE) / 2),
+        np.log((by_chance + uniform) / 2) + mean,
+    )
     usual = weighted_median(whole, weights)
     return whole - usual, in_part - usual, relative
 
 
-def _half_uniform(density: NDArray[np.float64], width: float) -> NDArray[np.float64]:
-    """Log of the mean of a density and of a uniform one."""
-    return np.asarray(np.log((density + 1 / width) / 2))
+def _usual_decoy(proportions: NDArray[np.float64]) -> float:
+    """Mean proportion of the most frequent decoys; 0 without decoys."""
+    return float(np.sort(proportions)[-FREQUENT_DECOYS:].mean()) if len(proportions) else 0.0
 
 
 def _median_and_spread(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tomadapt.judge.lead import lead_ratios
+from tomadapt.judge.lead import ExpectedLeads, lead_ratios
 from tomadapt.judge.misfit import fit_with_fits
 from tomadapt.judge.mixture import Mixture, false_discovery_rates, temper, tempered
 from tomadapt.judge.optics import MeasuredOptics
@@ -66,10 +66,10 @@ class Verdicts:
         Pairs of a rival and a wanted structure that cannot be distinguished; the rival does not
         compete.
     lead
-        (n,) how far the best wanted structure leads everything else, over its evidence, see
-        :func:`~tomadapt.judge.lead.lead_ratios`.
+        (n,) how far the label's structure leads everything else, over its evidence, see
+        :func:`~tomadapt.judge.lead.lead_ratios`; of the best wanted structure without a label.
     expected_leads
-        (w,) the least that this should be for particles of each wanted structure.
+        (w,) what this should be, about, for particles of each wanted structure.
     hand
         −1 when the particles are mirror images of the structures. Then the mirror images were
         compared, and poses are those of the mirror images.
@@ -160,7 +160,7 @@ def verdicts(
     residual_ratio: NDArray[np.float64],
     null_evidence: float,
     optics: MeasuredOptics | None,
-    expected_leads: NDArray[np.float64],
+    expected: ExpectedLeads,
     dropped: tuple[tuple[str, str], ...] = (),
 ) -> Verdicts:
     """Turn evidence into proportions, probabilities, labels and false-discovery rates.
@@ -177,8 +177,8 @@ def verdicts(
         (n,) from :func:`~tomadapt.judge.misfit.residual_power`, of the best wanted structure.
     null_evidence
         The evidence of noise alone, in nats.
-    expected_leads
-        (w,) see :func:`~tomadapt.judge.misfit.fit_with_fits`.
+    expected
+        How far the wanted structures should lead.
     optics, dropped
         Copied into the result.
     """
@@ -200,7 +200,7 @@ def verdicts(
     # A structure that explains a particle no better than noise is excluded, however frequent it is.
     trusted[:, :w] = np.where(table[:, :w] > null_evidence, trusted[:, :w], -np.inf)
     mixture, relative = fit_with_fits(
-        trusted, refined.amplitude[:, wanted], residual_ratio, decoys, expected_leads
+        trusted, refined.amplitude[:, wanted], residual_ratio, decoys, expected
     )
     posterior = mixture.posterior  # (n, wanted + the same in part + rivals + noise)
     names = np.array([*["wanted"] * w, *["unknown"] * w, *kinds[components[w:]], "null"])
@@ -214,6 +214,7 @@ def verdicts(
     others = posterior.copy()
     others[np.arange(n), decisive] = -1.0
     at = np.arange(n), wanted[best]
+    _, leads = lead_ratios(table, w, expected.twins)
     return Verdicts(
         hypotheses=tuple(hypotheses),
         label=label.astype(np.int64),
@@ -232,6 +233,6 @@ def verdicts(
         temper=trust,
         optics=optics,
         dropped=dropped,
-        lead=lead_ratios(table, w)[1][np.arange(n), best],
-        expected_leads=expected_leads,
+        lead=leads[np.arange(n), np.where(label >= 0, label, best)],
+        expected_leads=expected.ratios,
     )
