@@ -4,14 +4,14 @@ It needs what third_party_relion.py needs, and scikit-image:
 
     /tmp/cryojax_env/bin/python third_party_relion_tomogram.py --data DATA --out OUT --seed 61
 
-Planted are particles of ``DATA/maps_10A`` without overlap, vesicles, filaments and gold. Each image
-is a projection by ``relion_project`` with its CTF; here it gets white noise, a detector's falloff
-and an error of alignment. Noise has the same variance per electron: images of high tilts have less
-contrast. The CTF is not corrected. Nothing of tomadapt is imported.
+Planted are particles of ``DATA/maps_10A`` whose densities hardly overlap, vesicles, filaments and
+gold. Each image is a projection by ``relion_project`` with its CTF; here it gets white noise, a
+detector's falloff and an error of alignment. The variance of noise grows as 1/cos(tilt), as fewer
+electrons pass. The CTF is not corrected. Nothing of tomadapt is imported.
 
 Written are ``tomogram.mrc``, ``acquisition.json`` and, as DATA/independent/evaluate.py reads them,
-``truth.csv`` and ``label.npz``. The SNR printed is after the CTF, within a class's box, and that
-before it beside it.
+``truth.csv`` and ``label.npz``. Two SNRs are printed for each class: the variance of its
+projections within its box after and before the CTF, over that of the noise, as means over tilts.
 """
 
 from __future__ import annotations
@@ -144,7 +144,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with maps_10A/")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--noise", type=float, default=4.0, help="per image, of protein's density")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=4.0,
+        help="its standard deviation at 0° over protein's density in a voxel",
+    )
     parser.add_argument("--defocus", type=float, default=3.2, help="µm")
     parser.add_argument("--tilts", type=float, nargs=3, default=(-54, 60, 3), help="low high step")
     options = parser.parse_args()
@@ -155,6 +160,7 @@ def main() -> None:
     cube = np.zeros((SIDE,) * 3, dtype=np.float32)
     low = SIDE // 2 - DEPTH // 2
     cube[low : low + DEPTH] = density
+    variances = options.noise**2 / np.cos(np.deg2rad(tilts))
     turns = Rotation.from_rotvec(np.outer(tilts, [0, 1, 0]), degrees=True)
     relion.DEFOCUS_UM = options.defocus
     angles = turns.inv().as_euler("ZYZ", degrees=True)
@@ -163,11 +169,10 @@ def main() -> None:
         for name, part in maps.items():
             wide = np.pad(part, BOX // 2)
             seen = [relion.projected(wide, angles, Path(folder), ctf=c) for c in (False, True)]
-            before, after = (box_variance(p, BOX) / options.noise**2 for p in seen)
+            before, after = (box_variance(p, BOX) / variances.mean() for p in seen)
             print(f"{name}: SNR {after:.4f} after the CTF ({before:.4f} before it)", flush=True)
     images = relion.shifted(images, rng.normal(scale=0.5, size=(len(tilts), 2)))
-    thickness = 1 / np.sqrt(np.cos(np.deg2rad(tilts)))  # of noise, at equal exposure
-    noise = rng.normal(size=images.shape) * options.noise * thickness[:, None, None]
+    noise = rng.normal(size=images.shape) * np.sqrt(variances)[:, None, None]
     images = np.fft.ifft2(np.fft.fft2(images + noise) * detector(SIDE)).real
     slices = [
         iradon(images[:, y].T, theta=tilts, output_size=SIDE, circle=False) for y in range(SIDE)

@@ -26,6 +26,7 @@ from scipy.spatial.transform import Rotation
 
 from tomadapt.judge.judge import JudgeOptions, _not_a_rivals, judge
 from tomadapt.judge.rivals import Hypothesis, mirror_image
+from tomadapt.judge.screen import Screen, search_shell
 from tomadapt.judge.verdicts import GOLD_NATS, Verdicts
 from tomadapt.recover.rotations import angular_distance_deg
 
@@ -80,6 +81,14 @@ def everything() -> tuple[Verdicts, list[tuple[str, int, int]]]:
     return judged(all_cubes(), wanted(), told), told
 
 
+def test_alone_nothing_is_expected_of_the_lead() -> None:
+    """One structure without rivals leads by all its evidence."""
+    rows = np.isin(TRUE, ["beta", "noise"])
+    found = judged(all_cubes()[rows], wanted("beta"), rivals=False)
+    np.testing.assert_array_equal(found.expected_leads, [1.0])
+    assert (found.label[TRUE[rows] == "beta"] == 0).mean() >= 0.9
+
+
 @cache
 def without_rivals() -> Verdicts:
     rows = np.isin(TRUE, ["beta", "gamma", "noise"])
@@ -126,6 +135,17 @@ class TestAgainstRivals:
         assert found.optics.particles >= 20
         assert 0.1 <= found.temper <= 1.0
         assert found.dropped == ()
+
+    def test_leads_are_about_what_correlations_tell(self) -> None:
+        """Each is one minus the square of the largest correlation with any other structure."""
+        found, _ = everything()
+        others = [h for h in found.hypotheses if h.kind != "mirror"]
+        screen = Screen(others, NOISE, shell=search_shell(NOISE, wanted()), reach_voxels=BOX / 16)
+        for place, name in enumerate(NAMES):
+            similar = np.delete(screen.similarity(found.hypotheses[place]), place)
+            assert found.expected_leads[place] == pytest.approx(1 - similar.max() ** 2, abs=0.1)
+            measured = np.median(found.lead[(name == TRUE) & (found.label == place)])
+            assert measured > 0.8 * found.expected_leads[place]
 
     def test_progress(self) -> None:
         _, told = everything()

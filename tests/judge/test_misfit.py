@@ -232,3 +232,64 @@ class TestFits:
         assert np.isfinite(mixture.posterior).all()
         np.testing.assert_array_equal(relative[:, 1], 1.0)
         assert mixture.posterior[:, 0].min() > 0.5
+
+
+class TestLeads:
+    """What the lead decides, among structures, decoys and noise."""
+
+    DECOYS = 20
+
+    def compared(self, best: Doubles, others: Doubles, rng: np.random.Generator) -> Doubles:
+        """(n, decoys + 1) evidence of three decoys each; ``best`` is that of the first of them."""
+        found = np.full((len(best), self.DECOYS + 1), -np.inf)
+        found[:, -1] = 0.0
+        for row, evidence in enumerate(found):
+            some = rng.choice(self.DECOYS, 3, replace=False)
+            evidence[some] = [best[row], *others[row]]
+        return found
+
+    @pytest.mark.parametrize(("nats", "lead"), [(8.0, 0.4), (12.0, 0.2), (20.0, 0.4)])
+    def test_regression_faint_classes_are_not_lost(self, nats: float, lead: float) -> None:
+        """Structures that trailed had an advantage over the one that led: 6 of 180 were right."""
+        rng, w, each = np.random.default_rng(0), 6, 30
+        n, truth = w * each, np.repeat(np.arange(w), each)
+        own = np.maximum(nats + rng.normal(0, np.sqrt(2 * nats), n), 1)
+        spread = np.sqrt(2 * own * lead * (1 - lead))[:, None]
+        wanted = (1 - lead) * own[:, None] + spread * rng.normal(size=(n, w))
+        wanted[np.arange(n), truth] = own
+        rivals = (1 - lead) * own[:, None] + spread * rng.normal(size=(n, 3))
+        table = np.column_stack([wanted, self.compared(rivals[:, 0], rivals[:, 1:], rng)])
+        table[:, :w] = np.where(table[:, :w] > 0, table[:, :w], -np.inf)
+        decoys = np.array([True] * self.DECOYS + [False])
+        contrast = rng.normal(1, 0.12, (n, w))
+        mixture, _ = fit_with_fits(
+            table, contrast, scattered(1.0, n, 1), decoys, expecting(*[lead] * w)
+        )
+        named = mixture.posterior[:, :w].max(axis=1) > 0.5
+        right = named & (mixture.posterior[:, :w].argmax(axis=1) == truth)
+        likeliest = table[:, :w].argmax(axis=1) == truth
+        assert right.sum() > 0.65 * likeliest.sum()
+
+    @pytest.mark.parametrize(("nats", "lead"), [(20.0, 0.2), (40.0, 0.2), (40.0, 0.6)])
+    def test_regression_few_particles_among_many_unnamed(self, nats: float, lead: float) -> None:
+        """Two particles of a class, of which nothing but the lead is known: 0 of 40 were named."""
+        named = 0
+        for seed in range(10):
+            rng = np.random.default_rng(seed)
+            n = 40 + 2 + 150
+            best = np.where(np.arange(n) < 42, 0.4, 0.7) * nats
+            decoys = self.compared(best, np.full((n, 2), 0.4 * nats), rng)
+            table = np.column_stack([np.full((n, 2), 0.5 * nats), decoys])
+            table[:40, 0] = table[40:42, 1] = nats
+            leads = lead * nats + rng.normal(0, np.sqrt(2 * nats * lead * (1 - lead)), 2)
+            table[40:42, 2] = nats - leads
+            known = np.array([True] * self.DECOYS + [False])
+            mixture, _ = fit_with_fits(
+                table,
+                rng.normal(1, 0.08, (n, 2)),
+                scattered(1.0, n, seed),
+                known,
+                expecting(0.6, lead),
+            )
+            named += int((mixture.posterior[40:42, 1] > 0.5).sum())
+        assert named >= 16

@@ -330,3 +330,14 @@ def test_what_was_assumed_is_a_table_of_its_own() -> None:
     table = page.partition("What was assumed")[2].partition("</table>")[0]
     assert "coordinates in pixels of 1.35 Å, tomogram at 10 Å" in table
     assert "What was assumed" not in render_judged(EMPTY)
+
+
+def test_leads_are_measured_then_expected() -> None:
+    content = dataclasses.replace(
+        build(), leads={"ribosome_80s": (0.4, 0.46), "tric": (0.37, None)}
+    )
+    rows = {name: judged_page.count_row(content, name)[-1] for name in CLASSES}
+    assert rows == {"ribosome_80s": "46 % (40 %)", "tric": "– (37 %)", "apoferritin": "–"}
+    text = _Page(render_judged(content)).text
+    assert "median lead (expected)" in text
+    assert "46 % (40 %)" in text

@@ -364,7 +364,10 @@ def judged_content(
         },
         recording=recording,
         assumed=dict(summary["assumed"]),
-        leads={name: tuple(lead.values()) for name, lead in summary["judge"]["lead"].items()},
+        leads={
+            name: (lead["expected"], lead["measured"])
+            for name, lead in summary["judge"]["lead"].items()
+        },
         scores={name: verdicts.score[rows] for name, rows in ordered.items()},
         fdr={name: verdicts.fdr[rows] for name, rows in ordered.items()},
         evidence={

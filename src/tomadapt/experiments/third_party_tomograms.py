@@ -79,6 +79,7 @@ def _row(folder: Path, data: Path, case: str) -> Row:
         "particles of them": there,
         "labelled": summary["n_labelled"],
         "wrong": summary["n_labelled"],
+        "labels": summary["classes"],
         "fdr_stated": summary["fdr"]["expected"],
         "cpu_seconds": seconds,
         "warnings": summary["warnings"],
@@ -89,7 +90,7 @@ def _row(folder: Path, data: Path, case: str) -> Row:
         row["detected"] = found["found"] / there
         row["recall"] = found["right"] / there
         row["label_accuracy"] = found["right"] / max(found["labelled"], 1)
-        row["called a wanted class"] = found["junk"]
+        row["called a structure that is there"] = found["junk"]
     return row
 
 
