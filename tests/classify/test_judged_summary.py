@@ -49,7 +49,7 @@ def test_no_structure_has_the_name_of_a_kind(name: str) -> None:
         ("null", 0.0, "noise"),
         ("unknown", 10.0, "ribosome explains it in part"),
         ("membrane", 90.0, "bilayer explains it better"),
-        ("membrane", 48.0, "more probable than ribosome, for how frequent"),
+        ("membrane", 48.0, "bilayer is more probable than ribosome"),
     ],
 )
 def test_the_reason_names_what_decided(kind: str, others: float, why: str) -> None:
@@ -61,6 +61,7 @@ def test_the_reason_names_what_decided(kind: str, others: float, why: str) -> No
         best=np.array([0]),
         evidence=np.array([[50.0, others]]),
         best_rival=lambda _: ("bilayer", others),
+        likeliest_other=lambda _: ("bilayer", others),
     )
     (reason,) = rejection_reasons(verdicts, None, {}).values()
     assert reason.startswith(f"{kind} (probability 0.90): {why}")

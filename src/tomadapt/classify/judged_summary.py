@@ -86,7 +86,9 @@ def _not_wanted_because(verdicts: Verdicts, place: int) -> str:
     """The kind of a particle without a label, and what decided."""
     kind, best = str(verdicts.kind[place]), verdicts.best[place]
     wanted, nats = verdicts.wanted[best], verdicts.evidence[place, best]
-    other, others = verdicts.best_rival(place)
+    by_evidence = kind in ("gold", "unknown")
+    find = verdicts.best_rival if by_evidence else verdicts.likeliest_other
+    other, others = find(place)
     against = f"{wanted} has {nats:.0f} nats against noise, {other} {others:.0f}"
     if kind == "gold":
         why = f"voxels at its centre are far stronger than those of particles; {against}"
@@ -94,11 +96,14 @@ def _not_wanted_because(verdicts: Verdicts, place: int) -> str:
         why = f"noise, or nothing that noise does not explain; {against}"
     elif kind == "unknown":
         misfit = "its contrast, its residual or its lead over other structures does not fit"
-        why = f"{wanted} explains it in part: {misfit}; {against}"
+        why = f"{wanted} explains it in part, or resembles it by chance: {misfit}; {against}"
     elif others > nats:
         why = f"{other} explains it better; {against}"
     else:
-        why = f"more probable than {wanted}, for how frequent both are here; {against}"
+        why = (
+            f"{other} is more probable than {wanted}, whose lead over other structures does not "
+            f"fit, or which is less frequent here; {against}"
+        )
     return f"{kind} (probability {verdicts.score[place]:.2f}): {why}"
 
 

@@ -99,7 +99,8 @@ def acquisition_warnings(
             f"{optics.scale_nats:.0f} nats if they are {optics.scale:.2f} times as large, and "
             f"may differ more: either voxels are {smaller} than the {voxel_size_A:g} Å that "
             "is stated or in the file, or the structures' maps have another voxel size than their "
-            "files say; labels rest on both, so mend it and classify again"
+            "files say. Labels rest on both: many may be wrong or lost, and false-discovery rates "
+            "do not know of it. Mend it and classify again"
         )
     # An overfocus that is none is too far from the true defocus for the search.
     known = None if turned or optics is None else optics.defocus_range_um

@@ -121,6 +121,14 @@ class Verdicts:
         nats = float(self.evidence[place, best])
         return (self.hypotheses[best].name, nats) if nats > 0 else ("noise", 0.0)
 
+    def likeliest_other(self, place: int) -> tuple[str, float]:
+        """The most probable of rivals and noise, and its evidence in nats; noise has none."""
+        named = len(self.wanted)
+        names = self.component_names[2 * named :]
+        name = names[int(self.mixture.posterior[place, 2 * named :].argmax())]
+        nats = {h.name: e for h, e in zip(self.hypotheses, self.evidence[place], strict=True)}
+        return (name, float(nats[name])) if name in nats else ("noise", 0.0)
+
     def with_gold(self, on_gold: NDArray[np.bool_]) -> Verdicts:
         """The same, with the labels of particles (n,) on very strong voxels removed.
 

@@ -24,7 +24,7 @@ NONE = "–"
 KINDS = {
     "null": "noise explains them as well as any structure does",
     "other": "a protein that was not named explains them better",
-    "unknown": "a wanted structure explains them only in part",
+    "unknown": "a wanted structure explains them only in part, or resembles them by chance",
     "gold": "gold, or something as strong, is in their middle",
     "sphere": "a featureless ball or ellipsoid explains them better",
     "shell": "a hollow ball explains them better",
