@@ -135,8 +135,8 @@ def sign_by_evidence(sums: Mapping[int, float], contrast: Contrast, path: Path, 
             f"the contrast of {path} cannot be measured",
             expected="structures that explain the density with one sign better than the other",
             got=text,
-            remedy="check the voxel size, --defocus, --tilt-range and the structures first: a wrong "
-            "one makes the contrast unclear, and stating it then gives wrong labels. If all are "
+            remedy="check the voxel size, --defocus, --tilt-range and the structures first: wrong "
+            "ones make the contrast unclear, and stating it then gives wrong labels. If all are "
             "right, state it: --contrast negative where particles are dark, or positive",
         )
     stated = 1 if contrast == "positive" else -1
