@@ -270,6 +270,21 @@ class TestLeads:
         likeliest = table[:, :w].argmax(axis=1) == truth
         assert right.sum() > 0.65 * likeliest.sum()
 
+    def test_regression_many_named_structures_have_no_more_in_part_than_all_decoys(self) -> None:
+        """With two conformations of eight classes named, two of twelve empty cubes had a name."""
+        rng, w, n = np.random.default_rng(0), 16, 100
+        table = np.full((n, w + 3), -np.inf)  # two decoys and noise
+        table[:, -1] = 0.0
+        table[:80, 0] = 40.0
+        table[80:84, w] = 40.0
+        contrast = rng.normal(1, 0.08, (n, w))
+        decoys = np.array([True, True, False])
+        expected = expecting(*[0.5] * w)
+        mixture, _ = fit_with_fits(table, contrast, scattered(1.0, n, 1), decoys, expected)
+        in_part, of_decoys = mixture.proportions[w : 2 * w], mixture.proportions[-3:-1]
+        assert in_part.sum() < 1.5 * of_decoys.sum()
+        assert mixture.posterior[84:, -1].min() > 0.9
+
     @pytest.mark.parametrize(("nats", "lead"), [(20.0, 0.2), (40.0, 0.2), (40.0, 0.6)])
     def test_regression_few_particles_among_many_unnamed(self, nats: float, lead: float) -> None:
         """Two particles of a class, of which nothing but the lead is known: 0 of 40 were named."""

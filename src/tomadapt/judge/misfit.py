@@ -80,7 +80,7 @@ def fit_with_fits(
     decoys (Elias & Gygi 2007, Nat. Methods 4, 207). A protein that the user did not name resembles
     a wanted structure by chance as often as it resembles a decoy of about its size. So each wanted
     structure gets as many of these particles as the :data:`FREQUENT_DECOYS` most frequent decoys
-    have on average.
+    have on average, but all of them together no more than all decoys.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def fit_with_fits(
                 in_part[:, column] = -np.inf  # nothing would tell it from the whole
         least = np.zeros(2 * w + others.shape[1])
         least[-1] = empty
-        least[w : 2 * w] = _usual_decoy(mixture.proportions[-others.shape[1] :][decoys])
+        least[w : 2 * w] = _usual_decoy(mixture.proportions[-others.shape[1] :][decoys], w)
         table = np.concatenate([whole, in_part, others], axis=1)
         mixture = fit_mixture(table, least=least)
     return mixture, relative
@@ -190,9 +190,12 @@ def _log_densities(
     return whole - usual, in_part - usual, relative
 
 
-def _usual_decoy(proportions: NDArray[np.float64]) -> float:
-    """Mean proportion of the most frequent decoys; 0 without decoys."""
-    return float(np.sort(proportions)[-FREQUENT_DECOYS:].mean()) if len(proportions) else 0.0
+def _usual_decoy(proportions: NDArray[np.float64], n_wanted: int) -> float:
+    """Mean proportion of the most frequent decoys; all wanted ones have no more than all decoys."""
+    if not len(proportions):
+        return 0.0
+    frequent = float(np.sort(proportions)[-FREQUENT_DECOYS:].mean())
+    return min(frequent, float(proportions.sum()) / n_wanted)
 
 
 def _median_and_spread(
